@@ -1,0 +1,123 @@
+"""Put all together: settings and catalogues in, a server of the SDK out."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools.base import Tool as SdkTool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+
+from darkroom import __version__
+from darkroom.approval import HostPerson, InputNeededError
+from darkroom.credentials import Vault
+from darkroom.desk import Desk, desks
+from darkroom.errors import CallError
+from darkroom.machine import Machine, World, running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from mcp.server.mcpserver.context import Context
+
+    from darkroom.operation import Catalogue, Provider, Result
+    from darkroom.settings import Settings
+
+NAME = "darkroom"
+INSTRUCTIONS = (
+    "Start tools return a job: call the check tool it names until the job ends, and never start "
+    "it again because an answer is missing. Results are saved as files on the person's machine."
+)
+
+
+class DarkroomTool(SdkTool):
+    """A tool of the SDK that answers from a desk.
+
+    The SDK's own path would drop unknown arguments silently and prefix every error.
+    """
+
+    desk: Any
+
+    async def run(
+        self,
+        arguments: dict[str, Any],
+        context: Context[Any, Any],
+        convert_result: bool = False,  # noqa: FBT001, FBT002 -- the SDK's
+    ) -> CallToolResult | InputRequiredResult:
+        """Run with the arguments as they came; see `Desk.run`."""
+        del convert_result
+        desk = cast("Desk", self.desk)
+        machine = cast("Machine", context.request_context.lifespan_context)
+        try:
+            result = await desk.run(machine, arguments, HostPerson(context))
+        except CallError as error:
+            raise ToolError(error.text) from None
+        except InputNeededError as needed:
+            return needed.result
+        return to_sdk(result)
+
+
+def to_sdk(result: Result) -> CallToolResult:
+    """Turn a result into the SDK's."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=result.text)],
+        structured_content=cast("dict[str, Any] | None", result.structured),
+    )
+
+
+async def _never(**_: object) -> None:
+    """Stand where the SDK wants a function: `DarkroomTool.run` answers instead."""
+
+
+def sdk_tool(desk: Desk) -> DarkroomTool:
+    """Make the SDK's tool of a desk."""
+    tool = desk.tool
+    return DarkroomTool(
+        fn=_never,
+        name=tool.name,
+        description=tool.description,
+        parameters=cast("dict[str, Any]", desk.schema),
+        fn_metadata=FuncMetadata(arg_model=ArgModelBase),
+        is_async=True,
+        context_kwarg=None,
+        title=tool.title,
+        annotations=ToolAnnotations(
+            read_only_hint=tool.hints.read_only,
+            destructive_hint=tool.hints.destructive,
+            idempotent_hint=tool.hints.idempotent,
+            open_world_hint=tool.hints.open_world,
+        ),
+        desk=desk,
+    )
+
+
+def providers_of(catalogues: Sequence[Catalogue]) -> tuple[Provider, ...]:
+    """Return the providers of all catalogues."""
+    return tuple(provider for catalogue in catalogues for provider in catalogue.providers)
+
+
+def build_server(
+    settings: Settings, catalogues: Sequence[Catalogue], world: World
+) -> MCPServer[Machine]:
+    """Build the server. The machine runs for as long as the server's lifespan."""
+    providers = providers_of(catalogues)
+    vault = Vault(world.environment, settings)
+    found = desks(catalogues, vault.available, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Machine]) -> AsyncGenerator[Machine]:
+        async with running(providers, settings, world) as machine:
+            yield machine
+
+    return MCPServer(
+        name=NAME,
+        title="Darkroom",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=[sdk_tool(desk) for desk in found.values()],
+        lifespan=lifespan,
+        log_level="WARNING",
+    )

@@ -1,0 +1,106 @@
+"""One provider as the machine deals with it: its base address, its lanes, its requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.errors import CallError, Failure, failure
+from darkroom.http import LostError, NotSentError, Outlet
+from darkroom.jobs.attempts import describe
+from darkroom.pacing import Lane
+
+if TYPE_CHECKING:
+    import random
+
+    from darkroom.credentials import Key
+    from darkroom.jobs.schedule import Scheduler
+    from darkroom.operation import Answer, Provider, Request
+    from darkroom.pacing import Kind
+    from darkroom.settings import ProviderSettings
+
+MOST_REPEATS = 2
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_WAIT_IN_CALL_SECONDS = 5.0
+REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Channel:
+    """Requests to one provider, each in its turn."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        settings: ProviderSettings,
+        outlet: Outlet,
+        schedule: Scheduler,
+        chance: random.Random,
+        *,
+        sandbox: bool,
+    ) -> None:
+        self.provider = provider
+        self.settings = settings
+        self.outlet = outlet
+        self.sandbox = sandbox
+        self._schedule = schedule
+        self._chance = chance
+        self._lanes: dict[str, Lane] = {}
+
+    def lane(self, fingerprint: str) -> Lane:
+        """Return the turns of a credential."""
+        lane = self._lanes.get(fingerprint)
+        if lane is None:
+            lane = Lane(self.provider.limits(self.settings), self._schedule)
+            self._lanes[fingerprint] = lane
+        return lane
+
+    async def read(self, request: Request, key: Key, *, kind: Kind = "call") -> Answer:
+        """Send a request that changes nothing; repeat it at most twice where that may help.
+
+        Returns the first answer that is a success or says something final.
+
+        Raises
+        ------
+        CallError: there was no such answer.
+        """
+        lane = self.lane(key.fingerprint)
+        repeat = 0
+        while True:
+            turn = await lane.turn(kind)
+            try:
+                answer = await self.outlet.send(request, key, once=False)
+            except (NotSentError, LostError) as error:
+                problem = no_answer(self.provider, error)
+            else:
+                if answer.status not in REPEATED_STATUSES:
+                    return answer
+                problem = describe(self.provider, answer)
+            finally:
+                turn.done()
+            backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
+            wait = problem.retry_after_seconds or backoff
+            final = problem.code == "quota_exhausted" or wait > LONGEST_WAIT_IN_CALL_SECONDS
+            if final or repeat == MOST_REPEATS:
+                raise CallError(problem)
+            repeat += 1
+            await anyio.sleep(wait)
+
+    async def change(self, request: Request, key: Key) -> Answer | NotSentError | LostError:
+        """Send a request that changes or costs something: once, on a connection of its own.
+
+        The caller holds a turn, and has written down that the request leaves.
+        """
+        try:
+            return await self.outlet.send(request, key, once=True)
+        except (NotSentError, LostError) as error:
+            return error
+
+
+def no_answer(provider: Provider, error: NotSentError | LostError) -> Failure:
+    """Say what it means that a read got no answer."""
+    if isinstance(error, NotSentError):
+        return failure("provider_unavailable", provider.title)
+    if "larger" in error.reason:
+        return failure("bad_response", provider.title)
+    return failure("timeout" if "time" in error.reason else "provider_unavailable", provider.title)

@@ -1,0 +1,140 @@
+"""What the parts of the machine share: clock, chance, settings, registry, schedule, channels."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import string
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from darkroom.errors import JournalError
+from darkroom.operation import Admitted, build_request
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from darkroom.channel import Channel
+    from darkroom.credentials import Vault
+    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.registry import Live, Registry
+    from darkroom.jobs.schedule import Heap
+    from darkroom.operation import Job as JobOperation
+    from darkroom.operation import Params, Request
+    from darkroom.settings import Settings
+
+T = TypeVar("T")
+log = logging.getLogger("darkroom")
+
+ID_ALPHABET = string.ascii_letters + string.digits
+ID_CHARACTERS = 22
+SAVE_AGAIN_SECONDS = 5.0
+"""How often a row is tried again that could not be written."""
+
+
+def new_id() -> str:
+    """Return 22 random letters and digits: not to be guessed."""
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_CHARACTERS))
+
+
+@dataclass(kw_only=True)
+class Core:
+    """Built for each lifespan; every task of the machine lives in ``tasks``."""
+
+    settings: Settings
+    vault: Vault
+    clock: Callable[[], float]
+    chance: random.Random
+    registry: Registry
+    schedule: Heap
+    channels: Mapping[str, Channel]
+    operations: Mapping[str, JobOperation]
+    tasks: TaskGroup
+    admitted: Admitted
+    new_id: Callable[[], str] = new_id
+    closing: bool = False
+    open_attempts: int = 0
+    idle: anyio.Event = field(default_factory=anyio.Event)
+
+    def params(self, job: Job, operation: JobOperation) -> Params:
+        """Return a job's arguments as its operation takes them."""
+        context = {"admitted": self.admitted}
+        return operation.params.model_validate(job.arguments, strict=False, context=context)
+
+    def request(self, job: Job, operation: JobOperation) -> Request:
+        """Build the request that starts a job."""
+        settings = self.channels[job.provider].settings
+        return build_request(operation, self.params(job, operation), settings)
+
+    async def record(
+        self, live: Live, change: Callable[[Job], Job | None], attempts: Sequence[Attempt]
+    ) -> None:
+        """Write down what has happened. It has: if it cannot be written, memory goes ahead.
+
+        The row is written as soon as that is possible again.
+        """
+        try:
+            await self.registry.update(live, change, attempts)
+        except JournalError as error:
+            log.error("the journal cannot be written: %s", error)
+            ahead = change(live.job)
+            if ahead is not None:
+                live.job = replace(ahead, version=live.job.version)
+            live.wake()
+            self.spawn(self._save_later, live, tuple(attempts))
+
+    async def _save_later(self, live: Live, attempts: tuple[Attempt, ...]) -> None:
+        while True:
+            await anyio.sleep(SAVE_AGAIN_SECONDS)
+            try:
+                await self.registry.update(live, lambda job: job.next(), attempts)
+            except JournalError:
+                continue
+            return
+
+    def spawn(
+        self, function: Callable[..., Coroutine[object, object, None]], *args: object
+    ) -> None:
+        """Run a task of the machine's own; what it raises is logged, never lost in the group."""
+        self.tasks.start_soon(self._guarded, function, args)
+
+    async def _guarded(
+        self, function: Callable[..., Coroutine[object, object, None]], args: tuple[object, ...]
+    ) -> None:
+        try:
+            await function(*args)
+        except Exception as error:  # noqa: BLE001 -- one task's bug must not end the others
+            log.error("%s failed: %s", function.__qualname__, type(error).__name__)
+
+    async def detached(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run ``function`` to its end in a task of the machine's own, and return what it returns.
+
+        A caller that is cancelled (a host that gave up) leaves it running.
+        """
+        box: list[T] = []
+        failed: list[BaseException] = []
+        finished = anyio.Event()
+
+        async def run() -> None:
+            self.open_attempts += 1
+            try:
+                box.append(await function())
+            except Exception as error:  # noqa: BLE001 -- raised again where it is awaited
+                failed.append(error)
+            finally:
+                self.open_attempts -= 1
+                finished.set()
+                if self.open_attempts == 0:
+                    self.idle.set()
+                    self.idle = anyio.Event()
+
+        self.tasks.start_soon(run)
+        await finished.wait()
+        if failed:
+            raise failed[0]
+        return box[0]

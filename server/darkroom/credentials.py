@@ -1,0 +1,180 @@
+"""Credentials and base addresses: read from the environment when a request needs them.
+
+A credential comes from ``NAME`` or from the file that ``NAME_FILE`` names. It is kept nowhere, and
+is known elsewhere only by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from darkroom.addresses import Origin, is_loopback_ip
+from darkroom.errors import ConfigurationError, call_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from darkroom.operation import Credential, Provider
+    from darkroom.settings import Settings
+
+_TEMPLATE = re.compile(r"^\s*(\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|<[^>]*>|%[A-Z_]+%)\s*$")
+
+FINGERPRINT_CHARACTERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A credential as it is right now."""
+
+    credential: Credential
+    secret: SecretStr
+    fingerprint: str
+    source: str
+    """The variable, or the file, that it came from."""
+
+    @property
+    def mode(self) -> str | None:
+        """What the key's prefix says of it: ``live``, ``test`` or nothing."""
+        value = self.secret.get_secret_value()
+        return next(
+            (mode for prefix, mode in self.credential.modes.items() if value.startswith(prefix)),
+            None,
+        )
+
+    @property
+    def masked(self) -> str:
+        """Enough of the key to tell it from another: its last four characters."""
+        return "…" + self.secret.get_secret_value()[-4:]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why there is no credential, in words for the person."""
+
+    variable: str
+    reason: str
+
+
+class Vault:
+    """Resolves credentials and base addresses of providers, for an owner, at request time.
+
+    ``environment`` is looked at anew for every request, so that a file that changed is used.
+    """
+
+    def __init__(self, environment: Mapping[str, str], settings: Settings) -> None:
+        self._environment = environment
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        return "Vault()"
+
+    def look(self, credential: Credential) -> Key | Missing:
+        """Return the credential, or why there is none."""
+        variable = credential.variable
+        value = self._environment.get(variable, "").strip()
+        source = variable
+        path = self._environment.get(f"{variable}_FILE", "").strip()
+        if not value and path:
+            source = f"{variable}_FILE"
+            try:
+                value = Path(path).expanduser().read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                return Missing(variable, f"the file that {source} names cannot be read ({reason})")
+            if not value:
+                return Missing(variable, f"the file that {source} names is empty")
+        if not value:
+            return Missing(variable, f"{variable} is not set")
+        if _TEMPLATE.match(value):
+            return Missing(variable, f"{source} holds a template that was not filled in")
+        if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
+            return Missing(variable, f"{source} holds characters that no key has")
+        return Key(credential, SecretStr(value), fingerprint(value), source)
+
+    def available(self, provider: Provider) -> bool:
+        """Tell whether any credential of the provider is there."""
+        return any(isinstance(self.look(c), Key) for c in provider.credentials)
+
+    def key(self, provider: Provider, variable: str | None = None, *, owner: str) -> Key:
+        """Return the credential for a request of ``owner``.
+
+        ``variable`` names one of several credentials; the first is the default.
+
+        Raises
+        ------
+        CallError: ``not_configured``, naming the variable.
+        """
+        del owner  # one person, one set of credentials; a server for many looks it up here
+        credential = next(
+            c for c in provider.credentials if variable is None or c.variable == variable
+        )
+        found = self.look(credential)
+        if isinstance(found, Missing):
+            raise call_error(
+                "not_configured",
+                f"{provider.title} cannot be used: {found.reason}",
+                f"ask the person to set {found.variable} (or {found.variable}_FILE) in the "
+                "environment of this server and to start it again",
+            )
+        return found
+
+    def base_url(self, provider: Provider) -> str:
+        """Return the provider's base address, without a trailing slash.
+
+        Raises
+        ------
+        ConfigurationError: it is no usable address.
+        """
+        name = provider.base_url_variable
+        given = self._environment.get(name, "").strip() or provider.base_url
+        try:
+            parts = urlsplit(given)
+            parts.port  # noqa: B018 -- raises for a port that is none
+        except ValueError:
+            raise ConfigurationError(f"{name}: not an address: expected https://host") from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigurationError(f"{name}: expected an address such as {provider.base_url}")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ConfigurationError(
+                f"{name}: expected scheme, host and path only; credentials go into "
+                f"{provider.credentials[0].variable}"
+            )
+        allow_http = self._settings.provider(provider.name).allow_http
+        if parts.scheme == "http" and not is_loopback(parts.hostname) and not allow_http:
+            raise ConfigurationError(
+                f"{name}: expected https; http is for loopback, or set "
+                f"[{provider.name}] allow_http = true for a server of your own"
+            )
+        base = given.rstrip("/")
+        return base.removesuffix(provider.base_url_suffix) if provider.base_url_suffix else base
+
+    def loopback_origins(self, providers: tuple[Provider, ...]) -> tuple[Origin, ...]:
+        """Return the origins of the base addresses that the operator pointed at loopback."""
+        bases = [self.base_url(p) for p in providers if self._environment.get(p.base_url_variable)]
+        return tuple(
+            Origin.of(base) for base in bases if is_loopback(urlsplit(base).hostname or "")
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address leads to this machine itself."""
+    return host == "localhost" or is_loopback_ip(host)
+
+
+def fingerprint(secret: str) -> str:
+    """Return what a credential is known by outside the request that it authorises."""
+    hashed = hashlib.sha256(b"darkroom-credential:" + secret.encode()).hexdigest()
+    return hashed[:FINGERPRINT_CHARACTERS]
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return this process's environment, live."""
+    return os.environ

@@ -1,0 +1,160 @@
+"""The desk: takes a tool's name and arguments, and gives its result or its error.
+
+What a chat sees and what `darkroom call` prints come from here, so they are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from darkroom.arguments import validate
+from darkroom.core import log
+from darkroom.errors import CallError, DarkroomError, JournalError, JsonObject, call_error
+from darkroom.jobs.view import job_text, job_view
+from darkroom.operation import Call, Check, Job, Result, Tool
+from darkroom.schema import input_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from darkroom.approval import Person
+    from darkroom.jobs.registry import Live
+    from darkroom.machine import Machine
+    from darkroom.operation import (
+        Catalogue,
+        CheckParams,
+        Declared,
+        Params,
+        Provider,
+        StartParams,
+    )
+    from darkroom.settings import Settings
+
+TEXT_CHARACTERS = 2_000
+"""The text beside a getter's object is for people, and is shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One tool, ready to be listed and called."""
+
+    tool: Declared
+    provider: Provider | None
+    schema: JsonObject
+
+    async def run(
+        self, machine: Machine, arguments: Mapping[str, object], person: Person
+    ) -> Result:
+        """Validate the arguments and do what the tool is for.
+
+        Raises
+        ------
+        CallError: everything that went wrong, foreseen or not.
+        InputNeededError: the host has to ask the person and call again.
+        """
+        try:
+            params = validate(
+                self.tool.params,
+                arguments,
+                admitted=machine.admitted,
+                extra_mistakes=self._mistakes(machine.settings),
+            )
+            return await self._do(machine, params, person)
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        except DarkroomError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- the boundary: nothing else reaches a model
+            log.error("%s failed: %s", self.tool.name, type(error).__name__)
+            raise call_error(
+                "internal_error",
+                f"{self.tool.name} failed in this server ({type(error).__name__})",
+                "check what was started with list_jobs before calling again",
+            ) from None
+
+    def _mistakes(self, settings: Settings) -> Callable[[Params], Iterable[str]] | None:
+        tool, provider = self.tool, self.provider
+        if not isinstance(tool, (Call, Job)) or tool.check is None or provider is None:
+            return None
+        check, section = tool.check, settings.provider(provider.name)
+        return lambda params: check(params, section)
+
+    async def _do(self, machine: Machine, params: Params, person: Person) -> Result:
+        tool, provider = self.tool, self.provider
+        if isinstance(tool, Tool):
+            return await tool.run(machine, params, person)
+        if provider is None:
+            raise TypeError(tool.name)
+        match tool:
+            case Job():
+                started = await machine.start(provider, tool, cast("StartParams", params))
+                return job_result(machine, started.live, tool.check_tool, started.warnings)
+            case Check():
+                check = cast("CheckParams", params)
+                live = await machine.check(provider, tool, check)
+                return job_result(machine, live, tool.name, include_url=check.include_url)
+            case Call():
+                fields = await machine.call(provider, tool, params, person)
+                return Result(structured=fields, text=shortened(fields))
+            case _:
+                raise TypeError(tool.name)
+
+
+def desks(
+    catalogues: Sequence[Catalogue],
+    listed: Callable[[Provider], bool],
+    settings: Settings,
+) -> dict[str, Desk]:
+    """Return the tools that are listed, by name, in a stable order.
+
+    ``listed`` tells whether a provider's tools are: whether its credential is there.
+    """
+    providers = [p for catalogue in catalogues for p in catalogue.providers]
+    open_providers = [provider for provider in providers if listed(provider)]
+    found: dict[str, Desk] = {}
+    for provider in open_providers:
+        for operation in provider.operations:
+            schema = input_schema(operation.params, enums=_enums(provider, operation, settings))
+            found[operation.name] = Desk(operation, provider, schema)
+    for catalogue in catalogues:
+        for tool in catalogue.tools:
+            if tool.listed(bool(open_providers)):
+                found[tool.name] = Desk(tool, None, input_schema(tool.params))
+    return found
+
+
+def _enums(
+    provider: Provider, operation: Declared, settings: Settings
+) -> Mapping[str, Sequence[str]]:
+    """Return the values that settings give to arguments of an operation."""
+    if provider.enums is None:
+        return {}
+    return provider.enums(settings.provider(provider.name)).get(operation.name, {})
+
+
+def job_result(
+    machine: Machine,
+    live: Live,
+    check_tool: str,
+    warnings: tuple[str, ...] = (),
+    *,
+    include_url: bool = False,
+) -> Result:
+    """Show a job."""
+    if live.trouble is not None and not live.job.ended:
+        warnings = (*warnings, f"{live.trouble}; it will be asked again")
+    view = job_view(
+        live.job,
+        poll_after=machine.poll_after(live),
+        include_url=include_url,
+        warnings=warnings,
+    )
+    return Result(structured=view, text=job_text(view, check_tool))
+
+
+def shortened(fields: JsonObject) -> str:
+    """Return an object as compact JSON, cut where a person would stop reading."""
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"

@@ -1,0 +1,146 @@
+"""What became of a request that changes or costs something.
+
+`judge` is the whole rule of what may be sent again: only what certainly never arrived or was
+certainly refused. Any 5xx and any broken connection after sending is unknown, unless the
+provider's module declares that status a refusal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from darkroom.errors import (
+    STATUS_CODES,
+    Code,
+    ErrorBody,
+    Failure,
+    JsonObject,
+    clean,
+    failure,
+    read_error_body,
+)
+from darkroom.http import LostError, NotSentError, retry_after
+
+if TYPE_CHECKING:
+    from darkroom.operation import Answer, Provider
+
+TOO_MANY_REQUESTS = 429
+REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+
+BLOCKED: frozenset[Code] = frozenset({"blocked_by_safety", "blocked_by_policy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has taken it; ``provider_id`` is its name for it (None: it gives none)."""
+
+    provider_id: str | None
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider certainly did not do it."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The provider certainly did not do it, and says that it will when asked again."""
+
+    failure: Failure
+    seconds: float | None
+    """What it asked to wait; None where it did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeverLeft:
+    """The request certainly did not arrive."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can tell; ``evidence`` is what is known."""
+
+    failure: Failure
+    evidence: JsonObject
+
+
+Outcome: TypeAlias = Accepted | Refused | Later | NeverLeft | Unknown
+
+
+def describe(provider: Provider, answer: Answer) -> Failure:
+    """Say what an answer that is no success means: our code and words, the provider's beside them."""
+    said = read_error_body(answer.body)
+    return failure(
+        code_of(provider, answer, said),
+        provider.title,
+        retry_after_seconds=retry_after(answer.headers, answer.received_at),
+        provider_code=said.code,
+        provider_message=said.message,
+        request_id=request_id(answer),
+    )
+
+
+def code_of(provider: Provider, answer: Answer, said: ErrorBody) -> Code:
+    """Return our code: by the provider's own code, else by its statuses, else by the status."""
+    if said.code is not None and said.code in provider.codes:
+        return provider.codes[said.code]
+    if answer.status in provider.statuses:
+        return provider.statuses[answer.status]
+    if answer.status in STATUS_CODES:
+        return STATUS_CODES[answer.status]
+    return "provider_error" if answer.status >= 500 else "bad_response"  # noqa: PLR2004 -- 5xx
+
+
+def request_id(answer: Answer) -> str | None:
+    """Return the id by which the provider's support finds the request."""
+    return next((answer.headers[h] for h in REQUEST_ID_HEADERS if h in answer.headers), None)
+
+
+def unknown(provider: Provider, what: str, answer: Answer | None = None) -> Unknown:
+    """Make the outcome of a request whose fate nobody can tell."""
+    evidence: JsonObject = {"what_happened": what}
+    if answer is not None:
+        evidence["http_status"] = answer.status
+        if said := clean(read_error_body(answer.body).message):
+            evidence["provider_message"] = said
+        if found := clean(request_id(answer)):
+            evidence["request_id"] = found
+    return Unknown(failure("outcome_unknown", provider.title), evidence)
+
+
+def judge(
+    provider: Provider,
+    answer: Answer | NotSentError | LostError,
+    *,
+    provider_id: str | None = None,
+    needs_id: bool,
+    also_accepts: frozenset[int] = frozenset(),
+) -> Outcome:
+    """Tell what became of a request, from its answer or from the want of one.
+
+    ``provider_id`` is the id that the answer carries, if any; ``needs_id``: without one, a success
+    is not understood.
+    """
+    if isinstance(answer, NotSentError):
+        return NeverLeft(failure("provider_unavailable", provider.title))
+    if isinstance(answer, LostError):
+        return unknown(provider, answer.reason)
+    if answer.ok or answer.status in also_accepts:
+        if provider_id is not None or (answer.ok and not needs_id):
+            return Accepted(provider_id, answer)
+        if answer.ok:
+            return unknown(provider, "bad_response: a success without a usable id", answer)
+    if answer.status == TOO_MANY_REQUESTS:
+        error = describe(provider, answer)
+        if error.code == "rate_limited":
+            return Later(error, error.retry_after_seconds)
+        return Refused(error)
+    if answer.status in provider.refusals:
+        return Refused(describe(provider, answer))
+    return unknown(provider, f"the answer was status {answer.status}", answer)

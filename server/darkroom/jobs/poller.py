@@ -1,0 +1,218 @@
+"""Asking providers how jobs are doing, when an answer is likely, and taking in what they say.
+
+There is one `ingest` for a provider's state, wherever it came from: a poll, a cancelled job's
+answer, a list, a webhook.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.channel import no_answer
+from darkroom.errors import CallError, Failure, failure
+from darkroom.http import LostError, NotSentError
+from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
+from darkroom.jobs.gather import deadline, gather
+from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
+from darkroom.operation import Answer, FanOut, State, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from darkroom.core import Core
+    from darkroom.credentials import Key
+    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.registry import Live
+    from darkroom.pacing import Turn
+    from darkroom.results import Collector
+
+MOST_NOT_FOUND = 3
+"""After so many answers 404 in a row a job that was accepted counts as gone."""
+
+NOT_FOUND = 404
+MOST_DOUBLINGS = 6
+
+
+class Poller:
+    """Keeps running jobs on the schedule."""
+
+    def __init__(self, core: Core, collector: Collector) -> None:
+        self._core = core
+        self._collector = collector
+        self._rhythms: dict[str, Rhythm] = {}
+
+    # --- the schedule ---
+
+    def follow(self, live: Live) -> None:
+        """Put a running job on the schedule."""
+        age = self._core.clock() - (live.job.submitted_at or live.job.created_at)
+        self._again(live, self._rhythm(live.job.operation).next(max(0.0, age)))
+
+    def next_look(self, job: Job) -> int:
+        """Return the whole seconds, rounded up, after which there can be news of a job."""
+        due = self._core.schedule.due(("poll", job.job_id))
+        if due is None:
+            if job.starts_at is not None:
+                return max(1, math.ceil(job.starts_at - self._core.clock()))
+            return max(1, math.ceil(self._rhythm(job.operation).interval))
+        return max(1, math.ceil(due - anyio.current_time()))
+
+    def _rhythm(self, operation: str) -> Rhythm:
+        rhythm = self._rhythms.get(operation)
+        if rhythm is None:
+            declared = self._core.operations[operation]
+            rhythm = Rhythm.of(declared.typical_seconds, declared.poll_interval_seconds)
+            self._rhythms[operation] = rhythm
+        return rhythm
+
+    def _again(self, live: Live, seconds: float) -> None:
+        operation = self._core.operations[live.job.operation]
+        if isinstance(operation, FanOut):
+            settings = self._core.channels[live.job.provider].settings
+            left = deadline(operation, settings, live.job) - self._core.clock()
+            seconds = min(seconds, max(left, operation.poll_interval_seconds))
+        self._core.schedule.at(
+            ("poll", live.job.job_id), anyio.current_time() + seconds, lambda: self._ask(live)
+        )
+
+    def _ask(self, live: Live) -> None:
+        if live.job.status != "running":
+            return
+        lane = self._core.channels[live.job.provider].lane(live.job.fingerprint)
+        lane.ask("poll", lambda turn: self._core.spawn(self._poll, live, turn))
+
+    # --- one question ---
+
+    async def _poll(self, live: Live, turn: Turn) -> None:
+        try:
+            if live.job.status != "running":
+                return
+            key = self._key(live.job)
+            answer = await self._look(live.job, key)
+        except CallError as error:
+            self._trouble(live, error.failure)
+            return
+        finally:
+            turn.done()
+        await self.take_in(live, answer)
+
+    def _key(self, job: Job) -> Key:
+        channel = self._core.channels[job.provider]
+        operation = self._core.operations[job.operation]
+        return self._core.vault.key(channel.provider, operation.credential, owner=job.owner)
+
+    async def _look(self, job: Job, key: Key) -> Answer:
+        channel = self._core.channels[job.provider]
+        request = self._core.operations[job.operation].state.request(job.provider_job_id or "")
+        try:
+            return await channel.outlet.send(request, key, once=False)
+        except (NotSentError, LostError) as error:
+            raise CallError(no_answer(channel.provider, error)) from None
+
+    async def take_in(self, live: Live, answer: Answer) -> None:
+        """Read an answer about a job's state and ingest it."""
+        channel = self._core.channels[live.job.provider]
+        if not answer.ok:
+            await self._not_ok(live, answer)
+            return
+        try:
+            state = self._core.operations[live.job.operation].state.read(answer)
+        except (UnreadableError, KeyError, TypeError, ValueError):
+            self._trouble(live, failure("bad_response", channel.provider.title))
+            return
+        live.failed_polls = 0
+        live.trouble = None
+        await self.ingest(live, state)
+
+    async def _not_ok(self, live: Live, answer: Answer) -> None:
+        channel = self._core.channels[live.job.provider]
+        error = describe(channel.provider, answer)
+        if answer.status == TOO_MANY_REQUESTS:
+            seconds = error.retry_after_seconds or self._backoff(live)
+            channel.lane(live.job.fingerprint).hold(seconds)
+        self._trouble(live, error)
+        if answer.status == NOT_FOUND and live.failed_polls >= MOST_NOT_FOUND:
+            await self.ingest(live, State(status="failed", failure=error))
+
+    def _backoff(self, live: Live) -> float:
+        interval = self._rhythm(live.job.operation).interval
+        return min(interval * 2 ** min(live.failed_polls, MOST_DOUBLINGS), LONGEST_INTERVAL_SECONDS)
+
+    def _trouble(self, live: Live, error: Failure) -> None:
+        """Keep the job as it is, remember why it could not be asked, and ask less often."""
+        live.failed_polls += 1
+        live.trouble = error.message
+        wait = self._backoff(live)
+        if not error.retryable:
+            wait = LONGEST_INTERVAL_SECONDS
+        self._again(live, max(wait, error.retry_after_seconds or 0.0))
+        live.wake()
+
+    # --- taking in ---
+
+    async def ingest(self, live: Live, state: State) -> None:
+        """Take in what a provider says of a job; ends it, or puts it back on the schedule."""
+        job = live.job
+        operation = self._core.operations[job.operation]
+        adopted: Sequence[Attempt] = ()
+        if isinstance(operation, FanOut):
+            channel = self._core.channels[job.provider]
+            state, adopted = gather(
+                operation, channel.provider, channel.settings, live, state, self._core.clock()
+            )
+        if state.status == "running":
+            changed = state.provider_status != job.provider_status or state.progress != job.progress
+            if changed or job.status != "running" or adopted:
+                await self._core.registry.update(
+                    live, lambda job: self._merged(job, state), adopted
+                )
+            self.follow(live)
+            return
+        self._core.schedule.cancel(("poll", job.job_id))
+        live.fetching = state.status == "completed" and self._collector.wanted(state.outputs)
+        try:
+            await self._core.registry.update(live, lambda job: self._ended(job, state), adopted)
+        except BaseException:
+            live.fetching = False
+            self.follow(live)
+            raise
+        channel = self._core.channels[job.provider]
+        channel.lane(job.fingerprint).release(job.job_id)
+        if live.job.submitted_at is not None and state.status == "completed":
+            self._rhythm(job.operation).learn(self._core.clock() - live.job.submitted_at)
+        if live.fetching:
+            self._core.spawn(self._collector.collect, live)
+
+    def _merged(self, job: Job, state: State) -> Job | None:
+        if job.ended:
+            return None
+        return job.next(
+            status=state.status,
+            updated_at=self._core.clock(),
+            provider_status=state.provider_status or job.provider_status,
+            progress=state.progress or job.progress,
+            outputs=state.outputs or job.outputs,
+            queued_for=None,
+            starts_at=None,
+        )
+
+    def _ended(self, job: Job, state: State) -> Job | None:
+        if job.ended:
+            return None
+        now = self._core.clock()
+        return job.next(
+            status=state.status,
+            updated_at=now,
+            ended_at=now,
+            provider_status=state.provider_status or job.provider_status,
+            progress=state.progress or job.progress,
+            outputs=state.outputs,
+            cost=state.cost or job.cost,
+            error=state.failure,
+            warnings=(*job.warnings, *state.warnings),
+            queued_for=None,
+            starts_at=None,
+        )

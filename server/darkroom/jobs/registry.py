@@ -1,0 +1,190 @@
+"""The jobs of this process, in memory: live ones, and ended ones that were used lately.
+
+Every change goes through `Registry.update`: a compare-and-set write to the store, then memory,
+then whoever waits is woken. The store answers for everything else, other processes' jobs included.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.errors import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.store import Store
+
+ENDED_KEPT = 256
+"""Ended jobs kept in memory, those used lately."""
+
+FOREIGN_LOOK_SECONDS = 0.2
+"""How often a wait for another process's job looks whether the journal changed."""
+
+MOST_CONFLICTS = 20
+
+
+class Live:
+    """A job in memory and what this process is doing about it."""
+
+    __slots__ = (
+        "_changed",
+        "attempt",
+        "failed_polls",
+        "fetching",
+        "items",
+        "job",
+        "trouble",
+        "waiters",
+    )
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.fetching = False
+        self.trouble: str | None = None
+        """Why the provider could not be asked lately, in our words."""
+        self.failed_polls = 0
+        self.attempt: Attempt | None = None
+        """The attempt that starts the job, while it is under way."""
+        self.items: dict[str, Attempt] | None = None
+        """The attempts of a job of many requests, by item."""
+        self.waiters = 0
+        self._changed: anyio.Event | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether a wait for this job is over."""
+        return (self.job.ended or self.job.status == "unknown") and not self.fetching
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def change(self) -> None:
+        """Wait until something changes."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+
+class Registry:
+    """Live jobs by id, with the store behind them."""
+
+    def __init__(self, store: Store, holder: str) -> None:
+        self.store = store
+        self.holder = holder
+        self._live: dict[str, Live] = {}
+        self._ended: OrderedDict[str, Live] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(self._live.values())
+
+    def add(self, job: Job) -> Live:
+        """Keep a job in memory."""
+        known = self._live.get(job.job_id) or self._ended.get(job.job_id)
+        if known is not None:
+            if job.version > known.job.version:
+                known.job = job
+            return known
+        live = Live(job)
+        self._place(live)
+        return live
+
+    def _place(self, live: Live) -> None:
+        job_id = live.job.job_id
+        if live.job.ended and not live.fetching:
+            self._live.pop(job_id, None)
+            self._ended[job_id] = live
+            self._ended.move_to_end(job_id)
+            while len(self._ended) > ENDED_KEPT:
+                self._ended.popitem(last=False)
+        else:
+            self._ended.pop(job_id, None)
+            self._live[job_id] = live
+
+    def known(self, job_id: str) -> Live | None:
+        """Return a job that is in memory."""
+        return self._live.get(job_id) or self._ended.get(job_id)
+
+    async def get(self, job_id: str) -> Live | None:
+        """Return a job from memory or the store; another process's always from the store."""
+        live = self.known(job_id)
+        if live is not None and (live.job.ended or live.job.holder == self.holder):
+            return live
+        job = await self.store.job(job_id)
+        if job is None:
+            return live
+        if job.holder == self.holder or job.ended:
+            return self.add(job)
+        return Live(job)
+
+    async def find(self, owner: str, provider: str, provider_job_id: str) -> Live | None:
+        """Return the owner's job with this id at the provider."""
+        job = await self.store.find(owner, provider, provider_job_id)
+        return await self.get(job.job_id) if job is not None else None
+
+    async def update(
+        self,
+        live: Live,
+        change: Callable[[Job], Job | None],
+        attempts: Sequence[Attempt] = (),
+    ) -> Job:
+        """Write what ``change`` makes of the job, with the attempts, and wake who waits.
+
+        ``change`` is called again with the newer row when somebody else wrote meanwhile; returning
+        None leaves the job as it is (attempts are written all the same).
+        """
+        for _ in range(MOST_CONFLICTS):
+            job = live.job
+            new = change(job)
+            try:
+                if new is not None or attempts:
+                    await self.store.write(new, attempts)
+            except Stale:
+                fresh = await self.store.job(job.job_id)
+                if fresh is None:
+                    raise
+                if fresh.version > live.job.version:
+                    live.job = fresh
+                continue
+            if new is not None and new.version > live.job.version:
+                live.job = new
+                self._place(live)
+            live.wake()
+            return live.job
+        raise Stale(live.job.job_id)
+
+    def touch(self, live: Live) -> None:
+        """Put a job in its place after ``fetching`` changed, and wake who waits."""
+        self._place(live)
+        live.wake()
+
+    async def wait(self, live: Live, seconds: float, *, until: Callable[[Live], bool]) -> Live:
+        """Wait until ``until(live)`` or the time is over; wakes the moment the job changes."""
+        with anyio.move_on_after(seconds):
+            live.waiters += 1
+            try:
+                while not until(live):
+                    if live.job.holder in {self.holder, None} or live.job.ended:
+                        await live.change()
+                    else:
+                        await anyio.sleep(FOREIGN_LOOK_SECONDS)
+                        live = await self._look_again(live)
+            finally:
+                live.waiters -= 1
+        return live
+
+    async def _look_again(self, live: Live) -> Live:
+        job = await self.store.job(live.job.job_id)
+        if job is not None and job.version > live.job.version:
+            live.job = job
+        return live

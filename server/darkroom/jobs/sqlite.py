@@ -1,0 +1,310 @@
+"""The journal: jobs and attempts in SQLite, durable, shared by the processes of one machine.
+
+Every call of SQLite goes through the executor `Run`, so that a commit never stalls the event loop.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from darkroom.errors import Stale
+from darkroom.jobs import tables
+from darkroom.jobs.journal_file import connect, transaction, translated
+from darkroom.jobs.model import ENDED, attempt_from_json, job_from_json, row_to_json
+from darkroom.jobs.store import Created
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from darkroom.jobs.model import Attempt, Job, Row
+    from darkroom.jobs.store import Query
+
+T = TypeVar("T")
+
+PRUNED_AT_ONCE = 500
+"""Jobs deleted in one transaction, so that others can write in between."""
+
+
+class Run(Protocol):
+    """Run a function to its end, one at a time, and return what it returns."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """Return ``work()``."""
+        ...
+
+
+def worker_thread() -> Run:
+    """Return the executor for real use: one thread at a time, cancelled only before it starts."""
+    limiter = anyio.CapacityLimiter(1)
+
+    async def run(work: Callable[[], T], /) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=limiter)
+
+    return run
+
+
+class SqliteStore:
+    """A `Store` in one SQLite file. Beside what each method says, all raise `JournalError`."""
+
+    def __init__(
+        self, database: sqlite3.Connection, path: Path, run: Run, holder: str | None
+    ) -> None:
+        self._database = database
+        self._path = path
+        self._run = run
+        self._holder = holder
+        self._data_version = 0
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, run: Run | None = None, holder: str | None = None
+    ) -> SqliteStore:
+        """Open the journal, or make it. ``holder`` is who writes here (see `Store.unsettled`).
+
+        Raises `ConfigurationError`, and leaves the file as it is, if it cannot be used.
+        """
+        run = run or worker_thread()
+        store = cls(await run(lambda: connect(path)), path, run, holder)
+        await store.changed()
+        return store
+
+    async def create(
+        self, job: Job, attempts: Sequence[Attempt], *, identical_since: float | None
+    ) -> Created:
+        """Insert a job with its first attempts, unless its intent is here already."""
+
+        def insert(database: sqlite3.Connection) -> Created:
+            known = _same_intent(database, job, identical_since)
+            if known is not None:
+                return Created(known, made=False, by_key=job.idempotency_key is not None)
+            _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, job)
+            self._put_attempts(database, attempts)
+            return Created(job, made=True)
+
+        return await self._change(insert, "so nothing was sent")
+
+    async def write(self, job: Job | None, attempts: Sequence[Attempt] = ()) -> None:
+        """Replace rows by their next versions, all or none."""
+
+        def replace(database: sqlite3.Connection) -> None:
+            if job is not None:
+                _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
+            self._put_attempts(database, attempts)
+
+        unsent = attempts and all(attempt.state == "prepared" for attempt in attempts)
+        await self._change(
+            replace, "so nothing was sent" if unsent else "so this change is not recorded"
+        )
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job by our id."""
+        return _first(await self._jobs("job_id = ?", job_id))
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """Return a job's attempts, oldest first."""
+        return await self._attempts("job_id = ?", job_id)
+
+    async def attempt(self, attempt_id: str) -> Attempt | None:
+        """Return an attempt by its id."""
+        return _first(await self._attempts("attempt_id = ?", attempt_id))
+
+    async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
+        """Return the owner's job with this id at the provider, the newest if there are several."""
+        return _first(
+            await self._jobs(
+                "owner = ? AND provider = ? AND provider_job_id = ?",
+                *(owner, provider, provider_job_id),
+                limit=1,
+            )
+        )
+
+    async def list(self, query: Query) -> list[Job]:
+        """Return the jobs that match, newest first."""
+        conditions: list[str] = ["owner = ?"]
+        values: list[str | float] = [query.owner]
+        if query.provider is not None:
+            conditions.append("provider = ?")
+            values.append(query.provider)
+        if query.batch_id is not None:
+            conditions.append("batch_id = ?")
+            values.append(query.batch_id)
+        if query.statuses is not None:
+            conditions.append(_among("status", query.statuses))
+            values.extend(query.statuses)
+        if query.before is not None:
+            conditions.append("(created_at, job_id) < (?, ?)")
+            values.extend(query.before)
+        return await self._jobs(" AND ".join(conditions), *values, limit=query.limit)
+
+    async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
+        """Take over every job that has not ended and whose holder is dead or nobody."""
+
+        def take(database: sqlite3.Connection) -> list[Job]:
+            condition, dead = _of_the_dead(database, "jobs", tables.OPEN, is_dead)
+            found = database.execute(
+                f"SELECT row FROM jobs WHERE {condition} ORDER BY created_at, job_id",  # noqa: S608 -- our names
+                dead,
+            )
+            taken = [_job(row).next(holder=holder) for row in found.fetchall()]
+            for job in taken:
+                _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
+            return taken
+
+        return await self._change(take, "so no job was taken over")
+
+    async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
+        """Return the attempts without a job whose fate a dead holder left open, oldest first."""
+
+        def look(database: sqlite3.Connection) -> list[Attempt]:
+            condition, dead = _of_the_dead(database, "attempts", tables.UNSETTLED, is_dead)
+            return _select_attempts(database, condition, dead)
+
+        return await self._read(look)
+
+    async def count(self, owner: str, operation: str, since: float) -> int:
+        """Count the jobs of an operation that were accepted, or may have been, since a time."""
+        statement = (
+            "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+            f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
+        )
+        return await self._read(
+            lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
+        )
+
+    async def changed(self) -> bool:
+        """Tell whether another process wrote since this was last called."""
+        before = self._data_version
+        self._data_version = await self._read(
+            lambda database: database.execute("PRAGMA data_version").fetchone()[0]
+        )
+        return self._data_version != before
+
+    async def prune(self, before: float) -> int:
+        """Delete jobs (and their attempts) that ended before a time; return how many."""
+        statement = (
+            "SELECT job_id FROM jobs WHERE ended_at < ? "  # noqa: S608 -- our names
+            f"AND {_among('status', ENDED)} LIMIT {PRUNED_AT_ONCE}"
+        )
+
+        def delete(database: sqlite3.Connection) -> int:
+            old = database.execute(statement, (before, *ENDED)).fetchall()
+            database.executemany("DELETE FROM attempts WHERE job_id = ?", old)
+            database.executemany("DELETE FROM jobs WHERE job_id = ?", old)
+            return len(old)
+
+        pruned = 0
+        while deleted := await self._change(delete, "so nothing was deleted"):
+            pruned += deleted
+        return pruned
+
+    async def close(self) -> None:
+        """Let go of the file; nothing can be read or written afterwards."""
+        await self._run(self._database.close)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def reading() -> T:
+            with translated(self._path, "so it could not be read"):
+                return work(self._database)
+
+        return await self._run(reading)
+
+    async def _change(self, work: Callable[[sqlite3.Connection], T], otherwise: str) -> T:
+        """Do the work in one transaction; it holds the write lock from its beginning."""
+
+        def changing() -> T:
+            with translated(self._path, otherwise), transaction(self._database):
+                return work(self._database)
+
+        return await self._run(changing)
+
+    async def _jobs(self, condition: str, *values: str | float, limit: int = -1) -> list[Job]:
+        statement = (
+            f"SELECT row FROM jobs WHERE {condition} "  # noqa: S608 -- our names
+            f"ORDER BY created_at DESC, job_id DESC LIMIT {limit:d}"
+        )
+        return await self._read(
+            lambda database: [_job(row) for row in database.execute(statement, values)]
+        )
+
+    async def _attempts(self, condition: str, *values: str) -> list[Attempt]:
+        return await self._read(lambda database: _select_attempts(database, condition, values))
+
+    def _put_attempts(self, database: sqlite3.Connection, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            statement = tables.INSERT_ATTEMPT if attempt.version == 1 else tables.UPDATE_ATTEMPT
+            _put(database, statement, tables.ATTEMPT_COLUMNS, attempt, holder=self._holder)
+
+
+def _same_intent(
+    database: sqlite3.Connection, job: Job, identical_since: float | None
+) -> Job | None:
+    if job.idempotency_key is not None:
+        found = database.execute(
+            "SELECT row FROM jobs WHERE owner = ? AND idempotency_key = ?",
+            (job.owner, job.idempotency_key),
+        )
+    elif job.batch_id is not None:
+        return None
+    else:
+        found = database.execute(
+            "SELECT row FROM jobs WHERE owner = ? AND intent = ? AND (status = 'unknown' "  # noqa: S608 -- our names
+            f"OR ({tables.RETURNABLE} AND created_at >= ?)) "
+            "ORDER BY created_at DESC, job_id DESC LIMIT 1",
+            (job.owner, job.intent, math.inf if identical_since is None else identical_since),
+        )
+    row = found.fetchone()
+    return None if row is None else _job(row)
+
+
+def _of_the_dead(
+    database: sqlite3.Connection, table: str, condition: str, is_dead: Callable[[str], bool]
+) -> tuple[str, list[str]]:
+    """Narrow the condition to rows of dead holders or of nobody; return it with its values."""
+    holders = database.execute(
+        f"SELECT DISTINCT holder FROM {table} WHERE {condition} AND holder IS NOT NULL"  # noqa: S608 -- our names
+    )
+    dead = [holder for (holder,) in holders.fetchall() if is_dead(holder)]
+    return f"{condition} AND (holder IS NULL OR {_among('holder', dead)})", dead
+
+
+def _select_attempts(
+    database: sqlite3.Connection, condition: str, values: Sequence[str]
+) -> list[Attempt]:
+    found = database.execute(
+        f"SELECT row FROM attempts WHERE {condition} ORDER BY created_at, rowid",  # noqa: S608 -- our names
+        values,
+    )
+    return [attempt_from_json(json.loads(text)) for (text,) in found]
+
+
+def _put(
+    database: sqlite3.Connection,
+    statement: str,
+    columns: tuple[str, ...],
+    row: Row,
+    **more: str | None,
+) -> None:
+    """Write one row, or raise `Stale` if it meets another version than the one before its own."""
+    values = {name: getattr(row, name) for name in columns}
+    text = json.dumps(row_to_json(row), separators=(",", ":"))
+    if database.execute(statement, {**values, **more, "row": text}).rowcount != 1:
+        raise Stale(f"{values[columns[0]]}, version {row.version}")
+
+
+def _job(row: tuple[str]) -> Job:
+    return job_from_json(json.loads(row[0]))
+
+
+def _first(rows: Sequence[T]) -> T | None:
+    return rows[0] if rows else None
+
+
+def _among(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join('?' for _ in values)})"

@@ -1,0 +1,118 @@
+"""Where jobs and attempts are kept: the protocol that an engine has to fulfil.
+
+`darkroom.jobs.memory` and `darkroom.jobs.sqlite` do, and are held to the same tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from darkroom.jobs.model import Attempt, Job, Status
+
+SAFE_TO_RETURN: frozenset[Status] = frozenset({"queued", "submitting", "running", "completed"})
+"""States in which an identical call gets the job that exists; unknown ones are returned always."""
+
+ACCEPTED: frozenset[Status] = frozenset({"submitting", "running", "completed", "unknown"})
+"""States of a job that a provider accepted or may have; others count if they have its id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which jobs to list; newest first, those after ``before`` (a cursor) only."""
+
+    owner: str
+    provider: str | None = None
+    statuses: frozenset[Status] | None = None
+    batch_id: str | None = None
+    limit: int = 20
+    before: tuple[float, str] | None = None
+    """``(created_at, job_id)`` of the last row of the page before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The job that an intent led to, and whether it was made now."""
+
+    job: Job
+    made: bool
+    by_key: bool = False
+
+
+class Store(Protocol):
+    """Durable rows with compare-and-set writes.
+
+    Every method may be called from any task; a write that returned is durable. A row is replaced
+    only by its next version (``version + 1``): otherwise `errors.Stale`, and nothing is written.
+    """
+
+    async def create(
+        self, job: Job, attempts: Sequence[Attempt], *, identical_since: float | None
+    ) -> Created:
+        """Insert a job with its first attempts, unless its intent is here already.
+
+        With an ``idempotency_key``, a job of this owner with the same key is returned. Without
+        one, a job of the same intent is: an ``unknown`` one always, one in `SAFE_TO_RETURN` if it
+        was created at ``identical_since`` or later (None: never). Items of a batch are exempt.
+        """
+        ...
+
+    async def write(self, job: Job | None, attempts: Sequence[Attempt] = ()) -> None:
+        """Replace rows by their next versions (version 1 of an attempt is inserted), all or none."""
+        ...
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job by our id."""
+        ...
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """Return a job's attempts, oldest first."""
+        ...
+
+    async def attempt(self, attempt_id: str) -> Attempt | None:
+        """Return an attempt by its id."""
+        ...
+
+    async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
+        """Return the owner's job with this id at the provider."""
+        ...
+
+    async def list(self, query: Query) -> list[Job]:
+        """Return the jobs that match, newest first."""
+        ...
+
+    async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
+        """Take over every job that has not ended and whose holder is dead or nobody.
+
+        Returns the taken rows, which now name ``holder``, as their next versions.
+        """
+        ...
+
+    async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
+        """Return the attempts without a job, in state ``prepared`` or ``sent``, of dead holders.
+
+        An attempt's holder is the one that its last writer's store was made for.
+        """
+        ...
+
+    async def count(self, owner: str, operation: str, since: float) -> int:
+        """Count the jobs of an operation that were accepted, or may have been, since a time.
+
+        The time of a job is ``submitted_at``, or ``created_at`` while it has none.
+        """
+        ...
+
+    async def changed(self) -> bool:
+        """Tell whether another process wrote since this was last called."""
+        ...
+
+    async def prune(self, before: float) -> int:
+        """Delete jobs (and their attempts) that ended before a time; return how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and threads."""
+        ...

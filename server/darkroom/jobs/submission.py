@@ -1,0 +1,326 @@
+"""Sending what starts a job: written down before it leaves, sent once, its answer written down.
+
+Everything here runs in the machine's own tasks. A caller that gives up, a host that dies, changes
+nothing about a request that is on its way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.errors import CallError, DarkroomError, JournalError, failure
+from darkroom.http import LostError
+from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.operation import FanOut, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from darkroom.channel import Channel
+    from darkroom.core import Core
+    from darkroom.errors import Failure
+    from darkroom.jobs.attempts import Outcome
+    from darkroom.jobs.items import ItemSender
+    from darkroom.jobs.model import Attempt, Job, QueuedFor
+    from darkroom.jobs.poller import Poller
+    from darkroom.jobs.registry import Live
+    from darkroom.operation import Job as JobOperation
+    from darkroom.pacing import Turn
+
+MOST_CONNECTION_TRIES = 3
+"""How often a request is tried that certainly never arrived."""
+
+CONNECTION_BACKOFF_SECONDS = 1.0
+DEFAULT_LATER_SECONDS = 3.0
+LONGEST_LATER_SECONDS = 300.0
+DAY_SECONDS = 86_400.0
+
+
+class _WithdrawnError(DarkroomError):
+    """The job was cancelled before its request left."""
+
+
+class Submitter:
+    """Moves jobs from ``queued`` to what the provider made of them."""
+
+    def __init__(self, core: Core, poller: Poller, items: ItemSender) -> None:
+        self._core = core
+        self._poller = poller
+        self._items = items
+        self._tries: dict[str, int] = {}
+        self._daily = anyio.Lock()
+
+    # --- waiting for a turn ---
+
+    def enqueue(self, live: Live) -> None:
+        """Send the request that starts a job as soon as the provider's limits allow."""
+        job = live.job
+        lane = self._core.channels[job.provider].lane(job.fingerprint)
+        granted: list[bool] = []
+
+        def go(turn: Turn) -> None:
+            granted.append(True)
+            self._core.spawn(self._submit, live, turn)
+
+        lane.ask("start", go, slot=job.job_id)
+        if granted:
+            return
+        if not lane.slot_free(job.job_id):
+            self._show(live, "slot", None)
+        else:
+            self._show(live, "pacing", self._core.clock() + lane.estimate("start"))
+
+    def _again(self, live: Live, reason: QueuedFor | None, seconds: float) -> None:
+        """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
+        if reason is not None:
+            self._show(live, reason, self._core.clock() + seconds)
+        self._core.schedule.at(
+            ("start", live.job.job_id),
+            anyio.current_time() + seconds,
+            lambda: self.enqueue(live),
+        )
+
+    @staticmethod
+    def _show(live: Live, reason: QueuedFor, starts_at: float | None) -> None:
+        """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
+        live.job = dataclasses.replace(live.job, queued_for=reason, starts_at=starts_at)
+        live.wake()
+
+    # --- the request ---
+
+    async def _submit(self, live: Live, turn: Turn) -> None:
+        operation = self._core.operations[live.job.operation]
+        channel = self._core.channels[live.job.provider]
+        outcome: Outcome | None = None
+        try:
+            if isinstance(operation, FanOut) and live.job.provider_job_id is not None:
+                turn.give_back()
+                await self._accept(live, None, live.job.provider_job_id)
+                return
+            outcome = await self._send(live, operation, channel, turn)
+        except _WithdrawnError:
+            turn.give_back()
+            channel.lane(live.job.fingerprint).release(live.job.job_id)
+            return
+        finally:
+            turn.done()
+        if outcome is not None:
+            await self._settle(live, operation, channel, outcome)
+
+    async def _send(
+        self, live: Live, operation: JobOperation, channel: Channel, turn: Turn
+    ) -> Outcome | None:
+        """Send the request, once; None where the job waits for the provider's next day."""
+        try:
+            key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
+            request = self._core.request(live.job, operation)
+            async with self._daily:
+                if await self._over_for_today(live.job, operation, channel):
+                    turn.give_back()
+                    channel.lane(live.job.fingerprint).release(live.job.job_id)
+                    now = self._core.clock()
+                    self._again(live, "allowance", DAY_SECONDS - now % DAY_SECONDS)
+                    return None
+                await self._mark_sent(live)
+        except (CallError, JournalError) as error:
+            turn.give_back()
+            return Refused(error.failure)
+        answer = await channel.change(request, key)
+        provider_id: str | None = None
+        if not isinstance(answer, DarkroomError):
+            try:
+                provider_id = operation.accepted(answer)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                answer = LostError("bad_response: the answer could not be understood")
+        return judge(
+            channel.provider,
+            answer,
+            provider_id=provider_id,
+            needs_id=True,
+            also_accepts=operation.also_accepts,
+        )
+
+    async def _over_for_today(self, job: Job, operation: JobOperation, channel: Channel) -> bool:
+        cap = operation.daily(channel.settings) if operation.daily is not None else None
+        if cap is None:
+            return False
+        midnight = self._core.clock() // DAY_SECONDS * DAY_SECONDS
+        return await self._core.registry.store.count(job.owner, operation.name, midnight) >= cap
+
+    async def _mark_sent(self, live: Live) -> None:
+        """Make it durable that the request is about to leave."""
+        now = self._core.clock()
+        if live.attempt is None or live.job.status != "queued":
+            raise _WithdrawnError
+        attempt = live.attempt.next(state="sent", sent_at=now)
+
+        def change(job: Job) -> Job:
+            if job.status != "queued":
+                raise _WithdrawnError
+            return job.next(
+                status="submitting",
+                updated_at=now,
+                submitted_at=now,
+                holder=self._core.registry.holder,
+                queued_for=None,
+                starts_at=None,
+            )
+
+        await self._core.registry.update(live, change, [attempt])
+        live.attempt = attempt
+
+    # --- what became of it ---
+
+    async def _settle(
+        self, live: Live, operation: JobOperation, channel: Channel, outcome: Outcome
+    ) -> None:
+        match outcome:
+            case Accepted(provider_id):
+                await self._accept(live, "accepted", provider_id)
+            case Refused(error):
+                await self._refuse(live, channel, error)
+            case Later(error, seconds):
+                await self._try_later(live, operation, channel, error, seconds)
+            case NeverLeft(error):
+                await self._try_again(live, channel, error)
+            case Unknown(error, evidence):
+                now = self._core.clock()
+                self.keep_slot(live, operation.longest_seconds)
+                await self._core.record(
+                    live,
+                    lambda job: job.next(
+                        status="unknown", updated_at=now, error=error, evidence=evidence
+                    ),
+                    self._answered(live, "unknown", evidence=evidence),
+                )
+
+    def _answered(self, live: Live, state: str, **changes: object) -> Sequence[Attempt]:
+        if live.attempt is None:
+            return ()
+        live.attempt = live.attempt.next(state=state, answered_at=self._core.clock(), **changes)
+        return (live.attempt,)
+
+    async def _accept(self, live: Live, state: str | None, provider_id: str | None) -> None:
+        now = self._core.clock()
+        attempts = self._answered(live, state, provider_id=provider_id) if state else ()
+        await self._core.record(
+            live,
+            lambda job: job.next(
+                status="running",
+                updated_at=now,
+                submitted_at=job.submitted_at or now,
+                provider_job_id=provider_id,
+                error=None,
+                evidence=None,
+                queued_for=None,
+                starts_at=None,
+            ),
+            attempts,
+        )
+        self._tries.pop(live.job.job_id, None)
+        if live.items:
+            self._items.start(live)
+        self._poller.follow(live)
+
+    async def _refuse(self, live: Live, channel: Channel, error: Failure) -> None:
+        now = self._core.clock()
+        status = "blocked" if error.code in BLOCKED else "failed"
+        items = [
+            attempt.next(state="refused", answered_at=now)
+            for attempt in (live.items or {}).values()
+        ]
+        await self._core.record(
+            live,
+            lambda job: job.next(
+                status=status,
+                updated_at=now,
+                ended_at=now,
+                error=error,
+                queued_for=None,
+                starts_at=None,
+            ),
+            [*self._answered(live, "refused", evidence={"code": error.code}), *items],
+        )
+        self._tries.pop(live.job.job_id, None)
+        channel.lane(live.job.fingerprint).release(live.job.job_id)
+
+    async def _try_later(
+        self,
+        live: Live,
+        operation: JobOperation,
+        channel: Channel,
+        error: Failure,
+        seconds: float | None,
+    ) -> None:
+        """Put a job back that the provider will take later; end it if the allowance is used up."""
+        if seconds is None and await self._exhausted(live.job, operation, channel):
+            title = channel.provider.title
+            said = failure("quota_exhausted", title, provider_message=error.provider_message)
+            await self._refuse(live, channel, said)
+            return
+        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
+        backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
+        wait = backoff if seconds is None else seconds
+        lane = channel.lane(live.job.fingerprint)
+        lane.hold(wait)
+        await self._back_to_queue(live, "refused")
+        lane.release(live.job.job_id)
+        self._again(live, "pacing", wait)
+
+    async def _exhausted(self, job: Job, operation: JobOperation, channel: Channel) -> bool:
+        """Ask the provider whether a 429 means that the allowance is used up."""
+        allowance = channel.provider.allowance
+        if allowance is None:
+            return False
+        try:
+            key = self._core.vault.key(channel.provider, operation.credential, owner=job.owner)
+            answer = await channel.read(Request(method="GET", path=allowance.path), key)
+            return answer.ok and allowance.exhausted(answer, operation.name)
+        except (CallError, KeyError, TypeError, ValueError):
+            return False
+
+    async def _try_again(self, live: Live, channel: Channel, error: Failure) -> None:
+        """Send a request again that certainly never arrived; give up after a few tries."""
+        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
+        if tries >= MOST_CONNECTION_TRIES:
+            await self._refuse(live, channel, error)
+            return
+        await self._back_to_queue(live, "refused")
+        channel.lane(live.job.fingerprint).release(live.job.job_id)
+        self._again(live, None, CONNECTION_BACKOFF_SECONDS * 2 ** (tries - 1))
+
+    async def _back_to_queue(self, live: Live, state: str) -> None:
+        """Close the attempt and prepare the next one, in one write."""
+        now = self._core.clock()
+        closed = self._answered(live, state)
+        if live.attempt is None:
+            return
+        live.attempt = dataclasses.replace(
+            live.attempt,
+            attempt_id=self._core.new_id(),
+            state="prepared",
+            created_at=now,
+            sent_at=None,
+            answered_at=None,
+            evidence=None,
+            version=1,
+        )
+        await self._core.record(
+            live,
+            lambda job: job.next(status="queued", updated_at=now, submitted_at=None),
+            [*closed, live.attempt],
+        )
+
+    def keep_slot(self, live: Live, seconds: float) -> None:
+        """Count a job of unknown fate as running, for so long."""
+        job = live.job
+        lane = self._core.channels[job.provider].lane(job.fingerprint)
+        lane.occupy(job.job_id)
+        self._core.schedule.at(
+            ("slot", job.job_id),
+            anyio.current_time() + seconds,
+            lambda: lane.release(job.job_id),
+        )

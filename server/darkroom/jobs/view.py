@@ -1,0 +1,107 @@
+"""A job as the model sees it: one object with what is present, and a line of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from darkroom.jobs.model import iso
+
+if TYPE_CHECKING:
+    from darkroom.errors import JsonObject, JsonValue
+    from darkroom.jobs.model import Cost, Job, Output
+
+WARNING_CHARACTERS = 200
+MOST_WARNINGS = 5
+
+
+def job_view(
+    job: Job,
+    *,
+    poll_after: int | None = None,
+    include_url: bool = False,
+    addresses: bool = True,
+    warnings: tuple[str, ...] = (),
+) -> JsonObject:
+    """Return the job as TOOLS states it; absent values are left out.
+
+    ``url`` is left out once there is a local ``file``, unless ``include_url``; without
+    ``addresses`` it is left out always.
+    """
+    status = "running" if job.status == "submitting" else job.status
+    fields: dict[str, JsonValue] = {
+        "job_id": job.job_id,
+        "provider": job.provider,
+        "operation": job.operation,
+        "status": status,
+        "queued_for": job.queued_for if status == "queued" else None,
+        "starts_at": iso(job.starts_at) if job.starts_at and status == "queued" else None,
+        "provider_job_id": job.provider_job_id,
+        "provider_status": job.provider_status,
+        "created_at": iso(job.created_at),
+        "updated_at": iso(job.updated_at),
+        "poll_after_seconds": None if job.ended else poll_after,
+        "progress": {"done": job.progress.done, "total": job.progress.total}
+        if job.progress is not None
+        else None,
+        "outputs": [_output(o, include_url=include_url, addresses=addresses) for o in job.outputs]
+        or None,
+        "cost": _cost(job.cost),
+        "error": job.error.to_json() if job.error is not None else None,
+        "evidence": job.evidence,
+        "batch_id": job.batch_id,
+        "warnings": [
+            text[:WARNING_CHARACTERS] for text in (*warnings, *job.warnings)[:MOST_WARNINGS]
+        ]
+        or None,
+        "sandbox": job.sandbox or None,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _output(output: Output, *, include_url: bool, addresses: bool) -> JsonObject:
+    show = addresses and output.url is not None and (output.file is None or include_url)
+    fields: dict[str, JsonValue] = {
+        "index": output.index,
+        "url": output.url if show else None,
+        "expires_at": iso(output.expires_at) if show and output.expires_at is not None else None,
+        "media_type": output.media_type,
+        "width": output.width,
+        "height": output.height,
+        "bytes": output.bytes,
+        "name": output.name,
+        "file": output.file,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _cost(cost: Cost | None) -> JsonObject | None:
+    if cost is None:
+        return None
+    amount = int(cost.amount) if cost.amount == int(cost.amount) else cost.amount
+    return {"amount": amount, "unit": cost.unit, "basis": cost.basis}
+
+
+def job_text(view: JsonObject, next_tool: str) -> str:
+    """Say in a line or two what the object says."""
+    parts = [f"{view['operation']} {view['job_id']}: {view['status']}"]
+    if "queued_for" in view:
+        starts = f", starts at {view['starts_at']}" if "starts_at" in view else ""
+        parts.append(f"waits for {view['queued_for']}{starts}")
+    if isinstance(progress := view.get("progress"), dict):
+        parts.append(f"{progress['done']} of {progress['total']}")
+    outputs = view.get("outputs")
+    if isinstance(outputs, list):
+        parts.extend(
+            str(where)
+            for output in outputs
+            if isinstance(output, dict) and (where := output.get("file") or output.get("url"))
+        )
+    error = view.get("error")
+    if isinstance(error, dict):
+        parts.append(f"[{error['code']}] {error['message']}; next: {error['next_step']}")
+    if "poll_after_seconds" in view:
+        parts.append(f"call {next_tool} after {view['poll_after_seconds']} s")
+    warnings = view.get("warnings")
+    if isinstance(warnings, list):
+        parts.extend(str(warning) for warning in warnings)
+    return ". ".join(parts)

@@ -1,0 +1,464 @@
+"""What a provider module is written in.
+
+A provider module declares a `Provider` with its operations and does nothing else. There are three
+kinds, and one way to look at what two of them start:
+
+    Call      answers at once                          zsky_get_usage
+    Job       submits, then has a state to read        zsky_start_image
+    FanOut    a Job of many requests                   zyng_start_images
+    Check     reads the state of a Job                 zsky_check_job
+
+and `Tool`, for what belongs to no provider (``list_jobs``). Pacing, repeating, waiting, journaling
+and redaction are not declared: they exist once, in the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, cast
+from urllib.parse import quote
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from darkroom.addresses import Origin, check_public_address
+from darkroom.errors import Code, Failure, JsonObject, JsonValue
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from darkroom.approval import Person
+    from darkroom.jobs.model import Cost, Output, Progress, Status
+    from darkroom.machine import Machine
+    from darkroom.settings import ProviderSettings
+
+Method = Literal["GET", "POST", "DELETE"]
+
+LONGEST_STRING = 20_000
+"""Characters of an argument that states no limit of its own."""
+
+
+# --- arguments ---------------------------------------------------------------------------------
+
+
+class Params(BaseModel):
+    """Base of all argument models: closed, strict, built when first used.
+
+    An optional argument is written ``name: type | None = None``; ``None`` stands for "left out",
+    and a caller's ``null`` is refused.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        defer_build=True,
+        allow_inf_nan=False,
+        str_max_length=LONGEST_STRING,
+    )
+
+
+class StartParams(Params):
+    """Base of the arguments of every start tool."""
+
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+JobId = Annotated[str, Field(min_length=1, max_length=200)]
+
+MAX_WAIT_SECONDS = 40
+DEFAULT_WAIT_SECONDS = 25
+
+
+class JobParams(Params):
+    """Arguments of a tool that acts on one job: ours or the provider's id."""
+
+    job_id: JobId
+
+
+class CheckParams(JobParams):
+    """Arguments of a check tool."""
+
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
+    include_url: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressMark:
+    """Marks an argument that takes an address a provider will fetch."""
+
+
+def _check_address(value: str, info: ValidationInfo) -> str:
+    context = cast("Mapping[str, Admitted] | None", info.context)
+    admitted = (context or {}).get("admitted", Admitted())
+    mistake = check_public_address(
+        value, admitted=admitted.origins, admitted_suffixes=admitted.suffixes
+    )
+    if mistake is not None:
+        raise PydanticCustomError("address", "{mistake}", {"mistake": mistake})
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Addresses that are let through though they are not public: the operator's emulators."""
+
+    origins: tuple[Origin, ...] = ()
+    suffixes: tuple[str, ...] = ()
+
+
+Address = Annotated[
+    str, Field(min_length=1, max_length=4096), AfterValidator(_check_address), AddressMark()
+]
+"""A public http(s) address of a picture that the provider fetches."""
+
+
+# --- what goes out and what comes back ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request to a provider, without credentials: path relative to the base address."""
+
+    method: Method
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: JsonValue = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A provider's answer, read to its end.
+
+    ``body`` is the JSON value; text that is not JSON is a plain string, no body is None.
+    Header names are lower case.
+    """
+
+    status: int
+    body: JsonValue
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    received_at: float = 0.0
+    """Seconds since the epoch."""
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the status is 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004 -- the class of statuses
+
+    @property
+    def object(self) -> JsonObject:
+        """The body as an object; an empty one where it is anything else."""
+        return self.body if isinstance(self.body, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a provider says of a job, in our words; the same from a poll, a list or a webhook."""
+
+    status: Status
+    provider_status: str | None = None
+    outputs: tuple[Output, ...] = ()
+    cost: Cost | None = None
+    failure: Failure | None = None
+    progress: Progress | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class UnreadableError(Exception):
+    """A reader raises this for an answer that it cannot understand; the text says what was wrong."""
+
+
+# --- a provider --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """Where a credential comes from and how it is sent.
+
+    ``variable`` is read from the environment, or from the file that ``variable_FILE`` names.
+    ``modes`` maps a key's prefix to what it is (``live``, ``test``).
+    """
+
+    variable: str
+    header: str = "Authorization"
+    scheme: str = "Bearer"
+    modes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def headers(self, secret: SecretStr) -> dict[str, str]:
+        """Return the header that authorises a request."""
+        value = secret.get_secret_value()
+        return {self.header: f"{self.scheme} {value}" if self.scheme else value}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``requests`` in any window of ``seconds``."""
+
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a provider allows for one credential; requests beyond it wait here."""
+
+    rates: tuple[Rate, ...] = ()
+    concurrent_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """Tells an exhausted allowance from too many requests where one status means both.
+
+    ``exhausted(answer, operation)`` reads the answer to ``GET path``.
+    """
+
+    path: str
+    exhausted: Callable[[Answer, str], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One provider: where it is, who we are there, what it allows, what it can do.
+
+    ``refusals`` are the statuses that the provider's page lists as certain refusals of a request
+    that changes something; 429 is always one, a 5xx never unless it stands here with its source.
+    ``codes`` maps the provider's own error codes to ours, ``statuses`` its statuses where they
+    differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier).
+    """
+
+    name: str
+    title: str
+    documentation: str
+    base_url: str
+    base_url_variable: str
+    credentials: tuple[Credential, ...]
+    operations: tuple[Operation, ...]
+    settings: type[ProviderSettings]
+    limits: Callable[[Any], Limits]
+    refusals: frozenset[int]
+    codes: Mapping[str, Code] = field(default_factory=dict[str, Code])
+    statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
+    allowance: Allowance | None = None
+    enums: Callable[[Any], Mapping[str, Mapping[str, Sequence[str]]]] | None = None
+    """Values that settings give to arguments: operation -> argument -> values."""
+
+    base_url_suffix: str | None = None
+    """Tolerated at the end of a base address, and removed."""
+
+    probe: str | None = None
+    """Name of the cheapest read-only operation, by which `darkroom doctor` tries the key."""
+
+    def operation(self, name: str) -> Operation:
+        """Return the operation with this name."""
+        return next(operation for operation in self.operations if operation.name == name)
+
+
+# --- operations --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hints:
+    """The four annotation hints of MCP; all are stated on every tool."""
+
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+
+
+READS = Hints(read_only=True, destructive=False, idempotent=True, open_world=True)
+STARTS = Hints(read_only=False, destructive=False, idempotent=False, open_world=True)
+CHANGES = Hints(read_only=False, destructive=False, idempotent=False, open_world=True)
+DESTROYS = Hints(read_only=False, destructive=True, idempotent=True, open_world=True)
+LOCAL_READS = Hints(read_only=True, destructive=False, idempotent=True, open_world=False)
+
+Prepare: TypeAlias = "Callable[[Any, Any], Request]"
+"""``(params, provider settings) -> Request``."""
+
+Check_: TypeAlias = "Callable[[Any, Any], Iterable[str]]"
+"""``(params, provider settings) -> mistakes`` that no schema can express."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What every tool states about itself."""
+
+    name: str
+    title: str
+    description: str
+    params: type[Params]
+    hints: Hints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Declared):
+    """An operation that answers at once.
+
+    ``path`` may name arguments in braces; the others go into the query of a GET and into the JSON
+    body of a POST, unless ``prepare`` builds the request. ``repeatable``: sending it twice changes
+    and costs nothing more. Anything else is an attempt in the journal and leaves at most once.
+    ``asks`` is what the person is asked before it is sent. ``result`` shapes the answer for the
+    model; ``state`` reads what the answer says of the job named by the argument ``job_id``.
+    """
+
+    method: Method = "GET"
+    path: str
+    credential: str | None = None
+    prepare: Prepare | None = None
+    check: Check_ | None = None
+    repeatable: bool = True
+    asks: str | None = None
+    withdraws: bool = False
+    """A job that still waits here is cancelled here; the provider is not asked."""
+
+    drops_outputs: bool = False
+    """Afterwards the addresses of the job's outputs are dead."""
+
+    accepts: frozenset[int] = frozenset()
+    result: Callable[[Answer, Any], JsonObject] | None = None
+    state: Callable[[Answer], State] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSource:
+    """How to ask for a job's state (``GET path``, ``{id}`` is the provider's id), and to read it."""
+
+    path: str
+    read: Callable[[Answer], State]
+
+    def request(self, provider_job_id: str) -> Request:
+        """Build the request for one job."""
+        return Request(method="GET", path=self.path.format(id=quote(provider_job_id, safe="")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Declared):
+    """An operation that starts a job.
+
+    ``accepted`` returns the provider's id of the job that an answer says was made, or None;
+    ``also_accepts`` are statuses beyond 2xx in which such an id means acceptance.
+    ``typical_seconds`` is the first guess of how long it takes; ``longest_seconds`` is how long a
+    job of unknown fate keeps its slot. ``cost`` is what it will cost, before it is known exactly.
+    ``output_seconds`` is how long an output's address lives from the moment it was given out.
+    """
+
+    method: Method = "POST"
+    path: str
+    credential: str | None = None
+    prepare: Prepare | None = None
+    check: Check_ | None = None
+    accepted: Callable[[Answer], str | None]
+    also_accepts: frozenset[int] = frozenset()
+    state: StateSource
+    check_tool: str
+    typical_seconds: float
+    longest_seconds: float
+    cost: Callable[[Any, Any], Cost | None]
+    label: Callable[[Any], str] | None = None
+    """What a file of the result is called after, given the arguments; a person reads it."""
+
+    daily: Callable[[Any], int | None] | None = None
+    """How many of these jobs the provider takes in one UTC day, read from the settings."""
+
+    poll_interval_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOut(Job):
+    """A job of many requests: one that opens it (as a `Job`), then one for each item.
+
+    ``opened(params)`` is the provider's id where the arguments already name an open request, so
+    that none is opened. ``items(params)`` are the names of the requests that follow, unique in
+    the job; ``item_request(params, settings, id, item)`` builds one. ``matches(item, output)``
+    tells whether an output belongs to an item: that is also how an item whose answer was lost is
+    adopted. ``expected(arguments)`` is how many outputs make a job complete that was started
+    elsewhere; ``deadline_seconds(settings)`` is when a job ends with what has come.
+    """
+
+    opened: Callable[[Any], str | None]
+    items: Callable[[Any], Sequence[str]]
+    item_request: Callable[[Any, Any, str, str], Request]
+    expected: Callable[[JsonObject], int | None]
+    matches: Callable[[str, Output], bool]
+    deadline_seconds: Callable[[Any], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Declared):
+    """A tool that reads jobs started by any of ``operations``.
+
+    ``adopts`` is the operation under which a job is kept that was started elsewhere, when the
+    caller gives the provider's own id.
+    """
+
+    operations: tuple[str, ...]
+    adopts: str
+    adopted: Callable[[Any], JsonObject] | None = None
+    """Arguments to keep for a job that was started elsewhere, from those of the check."""
+
+
+Operation: TypeAlias = Call | Job | Check
+
+
+# --- tools that belong to no provider ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a tool returns: one object for the model and a line or two of text for the person."""
+
+    structured: JsonObject | None
+    text: str
+
+
+class Run(Protocol):
+    """What a neutral tool does."""
+
+    def __call__(self, machine: Machine, params: Any, person: Person, /) -> Awaitable[Result]:
+        """Run with valid arguments; raise `errors.CallError` for what the model should read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool(Declared):
+    """A tool that belongs to no provider. ``always``: listed even when no credential is there."""
+
+    run: Run
+    listed: Callable[[bool], bool] = bool
+    """Whether it is listed, given whether any provider has a credential."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """What one package contributes: providers, neutral tools and, for ours, the sandbox."""
+
+    providers: tuple[Provider, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    sandbox: Callable[..., Any] | None = None
+
+
+def build_request(operation: Call | Job, params: Params, settings: ProviderSettings) -> Request:
+    """Build the request that an operation sends for valid arguments.
+
+    Arguments named in the path go there; the others into the query of a GET or DELETE and into
+    the JSON body of a POST. ``idempotency_key`` is ours and never leaves.
+    """
+    if operation.prepare is not None:
+        return operation.prepare(params, settings)
+    given = params.model_dump(mode="json", exclude_none=True, exclude={"idempotency_key"})
+    inside = {name for _, name, _, _ in Formatter().parse(operation.path) if name}
+    path = operation.path.format(
+        **{name: quote(str(given[name]), safe="") for name in inside if name in given}
+    )
+    rest: JsonObject = {name: value for name, value in given.items() if name not in inside}
+    if operation.method == "POST":
+        return Request(method="POST", path=path, body=rest or None)
+    query = {name: _query(value) for name, value in rest.items()}
+    return Request(method=operation.method, path=path, query=query)
+
+
+def _query(value: JsonValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,257 @@
+"""Settings: defaults, then the TOML file, then the environment, then the command line.
+
+`load` returns one frozen object, or raises `ConfigurationError` that names the file or variable,
+the key, and what was expected. Credentials are not settings: see `darkroom.credentials`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from darkroom.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from darkroom.operation import Provider
+
+CONFIG_VARIABLE = "DARKROOM_CONFIG"
+PREFIX = "DARKROOM_"
+DELIMITER = "__"
+
+_SECRET_NAME = re.compile(
+    r"(api_?key|secret|password|passwd|bearer|(?<!file_)token)s?$", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"^(zt_(live|test)_sk_|zsky_(live|test)_|gr_|sk_live_|sk-)\w{6,}")
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, closed; a wrong key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class ProviderSettings(Section):
+    """Settings that every provider has; a provider's module adds its own."""
+
+    allow_http: bool = Field(
+        default=False, description="Allow a base address over http that is not loopback."
+    )
+
+
+class JobsSection(Section):
+    """How jobs are kept."""
+
+    store: Literal["sqlite", "memory"] = Field(
+        default="sqlite",
+        description="Where jobs are kept: a journal on disk, or only this process's memory.",
+    )
+    state_dir: Path | None = Field(
+        default=None, description="Folder of the journal. Default: the platform's state folder."
+    )
+    identical_window_seconds: Annotated[int, Field(ge=0)] = Field(
+        default=120,
+        description="Within this time an identical start call returns the job that exists. 0: off.",
+    )
+    keep_days: Annotated[int, Field(ge=1)] = Field(
+        default=30, description="How long ended jobs stay in the journal."
+    )
+
+
+class ResultsSection(Section):
+    """What becomes of results."""
+
+    folder: Path | None = Field(
+        default=None,
+        description="Where results are saved. Default: Darkroom in the platform's pictures folder.",
+    )
+    download: Literal["always", "never"] = Field(
+        default="always",
+        description="Whether the outputs of a completed job are downloaded (addresses die).",
+    )
+
+
+class ApprovalSection(Section):
+    """When the person is asked."""
+
+    never_ask: tuple[str, ...] = Field(
+        default=(), description="Tools that may run without asking the person first."
+    )
+
+
+class Settings(Section):
+    """All settings; the sections of the providers are reached by `provider`."""
+
+    jobs: JobsSection = JobsSection()
+    results: ResultsSection = ResultsSection()
+    approval: ApprovalSection = ApprovalSection()
+
+    def provider(self, name: str) -> ProviderSettings:
+        """Return a provider's section."""
+        return cast("ProviderSettings", getattr(self, name))
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder of the journal."""
+        if self.jobs.state_dir is not None:
+            return self.jobs.state_dir.expanduser()
+        import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
+
+        return platformdirs.user_state_path("darkroom", appauthor=False)
+
+    @property
+    def results_folder(self) -> Path:
+        """The folder of the results."""
+        if self.results.folder is not None:
+            return self.results.folder.expanduser()
+        import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
+
+        return platformdirs.user_pictures_path() / "Darkroom"
+
+
+def model(providers: Iterable[Provider]) -> type[Settings]:
+    """Return the settings model with a section for each provider."""
+    sections: dict[str, Any] = {
+        provider.name: (provider.settings, provider.settings()) for provider in providers
+    }
+    return create_model("Settings", __base__=Settings, **sections)
+
+
+def load(
+    providers: Sequence[Provider],
+    environment: Mapping[str, str],
+    *,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read the settings.
+
+    ``overrides`` are sections as nested mappings, from the command line.
+
+    Raises
+    ------
+    ConfigurationError: naming every mistake.
+    """
+    path_text = environment.get(CONFIG_VARIABLE)
+    path = Path(path_text).expanduser() if path_text else None
+    from_file = _read_file(path, providers) if path is not None else {}
+    kind = model(providers)
+    from_environment = _read_environment(environment, kind)
+    values = _merge(_merge(from_file, from_environment), dict(overrides or {}))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        mistakes = [
+            _describe(cast("Mapping[str, Any]", entry), path, environment, kind)
+            for entry in error.errors(include_url=False)
+        ]
+        raise ConfigurationError("\n".join(dict.fromkeys(mistakes))) from None
+
+
+def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
+    try:
+        values: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(
+            f"{path}: cannot be read ({reason}); {CONFIG_VARIABLE} names it"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+    variables = [c.variable for provider in providers for c in provider.credentials]
+    for key, value in _leaves(values):
+        name = key.rpartition(".")[2]
+        looks_secret = (
+            name.upper() in variables
+            or _SECRET_NAME.search(name)
+            or (isinstance(value, str) and _SECRET_VALUE.match(value))
+        )
+        if looks_secret:
+            section = key.partition(".")[0]
+            belongs = next((v for v in variables if v.lower().startswith(section)), "its variable")
+            raise ConfigurationError(
+                f"{path}: {key} looks like a secret, and secrets do not belong in this file; "
+                f"set {belongs} in the environment, or {belongs}_FILE to a file that holds it"
+            )
+    return values
+
+
+def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield f"{prefix}{key}", None
+            yield from _leaves(cast("dict[str, object]", value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or DELIMITER not in variable:
+            continue
+        path = variable.removeprefix(PREFIX).lower().split(DELIMITER)
+        if path[0] not in kind.model_fields:
+            near = difflib.get_close_matches(path[0], kind.model_fields, 1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}{DELIMITER}…?" if near else ""
+            raise ConfigurationError(f"{variable}: there is no section [{path[0]}]{hint}")
+        target = values
+        for part in path[:-1]:
+            target = cast("dict[str, object]", target.setdefault(part, {}))
+        target[path[-1]] = _parse(text)
+    return values
+
+
+def _parse(text: str) -> object:
+    """Lists and tables are JSON; everything else is text for the model to understand."""
+    if text[:1] in "[{":
+        try:
+            return cast("object", json.loads(text))
+        except ValueError:
+            return text
+    return text
+
+
+def _merge(below: dict[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(value, dict) and isinstance(under, dict):
+            merged[key] = _merge(cast("dict[str, object]", under), cast("dict[str, object]", value))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _describe(
+    entry: Mapping[str, Any],
+    path: Path | None,
+    environment: Mapping[str, str],
+    kind: type[Settings],
+) -> str:
+    location = [str(part) for part in entry["loc"]]
+    variable = PREFIX + DELIMITER.join(location).upper()
+    key = ".".join(location)
+    if variable in environment:
+        where = variable
+    elif path is not None:
+        where = f"{path}: {key}"
+    else:
+        where = key
+    if entry["type"] != "extra_forbidden":
+        got = repr(entry.get("input"))
+        shown = got if len(got) <= 60 else got[:57] + "..."  # noqa: PLR2004 -- one line
+        return f"{where}: {str(entry['msg']).lower()}, got {shown}"
+    fields: Mapping[str, object] = kind.model_fields
+    for part in location[:-1]:
+        annotation = getattr(fields.get(part), "annotation", None)
+        fields = getattr(annotation, "model_fields", {})
+    near = difflib.get_close_matches(location[-1], fields, 1)
+    known = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
+    return f"{where}: there is no such key; {known}"

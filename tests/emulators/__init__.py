@@ -1,0 +1,1 @@
+"""Each emulator beside the documents of its provider."""

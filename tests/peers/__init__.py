@@ -1,0 +1,1 @@
+"""What others made, beside what stands in for it here."""

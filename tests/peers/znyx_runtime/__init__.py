@@ -1,0 +1,1 @@
+"""ZNYX's open-source runtime as a peer."""

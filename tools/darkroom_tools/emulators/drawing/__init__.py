@@ -1,0 +1,1 @@
+"""How the sandbox draws: shaded shapes, people and clothes, scenes in layers, films."""

@@ -1,0 +1,259 @@
+"""ZSky: images and videos from a prompt. Source of all facts: https://zsky.ai/api-docs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from darkroom.errors import failure
+from darkroom.jobs.model import Cost, Output
+from darkroom.operation import (
+    DESTROYS,
+    READS,
+    STARTS,
+    Allowance,
+    Call,
+    Check,
+    CheckParams,
+    Credential,
+    Job,
+    JobParams,
+    Limits,
+    Params,
+    Provider,
+    Rate,
+    StartParams,
+    State,
+    StateSource,
+)
+from darkroom.settings import ProviderSettings
+from darkroom_tools import reading
+
+if TYPE_CHECKING:
+    from darkroom.errors import JsonObject
+    from darkroom.jobs.model import Status
+    from darkroom.operation import Answer
+
+NAME, TITLE = "zsky", "ZSky"
+
+# --- limits ("Rate Limits & Allowances") ---
+
+REQUESTS_PER_MINUTE = 20
+CONCURRENT_JOBS = 3
+IMAGES_PER_DAY = 200
+VIDEOS_PER_DAY = 50
+ADDRESS_SECONDS = 86_400
+IMAGE_SECONDS = 6.0
+"""No document says how long an image takes; the sample client asks every 2 s."""
+
+VIDEO_SECONDS = 60.0
+LONGEST_IMAGE_SECONDS = 600.0
+LONGEST_VIDEO_SECONDS = 1_800.0
+
+
+class Settings(ProviderSettings):
+    """What ZSky lets a customer change."""
+
+    allow_overage: bool = Field(
+        default=False, description="Go on beyond the month's allowance, which ZSky charges for."
+    )
+    images_per_day: int = Field(
+        default=IMAGES_PER_DAY, ge=1, description="Daily soft cap on images (lifted on request)."
+    )
+    videos_per_day: int = Field(
+        default=VIDEOS_PER_DAY, ge=1, description="Daily soft cap on videos (lifted on request)."
+    )
+
+
+# --- arguments ---
+
+Prompt = Annotated[str, Field(min_length=1, max_length=2000)]
+Pixels = Annotated[int, Field(ge=256, le=2048, description="Pixels; 1024 if left out.")]
+
+
+class StartImage(StartParams):
+    """``POST /v1/images/generate``."""
+
+    prompt: Prompt
+    width: Pixels | None = None
+    height: Pixels | None = None
+    seed: Annotated[int, Field(description="Same seed, same picture.")] | None = None
+    negative: Annotated[str, Field(max_length=2000, description="What to avoid.")] | None = None
+
+
+class StartVideo(StartParams):
+    """``POST /v1/videos/generate``."""
+
+    prompt: Prompt
+    length: Annotated[int, Field(ge=1, description="Frames; 121 is 5 s.")] | None = None
+
+
+# --- answers ---
+
+STATUSES: dict[str, Status] = {
+    "completed": "completed",
+    "blocked": "blocked",
+    "failed": "failed",
+}
+"""Terminal statuses; everything else is still on its way."""
+
+
+def accepted(answer: Answer) -> str | None:
+    """Return ``job_id`` of a submission."""
+    return reading.text(answer.object, "job_id")
+
+
+def read_state(answer: Answer) -> State:
+    """Read ``GET /v1/jobs/{id}``."""
+    fields = answer.object
+    said = reading.required_text(fields, "status")
+    status = STATUSES.get(said.lower(), "running")
+    address = reading.address(fields, "result_url")
+    if status == "completed" and address is None:
+        raise reading.UnreadableError("completed without result_url")
+    if status == "completed":
+        lifetime = reading.number(fields, "expires_in") or ADDRESS_SECONDS
+        output = Output(index=0, url=address, expires_at=answer.received_at + lifetime)
+        return State(status=status, provider_status=said, outputs=(output,))
+    if status == "running":
+        return State(status=status, provider_status=said)
+    code = "blocked_by_safety" if status == "blocked" else "provider_error"
+    return State(
+        status=status,
+        provider_status=said,
+        failure=failure(code, TITLE, provider_message=reading.text(fields, "error")),
+    )
+
+
+def usage(answer: Answer, params: Params) -> JsonObject:
+    """Return ``GET /v1/usage`` with what is left of the allowance."""
+    del params
+    fields = answer.object
+    return {
+        **fields,
+        "videos_left": _left(fields, "videos"),
+        "images_left": _left(fields, "images"),
+    }
+
+
+def _left(fields: JsonObject, kind: str) -> int:
+    base = reading.number(fields, f"base_{kind}_allowance") or 0
+    return max(0, int(base - (reading.number(fields, f"{kind}_used") or 0)))
+
+
+def exhausted(answer: Answer, operation: str) -> bool:
+    """Tell from ``GET /v1/usage`` whether a 429 meant the month's allowance."""
+    return _left(answer.object, "videos" if operation == START_VIDEO.name else "images") == 0
+
+
+def deleted(answer: Answer, params: JobParams) -> JsonObject:
+    """Return what a 204 means."""
+    del answer
+    return {"job_id": params.job_id, "deleted": True}
+
+
+def prompt_of(arguments: JsonObject) -> str:
+    """Return what a result is called after."""
+    return reading.text(arguments, "prompt") or ""
+
+
+# --- operations ("Endpoints") ---
+
+STATE = StateSource(path="/v1/jobs/{id}", read=read_state)
+
+START_IMAGE = Job(
+    name="zsky_start_image",
+    title="Start a ZSky image",
+    description="Start generating an image from a prompt. Then call zsky_check_job.",
+    params=StartImage,
+    hints=STARTS,
+    path="/v1/images/generate",
+    accepted=accepted,
+    also_accepts=frozenset({503}),  # "Workers unavailable; queued": a job, if it has an id
+    state=STATE,
+    check_tool="zsky_check_job",
+    typical_seconds=IMAGE_SECONDS,
+    longest_seconds=LONGEST_IMAGE_SECONDS,
+    cost=lambda _params, _settings: Cost(1, "images"),
+    label=prompt_of,
+    daily=lambda settings: settings.images_per_day,
+)
+
+START_VIDEO = Job(
+    name="zsky_start_video",
+    title="Start a ZSky video",
+    description="Start generating a video with sound from a prompt (about a minute). "
+    "Then call zsky_check_job.",
+    params=StartVideo,
+    hints=STARTS,
+    path="/v1/videos/generate",
+    accepted=accepted,
+    also_accepts=frozenset({503}),
+    state=STATE,
+    check_tool="zsky_check_job",
+    typical_seconds=VIDEO_SECONDS,
+    longest_seconds=LONGEST_VIDEO_SECONDS,
+    poll_interval_seconds=3.0,
+    cost=lambda _params, _settings: Cost(1, "videos"),
+    label=prompt_of,
+    daily=lambda settings: settings.videos_per_day,
+)
+
+CHECK_JOB = Check(
+    name="zsky_check_job",
+    title="Check a ZSky job",
+    description="Wait for an image or video and return its state and files. "
+    "Call it again while the job is queued or running.",
+    params=CheckParams,
+    hints=READS,
+    operations=(START_IMAGE.name, START_VIDEO.name),
+    adopts=START_IMAGE.name,
+)
+
+DELETE_RESULT = Call(
+    name="zsky_delete_result",
+    title="Delete a ZSky result",
+    description="Delete a result from ZSky's storage now instead of after 7 days; "
+    "files saved here stay. list_jobs shows the jobs.",
+    params=JobParams,
+    hints=DESTROYS,
+    method="DELETE",
+    path="/v1/jobs/{job_id}",
+    repeatable=False,
+    asks="Delete the result of {job_id} from ZSky's storage? It cannot be brought back.",
+    drops_outputs=True,
+    result=deleted,
+)
+
+GET_USAGE = Call(
+    name="zsky_get_usage",
+    title="Get ZSky usage",
+    description="Return what this month's allowance is and what is left of it.",
+    params=Params,
+    hints=READS,
+    path="/v1/usage",
+    result=usage,
+)
+
+PROVIDER = Provider(
+    name=NAME,
+    title=TITLE,
+    documentation="https://zsky.ai/api-docs",
+    base_url="https://zsky.ai",
+    base_url_variable="ZSKY_BASE_URL",
+    credentials=(
+        Credential(
+            variable="ZSKY_API_KEY", header="X-API-Key", scheme="", modes={"zsky_live_": "live"}
+        ),
+    ),
+    settings=Settings,
+    limits=lambda _: Limits(
+        rates=(Rate(REQUESTS_PER_MINUTE, 60),), concurrent_jobs=CONCURRENT_JOBS
+    ),
+    refusals=frozenset({400, 401, 403, 404, 429, 451}),  # "Error Codes"
+    statuses={403: "suspended"},
+    allowance=Allowance(path="/v1/usage", exhausted=exhausted),
+    operations=(START_IMAGE, START_VIDEO, CHECK_JOB, DELETE_RESULT, GET_USAGE),
+    probe=GET_USAGE.name,
+)
