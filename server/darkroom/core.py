@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from darkroom.operation import Job as JobOperation
     from darkroom.operation import Params, Request
     from darkroom.settings import Settings
+    from darkroom.spending import Tariff
 
 T = TypeVar("T")
 log = logging.getLogger("darkroom")
@@ -52,6 +53,7 @@ class Core:
     chance: random.Random
     registry: Registry
     schedule: Heap
+    tariff: Tariff
     channels: Mapping[str, Channel]
     operations: Mapping[str, JobOperation]
     tasks: TaskGroup

@@ -89,7 +89,7 @@ class Desk:
             raise TypeError(tool.name)
         match tool:
             case Job():
-                started = await machine.start(provider, tool, cast("StartParams", params))
+                started = await machine.start(provider, tool, cast("StartParams", params), person)
                 return job_result(machine, started.live, tool.check_tool, started.warnings)
             case Check():
                 check = cast("CheckParams", params)

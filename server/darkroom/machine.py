@@ -38,6 +38,7 @@ from darkroom.jobs.submission import Submitter
 from darkroom.operation import Admitted, Call, Check, FanOut, Provider, build_request
 from darkroom.operation import Job as JobOperation
 from darkroom.results import Collector
+from darkroom.spending import CapReached, Tariff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -156,7 +157,8 @@ class Machine:
             taken = await run(lambda: Lease.take(settings.state_dir))
             lease, holder = taken, taken.holder
             store = await SqliteStore.open(settings.state_dir / "journal.sqlite", holder=holder)
-        registry = Registry(store, holder)
+        tariff = Tariff(settings, self.providers, holder)
+        registry = Registry(store, holder, tariff)
         schedule = Heap()
         channels = {
             name: Channel(
@@ -176,6 +178,7 @@ class Machine:
             chance=world.chance,
             registry=registry,
             schedule=schedule,
+            tariff=tariff,
             channels=channels,
             operations={
                 operation.name: operation
@@ -296,7 +299,7 @@ class Machine:
     # --- starting ---
 
     async def start(
-        self, provider: Provider, operation: JobOperation, params: StartParams
+        self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
     ) -> Started:
         """Start a job, or return the one that the same intent has started.
 
@@ -308,9 +311,9 @@ class Machine:
         """
         opened = await self._get()
         key = self.vault.key(provider, operation.credential, owner=self.owner)
-        started = await opened.core.detached(
-            lambda: self._begin(opened, provider, operation, params, key)
-        )
+        draft = self._draft(opened.core, provider, operation, params, key)
+        await self._approve(opened.core, provider, draft, person)
+        started = await opened.core.detached(lambda: self._begin(opened, operation, params, draft))
         live = await opened.core.registry.wait(
             started.live, START_ANSWER_SECONDS, until=_has_left_or_waits
         )
@@ -318,38 +321,64 @@ class Machine:
             raise CallError(live.job.error)
         return Started(live, started.warnings)
 
-    async def _begin(
+    def _draft(
         self,
-        opened: _Opened,
+        core: Core,
         provider: Provider,
         operation: JobOperation,
         params: StartParams,
         key: Key,
-    ) -> Started:
-        core, now = opened.core, self.clock()
+    ) -> Job:
+        """Return the row of the job that a start call asks for; it is written nowhere yet."""
+        now = self.clock()
         arguments = canonical_arguments(params)
-        intent = digest(self.owner, operation.name, canonical(arguments))
-        job_id = f"{provider.name}_{core.new_id()}"
-        rid = operation.opened(params) if isinstance(operation, FanOut) else None
-        settings = core.channels[provider.name].settings
-        job = Job(
-            job_id=job_id,
+        channel = core.channels[provider.name]
+        return Job(
+            job_id=f"{provider.name}_{core.new_id()}",
             owner=self.owner,
             provider=provider.name,
             operation=operation.name,
             status="queued",
             arguments=arguments,
-            intent=intent,
+            intent=digest(self.owner, operation.name, canonical(arguments)),
             fingerprint=key.fingerprint,
             created_at=now,
             updated_at=now,
             holder=core.registry.holder,
             idempotency_key=params.idempotency_key,
-            provider_job_id=rid,
-            cost=operation.cost(params, settings),
-            sandbox=core.channels[provider.name].sandbox,
+            provider_job_id=operation.opened(params) if isinstance(operation, FanOut) else None,
+            cost=operation.cost(params, channel.settings),
+            sandbox=channel.sandbox,
         )
-        names: list[str | None] = [] if rid is not None else [None]
+
+    def _identical_since(self) -> float | None:
+        window = self.settings.jobs.identical_window_seconds
+        return self.clock() - window if window else None
+
+    async def _approve(self, core: Core, provider: Provider, draft: Job, person: Person) -> None:
+        """Ask the person before a cost above the configured amount, unless nothing new would start."""
+        if draft.cost is None or draft.operation in self.settings.approval.never_ask:
+            return
+        question = core.tariff.question(draft.operation, provider, draft.cost)
+        if question is None:
+            return
+        try:
+            known = await core.registry.store.foresee(
+                draft,
+                identical_since=self._identical_since(),
+                entry=core.tariff.entry(draft),
+                caps=core.tariff.caps(provider.name, draft.cost.unit, self.clock()),
+            )
+        except CapReached as reached:
+            raise reached.error from None
+        if known is None:
+            await person.approve(draft.operation, question, draft.intent)
+
+    async def _begin(
+        self, opened: _Opened, operation: JobOperation, params: StartParams, draft: Job
+    ) -> Started:
+        core, now, job = opened.core, self.clock(), draft
+        names: list[str | None] = [] if job.provider_job_id is not None else [None]
         if isinstance(operation, FanOut):
             names.extend(operation.items(params))
         attempts = [
@@ -357,22 +386,28 @@ class Machine:
                 attempt_id=core.new_id(),
                 owner=self.owner,
                 operation=operation.name,
-                request_hash=intent,
-                job_id=job_id,
+                request_hash=job.intent,
+                job_id=job.job_id,
                 item=name,
                 created_at=now,
             )
             for name in names
         ]
-        window = self.settings.jobs.identical_window_seconds
+        unit = job.cost.unit if job.cost is not None else None
         try:
             created = await core.registry.store.create(
-                job, attempts, identical_since=now - window if window else None
+                job,
+                attempts,
+                identical_since=self._identical_since(),
+                entry=core.tariff.entry(job),
+                caps=core.tariff.caps(job.provider, unit, now) if unit is not None else (),
             )
         except JournalError as error:
             raise CallError(error.failure) from None
+        except CapReached as reached:
+            raise reached.error from None
         if not created.made:
-            return await self._again(opened, created.job, intent, by_key=created.by_key)
+            return await self._again(opened, created.job, job.intent, by_key=created.by_key)
         live = core.registry.add(job)
         live.attempt = next((a for a in attempts if a.item is None), None)
         live.items = {a.item: a for a in attempts if a.item is not None} or None

@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from darkroom.addresses import Origin, check_public_address
 from darkroom.errors import Code, Failure, JsonObject, JsonValue
+from darkroom.jobs.model import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -242,6 +243,12 @@ class Provider:
     codes: Mapping[str, Code] = field(default_factory=dict[str, Code])
     statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
     allowance: Allowance | None = None
+    units: tuple[Unit, ...] = ()
+    """What the provider counts, for caps and prices."""
+
+    prices: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
+    """Documented price of one unit, in US dollars."""
+
     enums: Callable[[Any], Mapping[str, Mapping[str, Sequence[str]]]] | None = None
     """Values that settings give to arguments: operation -> argument -> values."""
 

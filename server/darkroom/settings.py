@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -30,6 +30,13 @@ _SECRET_NAME = re.compile(
     r"(api_?key|secret|password|passwd|bearer|(?<!file_)token)s?$", re.IGNORECASE
 )
 _SECRET_VALUE = re.compile(r"^(zt_(live|test)_sk_|zsky_(live|test)_|gr_|sk_live_|sk-)\w{6,}")
+
+
+_PERIODS = {
+    "process": "that one run of this server may spend",
+    "day": "per UTC day",
+    "month": "per UTC month",
+}
 
 
 class Section(BaseModel):
@@ -81,8 +88,35 @@ class ResultsSection(Section):
 class ApprovalSection(Section):
     """When the person is asked."""
 
+    above: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict[str, float],
+        description="Ask before a start that costs more than this: money, or a provider's unit "
+        "(zsky_videos).",
+    )
     never_ask: tuple[str, ...] = Field(
         default=(), description="Tools that may run without asking the person first."
+    )
+
+
+class CredentialsSection(Section):
+    """Where keys go that a provider hands out."""
+
+    dir: Path | None = Field(
+        default=None, description="Folder for new keys, one file each (0600). Without it: none."
+    )
+
+
+class SpendingSection(Section):
+    """Caps on what is spent; each provider adds its own units."""
+
+    money_per_process: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Most money that one run of this server may spend."
+    )
+    money_per_day: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Most money per UTC day, of all providers whose prices are known."
+    )
+    money_per_month: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Most money per UTC month."
     )
 
 
@@ -92,6 +126,8 @@ class Settings(Section):
     jobs: JobsSection = JobsSection()
     results: ResultsSection = ResultsSection()
     approval: ApprovalSection = ApprovalSection()
+    spending: SpendingSection = SpendingSection()
+    credentials: CredentialsSection = CredentialsSection()
 
     def provider(self, name: str) -> ProviderSettings:
         """Return a provider's section."""
@@ -118,10 +154,35 @@ class Settings(Section):
 
 def model(providers: Iterable[Provider]) -> type[Settings]:
     """Return the settings model with a section for each provider."""
+    providers = tuple(providers)
     sections: dict[str, Any] = {
         provider.name: (provider.settings, provider.settings()) for provider in providers
     }
+    spending = create_model("Spending", __base__=SpendingSection, **_spending(providers))
+    sections["spending"] = (spending, spending())
     return create_model("Settings", __base__=Settings, **sections)
+
+
+def _spending(providers: Iterable[Provider]) -> dict[str, Any]:
+    """Return the caps and the price for each unit of each provider."""
+    amount: Any = Optional[Annotated[float, Field(ge=0)]]  # noqa: UP045 -- a value, not a hint
+    fields: dict[str, Any] = {}
+    for provider in providers:
+        for unit in provider.units:
+            name = f"{provider.name}_{unit}"
+            what = f"{unit} of {provider.title}"
+            for period, words in _PERIODS.items():
+                fields[f"{name}_per_{period}"] = (
+                    amount,
+                    Field(default=None, description=f"Most {what} {words}."),
+                )
+            price = provider.prices.get(unit)
+            known = f" Without it: {price:g}, as documented." if price is not None else ""
+            fields[f"{name}_price"] = (
+                amount,
+                Field(default=None, description=f"Price of one of the {what}.{known}"),
+            )
+    return fields
 
 
 def load(

@@ -248,6 +248,8 @@ PROVIDER = Provider(
         ),
     ),
     settings=Settings,
+    units=("images", "videos"),
+    prices={"images": 0.05, "videos": 0.50},  # "Overage pricing"; within the allowance it is less
     limits=lambda _: Limits(
         rates=(Rate(REQUESTS_PER_MINUTE, 60),), concurrent_jobs=CONCURRENT_JOBS
     ),

@@ -107,6 +107,9 @@ STATUSES: dict[str, Status] = {
 }
 """Terminal statuses; ``pending``, ``processing`` and what is new are still on their way."""
 
+REFUNDED = frozenset({"cancelled", "refunded"})
+"""Statuses in which the reserved credit came back."""
+
 CODES: dict[str, Code] = {
     "invalid_api_key": "auth_failed",
     "api_key_revoked": "auth_failed",
@@ -136,6 +139,8 @@ def read_state(answer: Answer) -> State:
     said = reading.required_text(fields, "status")
     status = STATUSES.get(said.lower(), "running")
     consumed = reading.number(fields, "credits_consumed")
+    if consumed is None and said.lower() in REFUNDED:
+        consumed = 0.0
     cost = Cost(consumed, "credits", "exact") if consumed is not None else None
     if status == "completed":
         address = reading.address(fields, "output_url")
@@ -262,6 +267,7 @@ PROVIDER = Provider(
         ),
     ),
     settings=Settings,
+    units=("credits",),
     limits=lambda _: Limits(rates=(Rate(REQUESTS_PER_MINUTE, 60),)),
     refusals=frozenset({401, 402, 403, 404, 409, 422, 429}),  # the error tables
     codes=CODES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from darkroom.errors import Stale
+from darkroom.jobs.ledger import MemoryLedger
 from darkroom.jobs.store import ACCEPTED, SAFE_TO_RETURN, Created
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.store import Query
+    from darkroom.spending import Cap, Entry, Sum
 
 
 def _age(job: Job) -> tuple[float, str]:
@@ -25,9 +27,16 @@ class MemoryStore:
         self._holder = holder
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
+        self._ledger = MemoryLedger()
 
     async def create(
-        self, job: Job, attempts: Sequence[Attempt], *, identical_since: float | None
+        self,
+        job: Job,
+        attempts: Sequence[Attempt],
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
         known = self._same_intent(job, identical_since)
@@ -35,11 +44,47 @@ class MemoryStore:
             return Created(known, made=False, by_key=job.idempotency_key is not None)
         if job.job_id in self._jobs:
             raise Stale(job.job_id)
-        self._attempts |= self._next(attempts)
+        staged = self._next(attempts)
+        if entry is not None:
+            await self.reserve(entry, caps)
+        self._attempts |= staged
         self._jobs[job.job_id] = job
         return Created(job, made=True)
 
-    async def write(self, job: Job | None, attempts: Sequence[Attempt] = ()) -> None:
+    async def foresee(
+        self,
+        job: Job,
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Job | None:
+        """Return the job that `create` would return instead of a new one; raise what it would."""
+        known = self._same_intent(job, identical_since)
+        if known is None and entry is not None:
+            self._ledger.check_all(entry, caps)
+        return known
+
+    async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
+        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+        self._ledger.check_all(entry, caps)
+        self._ledger.put(entry)
+
+    async def spent(self, owner: str, since: float) -> list[Sum]:
+        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        return self._ledger.sums(owner, since)
+
+    async def used(self, owner: str, cap: Cap) -> float:
+        """Return how much of a cap is used."""
+        return self._ledger.used(owner, cap)
+
+    async def write(
+        self,
+        job: Job | None,
+        attempts: Sequence[Attempt] = (),
+        *,
+        entry: Entry | None = None,
+    ) -> None:
         """Replace rows by their next versions, all or none."""
         if job is not None:
             stored = self._jobs.get(job.job_id)
@@ -48,6 +93,8 @@ class MemoryStore:
         self._attempts |= self._next(attempts)
         if job is not None:
             self._jobs[job.job_id] = job
+        if entry is not None:
+            self._ledger.put(entry)
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job by our id."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.store import Store
+    from darkroom.spending import Entry, Tariff
 
 ENDED_KEPT = 256
 """Ended jobs kept in memory, those used lately."""
@@ -76,9 +77,10 @@ class Live:
 class Registry:
     """Live jobs by id, with the store behind them."""
 
-    def __init__(self, store: Store, holder: str) -> None:
+    def __init__(self, store: Store, holder: str, tariff: Tariff) -> None:
         self.store = store
         self.holder = holder
+        self._tariff = tariff
         self._live: dict[str, Live] = {}
         self._ended: OrderedDict[str, Live] = OrderedDict()
 
@@ -148,7 +150,7 @@ class Registry:
             new = change(job)
             try:
                 if new is not None or attempts:
-                    await self.store.write(new, attempts)
+                    await self.store.write(new, attempts, entry=self._settled(job, new))
             except Stale:
                 fresh = await self.store.job(job.job_id)
                 if fresh is None:
@@ -162,6 +164,12 @@ class Registry:
             live.wake()
             return live.job
         raise Stale(live.job.job_id)
+
+    def _settled(self, old: Job, new: Job | None) -> Entry | None:
+        """Return the job's entry of the ledger if this change settles it."""
+        if new is None or (new.ended == old.ended and new.cost == old.cost):
+            return None
+        return self._tariff.entry(new)
 
     def touch(self, live: Live) -> None:
         """Put a job in its place after ``fetching`` changed, and wake who waits."""

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from darkroom.errors import Stale
-from darkroom.jobs import tables
+from darkroom.jobs import ledger, tables
 from darkroom.jobs.journal_file import connect, transaction, translated
 from darkroom.jobs.model import ENDED, attempt_from_json, job_from_json, row_to_json
 from darkroom.jobs.store import Created
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, Job, Row
     from darkroom.jobs.store import Query
+    from darkroom.spending import Cap, Entry, Sum
 
 T = TypeVar("T")
 
@@ -76,7 +77,13 @@ class SqliteStore:
         return store
 
     async def create(
-        self, job: Job, attempts: Sequence[Attempt], *, identical_since: float | None
+        self,
+        job: Job,
+        attempts: Sequence[Attempt],
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
 
@@ -84,19 +91,65 @@ class SqliteStore:
             known = _same_intent(database, job, identical_since)
             if known is not None:
                 return Created(known, made=False, by_key=job.idempotency_key is not None)
+            if entry is not None:
+                ledger.check_all(database, entry, caps)
+                ledger.put(database, entry)
             _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
             return Created(job, made=True)
 
         return await self._change(insert, "so nothing was sent")
 
-    async def write(self, job: Job | None, attempts: Sequence[Attempt] = ()) -> None:
+    async def foresee(
+        self,
+        job: Job,
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Job | None:
+        """Return the job that `create` would return instead of a new one; raise what it would."""
+
+        def look(database: sqlite3.Connection) -> Job | None:
+            known = _same_intent(database, job, identical_since)
+            if known is None and entry is not None:
+                ledger.check_all(database, entry, caps)
+            return known
+
+        return await self._read(look)
+
+    async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
+        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+
+        def insert(database: sqlite3.Connection) -> None:
+            ledger.check_all(database, entry, caps)
+            ledger.put(database, entry)
+
+        await self._change(insert, "so nothing was sent")
+
+    async def spent(self, owner: str, since: float) -> list[Sum]:
+        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        return await self._read(lambda database: ledger.sums(database, owner, since))
+
+    async def used(self, owner: str, cap: Cap) -> float:
+        """Return how much of a cap is used."""
+        return await self._read(lambda database: ledger.used(database, owner, cap))
+
+    async def write(
+        self,
+        job: Job | None,
+        attempts: Sequence[Attempt] = (),
+        *,
+        entry: Entry | None = None,
+    ) -> None:
         """Replace rows by their next versions, all or none."""
 
         def replace(database: sqlite3.Connection) -> None:
             if job is not None:
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
+            if entry is not None:
+                ledger.put(database, entry)
 
         unsent = attempts and all(attempt.state == "prepared" for attempt in attempts)
         await self._change(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from darkroom.jobs.model import Attempt, Job, Status
+    from darkroom.spending import Cap, Entry, Sum
 
 SAFE_TO_RETURN: frozenset[Status] = frozenset({"queued", "submitting", "running", "completed"})
 """States in which an identical call gets the job that exists; unknown ones are returned always."""
@@ -50,7 +51,13 @@ class Store(Protocol):
     """
 
     async def create(
-        self, job: Job, attempts: Sequence[Attempt], *, identical_since: float | None
+        self,
+        job: Job,
+        attempts: Sequence[Attempt],
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already.
 
@@ -60,7 +67,36 @@ class Store(Protocol):
         """
         ...
 
-    async def write(self, job: Job | None, attempts: Sequence[Attempt] = ()) -> None:
+    async def foresee(
+        self,
+        job: Job,
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Job | None:
+        """Return the job that `create` would return instead of a new one; raise what it would."""
+        ...
+
+    async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
+        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+        ...
+
+    async def spent(self, owner: str, since: float) -> list[Sum]:
+        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        ...
+
+    async def used(self, owner: str, cap: Cap) -> float:
+        """Return how much of a cap is used."""
+        ...
+
+    async def write(
+        self,
+        job: Job | None,
+        attempts: Sequence[Attempt] = (),
+        *,
+        entry: Entry | None = None,
+    ) -> None:
         """Replace rows by their next versions (version 1 of an attempt is inserted), all or none."""
         ...
 

@@ -5,6 +5,7 @@ A row is kept whole, as JSON; what is searched stands beside it in columns.
 
 from __future__ import annotations
 
+from darkroom.jobs import ledger
 from darkroom.jobs.model import ENDED
 from darkroom.jobs.store import ACCEPTED, SAFE_TO_RETURN
 
@@ -62,6 +63,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX attempts_job ON attempts (job_id, created_at) WHERE job_id IS NOT NULL",
         f"CREATE INDEX attempts_unsettled ON attempts (holder) WHERE {UNSETTLED}",
+        *ledger.TABLE,
     ),
 )
 """What leads from each schema version to the next; the first one makes the tables.

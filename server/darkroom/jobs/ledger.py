@@ -1,0 +1,158 @@
+"""The ledger's table in the journal, and the same in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, cast
+
+from darkroom.spending import Cap, CapReached, Entry, Sum, day, wants
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from darkroom.jobs.model import Unit
+
+COLUMNS = (
+    "entry_id",
+    "owner",
+    "provider",
+    "operation",
+    "unit",
+    "amount",
+    "basis",
+    "money",
+    "state",
+    "at",
+    "holder",
+)
+
+TABLE = (
+    """CREATE TABLE ledger (
+        entry_id TEXT NOT NULL PRIMARY KEY,
+        owner TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        amount REAL NOT NULL,
+        basis TEXT NOT NULL,
+        money REAL,
+        state TEXT NOT NULL,
+        at REAL NOT NULL,
+        holder TEXT
+    )""",
+    "CREATE INDEX ledger_counted ON ledger (owner, at) WHERE state != 'released'",
+)
+
+_PUT = (
+    f"INSERT INTO ledger ({', '.join(COLUMNS)}) "  # noqa: S608 -- our names
+    f"VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
+    "ON CONFLICT (entry_id) DO UPDATE SET amount = :amount, basis = :basis, money = :money, "
+    "state = :state"
+)
+_COUNTED = "owner = ? AND at >= ? AND state != 'released'"
+
+
+def check(used: float, cap: Cap, entry: Entry) -> None:
+    """Raise `CapReached` if the entry does not fit under a cap any more."""
+    wanted = wants(cap, entry)
+    if wanted > 0 and used + wanted > cap.limit + 1e-9:
+        raise CapReached(cap, used, wanted)
+
+
+# --- in SQLite ---
+
+
+def put(database: sqlite3.Connection, entry: Entry) -> None:
+    """Insert an entry, or settle the one with its id; when and by whom it was reserved stays."""
+    database.execute(_PUT, {name: getattr(entry, name) for name in COLUMNS})
+
+
+def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
+    """Return how much of a cap is used."""
+    what = "amount" if cap.unit is not None else "money"
+    narrower = " AND provider = ? AND unit = ?" if cap.unit is not None else ""
+    values: list[str | float | None] = [owner, cap.since]
+    if cap.unit is not None:
+        values += [cap.provider, cap.unit]
+    if cap.holder is not None:
+        narrower += " AND holder = ?"
+        values.append(cap.holder)
+    row = database.execute(
+        f"SELECT total({what}) FROM ledger WHERE {_COUNTED}{narrower}",  # noqa: S608 -- our names
+        values,
+    ).fetchone()
+    return cast("float", row[0])
+
+
+def check_all(database: sqlite3.Connection, entry: Entry, caps: Sequence[Cap]) -> None:
+    """Raise `CapReached` for the first cap that the entry would pass."""
+    for cap in caps:
+        check(used(database, entry.owner, cap), cap, entry)
+
+
+def sums(database: sqlite3.Connection, owner: str, since: float) -> list[Sum]:
+    """Add up what counts since a time, by provider, unit and UTC day."""
+    rows = database.execute(
+        "SELECT provider, unit, date(at, 'unixepoch') AS day, sum(amount), sum(money) "  # noqa: S608 -- our names
+        f"FROM ledger WHERE {_COUNTED} GROUP BY provider, unit, day ORDER BY provider, unit, day",
+        (owner, since),
+    )
+    return [Sum(*row) for row in rows]
+
+
+# --- in memory ---
+
+
+class MemoryLedger:
+    """The same in a dictionary."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def put(self, entry: Entry) -> None:
+        """Insert an entry, or settle the one with its id."""
+        known = self._entries.get(entry.entry_id)
+        if known is not None:
+            entry = Entry(
+                **{name: getattr(entry, name) for name in COLUMNS if name not in {"at", "holder"}},
+                at=known.at,
+                holder=known.holder,
+            )
+        self._entries[entry.entry_id] = entry
+
+    def used(self, owner: str, cap: Cap) -> float:
+        """Return how much of a cap is used."""
+        return sum(
+            wants(cap, entry)
+            for entry in self._counted(owner, cap.since)
+            if (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
+            and cap.holder in {None, entry.holder}
+        )
+
+    def check_all(self, entry: Entry, caps: Sequence[Cap]) -> None:
+        """Raise `CapReached` for the first cap that the entry would pass."""
+        for cap in caps:
+            check(self.used(entry.owner, cap), cap, entry)
+
+    def sums(self, owner: str, since: float) -> list[Sum]:
+        """Add up what counts since a time, by provider, unit and UTC day."""
+        groups: defaultdict[tuple[str, Unit, str], list[Entry]] = defaultdict(list)
+        for entry in self._counted(owner, since):
+            groups[entry.provider, entry.unit, day(entry.at)].append(entry)
+        return [
+            Sum(*key, sum(entry.amount for entry in entries), _money(entries))
+            for key, entries in sorted(groups.items())
+        ]
+
+    def _counted(self, owner: str, since: float) -> Iterable[Entry]:
+        return (
+            entry
+            for entry in self._entries.values()
+            if entry.owner == owner and entry.at >= since and entry.state != "released"
+        )
+
+
+def _money(entries: Sequence[Entry]) -> float | None:
+    known = [entry.money for entry in entries if entry.money is not None]
+    return sum(known) if known else None

@@ -1,0 +1,201 @@
+"""What is spent: an entry for every paid action, and the caps that none may pass.
+
+The ledger follows from the jobs: an entry is reserved with the row that starts a job, and becomes
+spent or released with the row that ends it. Reserved and spent count alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from darkroom.errors import DarkroomError, call_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from darkroom.errors import CallError
+    from darkroom.jobs.model import Basis, Cost, Job, Unit
+    from darkroom.operation import Provider
+    from darkroom.settings import Settings
+
+EntryState = Literal["reserved", "spent", "released"]
+Period = Literal["process", "day", "month"]
+PERIODS: tuple[Period, ...] = ("process", "day", "month")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One paid action: ``entry_id`` is the job's id, or the attempt's where there is no job.
+
+    ``money`` is what it costs in the currency of the prices; None where no price is known.
+    ``at`` is when it was reserved (seconds since the epoch).
+    """
+
+    entry_id: str
+    owner: str
+    provider: str
+    operation: str
+    unit: Unit
+    amount: float
+    basis: Basis
+    money: float | None
+    state: EntryState
+    at: float
+    holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """A limit on what entries add up to since a time; ``unit`` None: in money, of all providers.
+
+    ``holder``: only what that process reserved.
+    """
+
+    setting: str
+    limit: float
+    since: float
+    provider: str | None = None
+    unit: Unit | None = None
+    holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What one provider's entries of one unit add up to on one UTC day (``2026-11-22``)."""
+
+    provider: str
+    unit: Unit
+    day: str
+    amount: float
+    money: float | None
+
+
+class CapReached(DarkroomError):  # noqa: N818 -- a limit doing its work
+    """A reservation would pass a cap; nothing was written."""
+
+    def __init__(self, cap: Cap, used: float, wanted: float) -> None:
+        super().__init__(cap.setting)
+        self.cap = cap
+        self.used = used
+        self.wanted = wanted
+
+    @property
+    def error(self) -> CallError:
+        """What it means for the call."""
+        return call_error(
+            "spend_cap_reached",
+            f"[spending] {self.cap.setting} = {number(self.cap.limit)}: {number(self.used)} used, "
+            f"this call needs {number(self.wanted)} more; nothing was sent",
+            "tell the person; get_spending shows what is left",
+        )
+
+
+def number(value: float) -> str:
+    """Write an amount without a needless fraction."""
+    return f"{value:g}"
+
+
+class Tariff:
+    """Prices and caps, from the settings and the providers' documented prices."""
+
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider], holder: str) -> None:
+        self._spending = settings.spending
+        self._above = settings.approval.above
+        self._providers = providers
+        self._holder = holder
+
+    def price(self, provider: str, unit: Unit) -> float | None:
+        """Return the price of one unit: configured, else documented, else unknown."""
+        configured = getattr(self._spending, f"{provider}_{unit}_price", None)
+        if configured is not None:
+            return configured
+        declared = self._providers.get(provider)
+        return declared.prices.get(unit) if declared is not None else None
+
+    def money(self, provider: str, cost: Cost) -> float | None:
+        """Return what a cost is in money, where a price is known."""
+        price = self.price(provider, cost.unit)
+        return None if price is None else price * cost.amount
+
+    def entry(self, job: Job) -> Entry | None:
+        """Return the ledger's entry as it follows from a job; None for a job that costs nothing.
+
+        A job that ended without ever having been accepted is released; what was accepted counts
+        until the provider says that it does not.
+        """
+        if job.cost is None:
+            return None
+        accepted = job.provider_job_id is not None
+        if not job.ended:
+            state: EntryState = "reserved"
+        else:
+            state = "spent" if accepted else "released"
+        return Entry(
+            entry_id=job.job_id,
+            owner=job.owner,
+            provider=job.provider,
+            operation=job.operation,
+            unit=job.cost.unit,
+            amount=job.cost.amount,
+            basis=job.cost.basis,
+            money=self.money(job.provider, job.cost),
+            state=state,
+            at=job.created_at,
+            holder=self._holder,
+        )
+
+    def caps(self, provider: str, unit: Unit, now: float) -> list[Cap]:
+        """Return the caps that apply to a provider's unit, and those in money that apply to all."""
+        found: list[Cap] = []
+        for period in PERIODS:
+            since, holder = beginning(period, now), self._holder if period == "process" else None
+            own = f"{provider}_{unit}_per_{period}"
+            limit = getattr(self._spending, own, None)
+            if limit is not None:
+                found.append(
+                    Cap(
+                        setting=own,
+                        limit=limit,
+                        since=since,
+                        provider=provider,
+                        unit=unit,
+                        holder=holder,
+                    )
+                )
+            money = f"money_per_{period}"
+            limit = getattr(self._spending, money)
+            if limit is not None:
+                found.append(Cap(setting=money, limit=limit, since=since, holder=holder))
+        return found
+
+    def question(self, tool: str, provider: Provider, cost: Cost) -> str | None:
+        """Return what the person is asked before a cost above ``[approval] above``; None: nothing."""
+        money = self.money(provider.name, cost)
+        limit = self._above.get(f"{provider.name}_{cost.unit}")
+        limit_in_money = self._above.get("money")
+        over = limit is not None and cost.amount > limit
+        over_in_money = limit_in_money is not None and money is not None and money > limit_in_money
+        if not over and not over_in_money:
+            return None
+        about = f" (about {money:.2f})" if money is not None else ""
+        return f"Spend {number(cost.amount)} {cost.unit}{about} at {provider.title} on {tool}?"
+
+
+def wants(cap: Cap, entry: Entry) -> float:
+    """Return how much of a cap an entry takes; money that is not known takes nothing."""
+    return entry.amount if cap.unit is not None else (entry.money or 0.0)
+
+
+def beginning(period: Period, now: float) -> float:
+    """Return when the present period began: UTC day or month; a process has no beginning here."""
+    if period == "process":
+        return 0.0
+    at = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (at.replace(day=1) if period == "month" else at).timestamp()
+
+
+def day(at: float) -> str:
+    """Return the UTC day of a time, as ISO 8601."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
