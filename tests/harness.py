@@ -11,7 +11,7 @@ from mcp import Client
 from mcp_types import CallToolResult, TextContent
 
 from darkroom.app import build_server
-from darkroom.machine import World
+from darkroom.world import World
 from darkroom.settings import load
 from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.sandbox import Sandbox

@@ -27,5 +27,5 @@ async def test_an_image_is_started_waited_for_and_saved(
         (output,) = ended["outputs"]
         assert "url" not in output
         path = Path(output["file"])
-        assert path.name == "zsky-a-lighthouse-at-dusk-1.webp"
+        assert path.name == "zsky-lighthouse-at-dusk-1.webp"
         assert (await inline(path.read_bytes)).startswith(b"RIFF")

@@ -16,7 +16,7 @@ from darkroom.approval import HostPerson, InputNeededError
 from darkroom.credentials import Vault
 from darkroom.desk import Desk, desks
 from darkroom.errors import CallError
-from darkroom.machine import Machine, World, running
+from darkroom.machine import Machine, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from darkroom.operation import Catalogue, Provider, Result
     from darkroom.settings import Settings
+    from darkroom.world import World
 
 NAME = "darkroom"
 INSTRUCTIONS = (

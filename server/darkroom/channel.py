@@ -14,7 +14,7 @@ from darkroom.pacing import Lane
 if TYPE_CHECKING:
     import random
 
-    from darkroom.credentials import Key
+    from darkroom.credentials import Key, Vault
     from darkroom.jobs.schedule import Scheduler
     from darkroom.operation import Answer, Provider, Request
     from darkroom.pacing import Kind
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_REPEATS = 2
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_WAIT_IN_CALL_SECONDS = 5.0
+UNAUTHORIZED = 401
 REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -34,6 +35,7 @@ class Channel:
         provider: Provider,
         settings: ProviderSettings,
         outlet: Outlet,
+        vault: Vault,
         schedule: Scheduler,
         chance: random.Random,
         *,
@@ -42,6 +44,7 @@ class Channel:
         self.provider = provider
         self.settings = settings
         self.outlet = outlet
+        self._vault = vault
         self.sandbox = sandbox
         self._schedule = schedule
         self._chance = chance
@@ -73,6 +76,9 @@ class Channel:
             except (NotSentError, LostError) as error:
                 problem = no_answer(self.provider, error)
             else:
+                if answer.status == UNAUTHORIZED and (newer := self._vault.renewed(key)):
+                    key = newer  # rotated meanwhile, here or by another process
+                    continue
                 if answer.status not in REPEATED_STATUSES:
                     return answer
                 problem = describe(self.provider, answer)

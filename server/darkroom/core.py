@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import secrets
 import string
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from darkroom.errors import JournalError
+from darkroom.errors import JournalError, call_error
 from darkroom.operation import Admitted, build_request
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -59,8 +60,14 @@ class Core:
     tasks: TaskGroup
     admitted: Admitted
     new_id: Callable[[], str] = new_id
+    time_scale: float = 1.0
+    stopping: bool = False
+    """Nobody waits any more."""
+
     closing: bool = False
-    open_attempts: int = 0
+    """Nothing more is sent."""
+
+    open_attempts: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     idle: anyio.Event = field(default_factory=anyio.Event)
 
     def params(self, job: Job, operation: JobOperation) -> Params:
@@ -87,17 +94,36 @@ class Core:
             ahead = change(live.job)
             if ahead is not None:
                 live.job = replace(ahead, version=live.job.version)
+            live.unwritten += tuple(attempts)
             live.wake()
-            self.spawn(self._save_later, live, tuple(attempts))
+            if not live.ahead:
+                live.ahead = True
+                self.spawn(self._save_later, live)
 
-    async def _save_later(self, live: Live, attempts: tuple[Attempt, ...]) -> None:
-        while True:
+    async def record_attempt(self, attempt: Attempt) -> None:
+        """Write down what became of an attempt without a job; as `record` if it cannot be."""
+        try:
+            await self.registry.store.write(None, [attempt])
+        except JournalError as error:
+            log.error("the journal cannot be written: %s", error)
+            self.spawn(self._write_later, attempt)
+
+    async def _write_later(self, attempt: Attempt) -> None:
+        await anyio.sleep(SAVE_AGAIN_SECONDS)
+        await self.record_attempt(attempt)
+
+    async def _save_later(self, live: Live) -> None:
+        while live.ahead:
             await anyio.sleep(SAVE_AGAIN_SECONDS)
+            await self.save(live)
+
+    async def save(self, live: Live) -> None:
+        """Write down what could not be written before, if that is possible now."""
+        if live.ahead:
             try:
-                await self.registry.update(live, lambda job: job.next(), attempts)
-            except JournalError:
-                continue
-            return
+                await self.registry.update(live, lambda job: job.next())
+            except JournalError as error:
+                log.error("the journal cannot be written: %s", error)
 
     def spawn(
         self, function: Callable[..., Coroutine[object, object, None]], *args: object
@@ -113,6 +139,19 @@ class Core:
         except Exception as error:  # noqa: BLE001 -- one task's bug must not end the others
             log.error("%s failed: %s", function.__qualname__, type(error).__name__)
 
+    @contextmanager
+    def under_way(self) -> Generator[None]:
+        """Shield what is done inside, a request and writing its answer; `Works.drain` waits for it."""
+        with anyio.CancelScope(shield=True) as scope:
+            self.open_attempts.add(scope)
+            try:
+                yield
+            finally:
+                self.open_attempts.discard(scope)
+                if not self.open_attempts:
+                    self.idle.set()
+                    self.idle = anyio.Event()
+
     async def detached(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run ``function`` to its end in a task of the machine's own, and return what it returns.
 
@@ -123,20 +162,20 @@ class Core:
         finished = anyio.Event()
 
         async def run() -> None:
-            self.open_attempts += 1
-            try:
-                box.append(await function())
-            except Exception as error:  # noqa: BLE001 -- raised again where it is awaited
-                failed.append(error)
-            finally:
-                self.open_attempts -= 1
-                finished.set()
-                if self.open_attempts == 0:
-                    self.idle.set()
-                    self.idle = anyio.Event()
+            with self.under_way():
+                try:
+                    box.append(await function())
+                except Exception as error:  # noqa: BLE001 -- raised again where it is awaited
+                    failed.append(error)
+                finally:
+                    finished.set()
 
         self.tasks.start_soon(run)
         await finished.wait()
         if failed:
             raise failed[0]
+        if not box:  # the machine stopped, and could not wait any longer
+            raise call_error(
+                "outcome_unknown", "the server stopped", "start it again and look at the state"
+            )
         return box[0]

@@ -20,9 +20,9 @@ from darkroom.addresses import Origin, is_loopback_ip
 from darkroom.errors import ConfigurationError, call_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from darkroom.operation import Credential, Provider
+    from darkroom.operation import Credential, CredentialChoice, Provider
     from darkroom.settings import Settings
 
 _TEMPLATE = re.compile(r"^\s*(\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|<[^>]*>|%[A-Z_]+%)\s*$")
@@ -78,56 +78,58 @@ class Vault:
 
     def look(self, credential: Credential) -> Key | Missing:
         """Return the credential, or why there is none."""
-        variable = credential.variable
-        value = self._environment.get(variable, "").strip()
-        source = variable
-        path = self._environment.get(f"{variable}_FILE", "").strip()
-        if not value and path:
-            source = f"{variable}_FILE"
-            try:
-                value = Path(path).expanduser().read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or type(error).__name__
-                return Missing(variable, f"the file that {source} names cannot be read ({reason})")
-            if not value:
-                return Missing(variable, f"the file that {source} names is empty")
-        if not value:
-            return Missing(variable, f"{variable} is not set")
-        if _TEMPLATE.match(value):
-            return Missing(variable, f"{source} holds a template that was not filled in")
+        found = read_variable(self._environment, credential.variable)
+        if isinstance(found, Missing):
+            return found
+        value, source = found
         if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
-            return Missing(variable, f"{source} holds characters that no key has")
+            return Missing(credential.variable, f"{source} holds characters that no key has")
         return Key(credential, SecretStr(value), fingerprint(value), source)
+
+    def file_of(self, key: Key) -> str | None:
+        """Return the path of the file that a key came from; None if it came from its variable."""
+        variable = f"{key.credential.variable}_FILE"
+        return self._environment.get(variable) if key.source == variable else None
+
+    def renewed(self, key: Key) -> Key | None:
+        """Return the credential if it is another one by now (a key that was rotated)."""
+        found = self.look(key.credential)
+        return found if isinstance(found, Key) and found.fingerprint != key.fingerprint else None
 
     def available(self, provider: Provider) -> bool:
         """Tell whether any credential of the provider is there."""
         return any(isinstance(self.look(c), Key) for c in provider.credentials)
 
-    def key(self, provider: Provider, variable: str | None = None, *, owner: str) -> Key:
+    def key(self, provider: Provider, choice: CredentialChoice = None, *, owner: str) -> Key:
         """Return the credential for a request of ``owner``.
 
-        ``variable`` names one of several credentials; the first is the default.
+        ``choice`` names one or more of several credentials, and the first that is there is taken;
+        None stands for the provider's first.
 
         Raises
         ------
         CallError: ``not_configured``, naming the variable.
         """
         del owner  # one person, one set of credentials; a server for many looks it up here
-        credential = next(
-            c for c in provider.credentials if variable is None or c.variable == variable
+        first = provider.credentials[0].variable
+        choices = choice if isinstance(choice, tuple) else (choice or first,)
+        known = {credential.variable: credential for credential in provider.credentials}
+        missing: list[Missing] = []
+        for variable in choices:
+            found = self.look(known[variable])
+            if isinstance(found, Key):
+                return found
+            missing.append(found)
+        variable = missing[0].variable
+        raise call_error(
+            "not_configured",
+            f"{provider.title} cannot do this: {'; '.join(each.reason for each in missing)}",
+            f"ask the person to set {variable} (or {variable}_FILE) in the environment of this "
+            "server and to start it again",
         )
-        found = self.look(credential)
-        if isinstance(found, Missing):
-            raise call_error(
-                "not_configured",
-                f"{provider.title} cannot be used: {found.reason}",
-                f"ask the person to set {found.variable} (or {found.variable}_FILE) in the "
-                "environment of this server and to start it again",
-            )
-        return found
 
     def base_url(self, provider: Provider) -> str:
-        """Return the provider's base address, without a trailing slash.
+        """Return what the paths of requests are appended to: the base address and any prefix.
 
         Raises
         ------
@@ -153,8 +155,10 @@ class Vault:
                 f"{name}: expected https; http is for loopback, or set "
                 f"[{provider.name}] allow_http = true for a server of your own"
             )
-        base = given.rstrip("/")
-        return base.removesuffix(provider.base_url_suffix) if provider.base_url_suffix else base
+        base = given.rstrip("/").removesuffix(provider.base_url_suffix or "")
+        if provider.path_prefix is None:
+            return base
+        return base + provider.path_prefix(self._settings.provider(provider.name))
 
     def loopback_origins(self, providers: tuple[Provider, ...]) -> tuple[Origin, ...]:
         """Return the origins of the base addresses that the operator pointed at loopback."""
@@ -162,6 +166,27 @@ class Vault:
         return tuple(
             Origin.of(base) for base in bases if is_loopback(urlsplit(base).hostname or "")
         )
+
+
+def read_variable(environment: Mapping[str, str], variable: str) -> tuple[str, str] | Missing:
+    """Return the value of ``variable``, or of the file that ``variable_FILE`` names, and its source."""
+    value = environment.get(variable, "").strip()
+    source = variable
+    path = environment.get(f"{variable}_FILE", "").strip()
+    if not value and path:
+        source = f"{variable}_FILE"
+        try:
+            value = Path(path).expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            return Missing(variable, f"the file that {source} names cannot be read ({reason})")
+        if not value:
+            return Missing(variable, f"the file that {source} names is empty")
+    if not value:
+        return Missing(variable, f"{variable} is not set")
+    if _TEMPLATE.match(value):
+        return Missing(variable, f"{source} holds a template that was not filled in")
+    return value, source
 
 
 def is_loopback(host: str) -> bool:
@@ -173,6 +198,18 @@ def fingerprint(secret: str) -> str:
     """Return what a credential is known by outside the request that it authorises."""
     hashed = hashlib.sha256(b"darkroom-credential:" + secret.encode()).hexdigest()
     return hashed[:FINGERPRINT_CHARACTERS]
+
+
+def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> Iterable[str]:
+    """Return the variables that a host should have filled in and passed on as they were."""
+    known = [
+        name
+        for provider in providers
+        for variable in (*(c.variable for c in provider.credentials), *provider.variables)
+        for name in (variable, f"{variable}_FILE")
+    ]
+    ours = sorted(name for name in environment if name.startswith("DARKROOM_"))
+    return [name for name in (*known, *ours) if _TEMPLATE.match(environment.get(name, ""))]
 
 
 def process_environment() -> Mapping[str, str]:

@@ -102,7 +102,8 @@ _NEXT_STEPS: dict[Code, str] = {
     "provider_error": "call again in a minute",
     "bad_response": "call again in a minute; if it stays so, tell the person",
     "timeout": "call again in a minute",
-    "outcome_unknown": "do not start it again: ask the person to look at the provider's own page",
+    "outcome_unknown": "do not start it again: ask the person to look at the provider's own page, "
+    "then settle it with resolve_job",
 }
 
 

@@ -16,7 +16,6 @@ import hashlib
 import os
 import re
 import socket
-import struct
 import tempfile
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from darkroom.addresses import (
     is_public_ip,
 )
 from darkroom.errors import FetchError
+from darkroom.media import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
 
 if TYPE_CHECKING:
     import ssl
@@ -338,7 +338,9 @@ class _PartialFile:
 
     def open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor, path = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".part")
+        descriptor, path = tempfile.mkstemp(
+            dir=self._folder, prefix=PART_PREFIX, suffix=PART_SUFFIX
+        )
         self._path = Path(path)
         self._file = os.fdopen(descriptor, "w+b")
 
@@ -417,116 +419,3 @@ def _content_length(response: httpx2.Response) -> int | None:
     if not _LENGTH.fullmatch(length):
         raise FetchError("the announced length is not a number", code="bad_response")
     return int(length)
-
-
-_MAGIC = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-)
-_BRANDS = {
-    b"avif": "image/avif",
-    b"avis": "image/avif",
-    b"heic": "image/heic",
-    b"heix": "image/heic",
-    b"qt  ": "video/quicktime",
-    b"isom": "video/mp4",
-    b"iso2": "video/mp4",
-    b"iso4": "video/mp4",
-    b"iso5": "video/mp4",
-    b"iso6": "video/mp4",
-    b"mp41": "video/mp4",
-    b"mp42": "video/mp4",
-    b"avc1": "video/mp4",
-    b"M4V ": "video/mp4",
-    b"M4A ": "audio/mp4",
-}
-"""Brands of the ISO base media file format; the first known one of a file decides."""
-_BMP_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
-_BRANDS_END = 256
-_EBML_HEAD = 64
-
-
-def sniff_media_type(head: bytes) -> str | None:
-    """Tell what a file is from its first bytes; None for everything but known media."""
-    for magic, media_type in _MAGIC:
-        if head.startswith(magic):
-            return media_type
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
-        return "image/bmp"
-    if head[4:8] == b"ftyp":
-        end = min(int.from_bytes(head[:4]), _BRANDS_END)
-        brands = (head[8:12], *(head[at : at + 4] for at in range(16, end, 4)))
-        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
-    if head[:4] == b"\x1aE\xdf\xa3" and b"webm" in head[:_EBML_HEAD]:
-        return "video/webm"
-    return None
-
-
-def pixel_size(head: bytes, media_type: str) -> tuple[int, int] | None:
-    """Read width and height as the header states them; None where that is not simple."""
-    reader = _SIZE_READERS.get(media_type)
-    try:
-        size = reader(head) if reader else None
-    except (struct.error, IndexError):  # the header ends early
-        return None
-    return size if size and all(size) else None
-
-
-def _png_size(head: bytes) -> tuple[int, int] | None:
-    return struct.unpack_from(">II", head, 16) if head[12:16] == b"IHDR" else None
-
-
-def _gif_size(head: bytes) -> tuple[int, int] | None:
-    return struct.unpack_from("<HH", head, 6)
-
-
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    at = 2
-    while head[at] == 0xFF:  # noqa: PLR2004 -- begins every marker
-        marker = head[at + 1]
-        if marker == 0xFF:  # noqa: PLR2004 -- padding
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # noqa: PLR2004 -- a frame
-            height, width = struct.unpack_from(">HH", head, at + 5)
-            return width, height
-        else:
-            at += 2 + struct.unpack_from(">H", head, at + 2)[0]
-    return None
-
-
-def _webp_size(head: bytes) -> tuple[int, int] | None:
-    match head[12:16]:
-        case b"VP8X":
-            width, height = head[24:27], head[27:30]
-            return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
-        case b"VP8L":
-            bits = struct.unpack_from("<I", head, 21)[0]
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8 ":
-            width, height = struct.unpack_from("<HH", head, 26)
-            return width & 0x3FFF, height & 0x3FFF
-        case _:
-            return None
-
-
-def _heif_size(head: bytes) -> tuple[int, int] | None:
-    # Tiles and thumbnails state their sizes too; the whole picture is the largest.
-    boxes = re.finditer(rb"\0\0\0\x14ispe\0\0\0\0(.{8})", head, re.DOTALL)
-    sizes: list[tuple[int, int]] = [struct.unpack(">II", box[1]) for box in boxes]
-    return max(sizes, key=lambda size: size[0] * size[1], default=None)
-
-
-_SIZE_READERS: dict[str, Callable[[bytes], tuple[int, int] | None]] = {
-    "image/png": _png_size,
-    "image/gif": _gif_size,
-    "image/jpeg": _jpeg_size,
-    "image/webp": _webp_size,
-    "image/avif": _heif_size,
-    "image/heic": _heif_size,
-}

@@ -7,6 +7,7 @@ arrived; `LostError`, nobody can tell.
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +18,7 @@ from darkroom.errors import DarkroomError, JsonValue
 from darkroom.operation import Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from darkroom.credentials import Key
 
@@ -111,7 +112,7 @@ class Outlet:
                 left = True
                 response = await client.send(outgoing, stream=True)
                 try:
-                    body = await self._read(response)
+                    body = _redacted(await self._read(response), key)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await response.aclose()
@@ -159,12 +160,18 @@ class Outlet:
     async def _read(response: httpx2.Response) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > ANSWER_LIMIT_BYTES:
-                raise LostError(f"the answer was larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
-            chunks.append(chunk)
+        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as incoming:
+            async for chunk in incoming:
+                size += len(chunk)
+                if size > ANSWER_LIMIT_BYTES:
+                    raise LostError(f"the answer was larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
+                chunks.append(chunk)
         return b"".join(chunks)
+
+
+def _redacted(body: bytes, key: Key) -> bytes:
+    """Take the credential out of an answer that repeats it: no error may carry it on."""
+    return body.replace(key.secret.get_secret_value().encode(), b"[credential]")
 
 
 def _kind(error: Exception) -> str:

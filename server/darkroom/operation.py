@@ -28,6 +28,9 @@ from darkroom.jobs.model import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import httpx2
 
     from darkroom.approval import Person
     from darkroom.jobs.model import Cost, Output, Progress, Status
@@ -90,7 +93,8 @@ class AddressMark:
     """Marks an argument that takes an address a provider will fetch."""
 
 
-def _check_address(value: str, info: ValidationInfo) -> str:
+def check_address(value: str, info: ValidationInfo) -> str:
+    """Return an address that a provider may fetch; see `Address`."""
     context = cast("Mapping[str, Admitted] | None", info.context)
     admitted = (context or {}).get("admitted", Admitted())
     mistake = check_public_address(
@@ -110,7 +114,7 @@ class Admitted:
 
 
 Address = Annotated[
-    str, Field(min_length=1, max_length=4096), AfterValidator(_check_address), AddressMark()
+    str, Field(min_length=1, max_length=4096), AfterValidator(check_address), AddressMark()
 ]
 """A public http(s) address of a picture that the provider fetches."""
 
@@ -227,7 +231,8 @@ class Provider:
     ``refusals`` are the statuses that the provider's page lists as certain refusals of a request
     that changes something; 429 is always one, a 5xx never unless it stands here with its source.
     ``codes`` maps the provider's own error codes to ours, ``statuses`` its statuses where they
-    differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier).
+    differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier). Where
+    there are several credentials, ``credentials`` begins with the least powerful.
     """
 
     name: str
@@ -254,6 +259,12 @@ class Provider:
 
     base_url_suffix: str | None = None
     """Tolerated at the end of a base address, and removed."""
+
+    path_prefix: Callable[[Any], str] | None = None
+    """What settings put before every path: ``/v1-beta1``."""
+
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Environment variables of the provider's own that are no secrets -> the setting they give."""
 
     probe: str | None = None
     """Name of the cheapest read-only operation, by which `darkroom doctor` tries the key."""
@@ -288,6 +299,16 @@ Prepare: TypeAlias = "Callable[[Any, Any], Request]"
 Check_: TypeAlias = "Callable[[Any, Any], Iterable[str]]"
 """``(params, provider settings) -> mistakes`` that no schema can express."""
 
+Bind: TypeAlias = "Callable[[Any, Any, JsonObject], Params]"
+"""``(params, provider settings, remembered) -> params`` with all that they only name.
+
+A job keeps its arguments bound: a configuration that changes meanwhile changes none of its
+requests. ``remembered`` is what an earlier call left (see `Call.remembers`), mostly nothing.
+"""
+
+CredentialChoice: TypeAlias = "str | tuple[str, ...] | None"
+"""The variable of the credential to use, or several: the first that is there. None: the only one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
@@ -298,6 +319,19 @@ class Declared:
     description: str
     params: type[Params]
     hints: Hints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A key that an answer holds: it goes into a file, and nowhere else.
+
+    ``find`` returns it from the answer; None where it is not understood, and the answer is kept
+    whole. ``replaces``: it takes the place of the credential in use, in the file that one came
+    from; otherwise it gets a new file in ``[credentials] dir``.
+    """
+
+    find: Callable[[Answer], str | None]
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,11 +347,17 @@ class Call(Declared):
 
     method: Method = "GET"
     path: str
-    credential: str | None = None
+    credential: CredentialChoice = None
     prepare: Prepare | None = None
     check: Check_ | None = None
+    bind: Bind | None = None
     repeatable: bool = True
     asks: str | None = None
+    cost: Cost | None = None
+    secret: Secret | None = None
+    if_lost: str | None = None
+    """What to do next when nobody can tell whether it was done; in our words."""
+
     withdraws: bool = False
     """A job that still waits here is cancelled here; the provider is not asked."""
 
@@ -325,8 +365,17 @@ class Call(Declared):
     """Afterwards the addresses of the job's outputs are dead."""
 
     accepts: frozenset[int] = frozenset()
+    statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
+    """Statuses that mean something else here than elsewhere at this provider."""
+
+    conditional: bool = False
+    """The answer's ETag is remembered and sent next time (``accepts`` has 304), unless the request
+    says ``cache-control: no-cache``."""
+
     result: Callable[[Answer, Any], JsonObject] | None = None
     state: Callable[[Answer], State] | None = None
+    remembers: Callable[[Answer, Any], tuple[str, JsonObject]] | None = None
+    """What a later job builds upon: the provider's id of it, and what is kept in the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +391,19 @@ class StateSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lookback:
+    """What to ask when the fate of a submission is unknown: evidence for the person, no verdict.
+
+    ``evidence(answer, sent_at)`` reads the answer to ``GET path``. What it returns under
+    ``candidates`` are the provider's ids of jobs that may be this one; those that are known here
+    as other jobs are taken away.
+    """
+
+    path: str
+    evidence: Callable[[Answer, float], JsonObject]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Declared):
     """An operation that starts a job.
 
@@ -354,9 +416,10 @@ class Job(Declared):
 
     method: Method = "POST"
     path: str
-    credential: str | None = None
+    credential: CredentialChoice = None
     prepare: Prepare | None = None
     check: Check_ | None = None
+    bind: Bind | None = None
     accepted: Callable[[Answer], str | None]
     also_accepts: frozenset[int] = frozenset()
     state: StateSource
@@ -364,6 +427,7 @@ class Job(Declared):
     typical_seconds: float
     longest_seconds: float
     cost: Callable[[Any, Any], Cost | None]
+    lookback: Lookback | None = None
     label: Callable[[Any], str] | None = None
     """What a file of the result is called after, given the arguments; a person reads it."""
 
@@ -378,11 +442,11 @@ class FanOut(Job):
     """A job of many requests: one that opens it (as a `Job`), then one for each item.
 
     ``opened(params)`` is the provider's id where the arguments already name an open request, so
-    that none is opened. ``items(params)`` are the names of the requests that follow, unique in
+    that none is opened; what is remembered of it goes to ``bind``. ``items(params)`` are the names of the requests that follow, unique in
     the job; ``item_request(params, settings, id, item)`` builds one. ``matches(item, output)``
     tells whether an output belongs to an item: that is also how an item whose answer was lost is
     adopted. ``expected(arguments)`` is how many outputs make a job complete that was started
-    elsewhere; ``deadline_seconds(settings)`` is when a job ends with what has come.
+    elsewhere; ``deadline_seconds(settings)`` after its last request a job ends with what has come.
     """
 
     opened: Callable[[Any], str | None]
@@ -438,13 +502,51 @@ class Tool(Declared):
     """Whether it is listed, given whether any provider has a credential."""
 
 
+class Sandbox(Protocol):
+    """Emulators of a catalogue's providers, in this process."""
+
+    def transport(self) -> httpx2.AsyncBaseTransport:
+        """Return the way to them; it never touches the network."""
+        ...
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point a server to them, credentials included."""
+        ...
+
+
+class OpenSandbox(Protocol):
+    """Build the emulators."""
+
+    def __call__(self, *, time_scale: float) -> Sandbox:
+        """``time_scale`` is a factor on how long jobs take."""
+        ...
+
+
+class ServeSandbox(Protocol):
+    """Serve the emulators on a loopback port until told to end by a signal."""
+
+    def __call__(
+        self,
+        *,
+        port: int,
+        time_scale: float,
+        control: bool,
+        ready: Callable[[str, Mapping[str, str]], None],
+    ) -> Awaitable[None]:
+        """Call ``ready`` with the address of the index and the variables once it answers."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """What one package contributes: providers, neutral tools and, for ours, the sandbox."""
 
     providers: tuple[Provider, ...] = ()
     tools: tuple[Tool, ...] = ()
-    sandbox: Callable[..., Any] | None = None
+    sandbox: OpenSandbox | None = None
+    serve_sandbox: ServeSandbox | None = None
+    demo: Callable[[Path], int] | None = None
+    """Shows, in the folder given, what it all can do; returns the exit status."""
 
 
 def build_request(operation: Call | Job, params: Params, settings: ProviderSettings) -> Request:

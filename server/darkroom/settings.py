@@ -79,9 +79,21 @@ class ResultsSection(Section):
         default=None,
         description="Where results are saved. Default: Darkroom in the platform's pictures folder.",
     )
-    download: Literal["always", "never"] = Field(
+    download: Literal["always", "on_demand", "never"] = Field(
         default="always",
-        description="Whether the outputs of a completed job are downloaded (addresses die).",
+        description="When outputs are downloaded (their addresses die): as soon as a job completes, "
+        "when they are shown or saved, or never.",
+    )
+
+
+class FilesSection(Section):
+    """Where files may be written."""
+
+    roots: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders that results may be copied into; a relative target goes under the "
+        "first. Default: the folder the server was started in, unless that is a home or root "
+        "folder, and the results folder.",
     )
 
 
@@ -125,6 +137,7 @@ class Settings(Section):
 
     jobs: JobsSection = JobsSection()
     results: ResultsSection = ResultsSection()
+    files: FilesSection = FilesSection()
     approval: ApprovalSection = ApprovalSection()
     spending: SpendingSection = SpendingSection()
     credentials: CredentialsSection = CredentialsSection()
@@ -150,6 +163,15 @@ class Settings(Section):
         import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
 
         return platformdirs.user_pictures_path() / "Darkroom"
+
+    @property
+    def file_roots(self) -> tuple[Path, ...]:
+        """The folders that results may be copied into, resolved; the first is the default."""
+        if self.files.roots:
+            return tuple(root.expanduser().resolve() for root in self.files.roots)
+        started_in, results = Path.cwd().resolve(), self.results_folder.resolve()
+        too_wide = started_in in {Path(started_in.anchor), Path.home().resolve()}
+        return (results,) if too_wide else (started_in, results)
 
 
 def model(providers: Iterable[Provider]) -> type[Settings]:

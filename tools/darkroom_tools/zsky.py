@@ -20,9 +20,11 @@ from darkroom.operation import (
     Job,
     JobParams,
     Limits,
+    Lookback,
     Params,
     Provider,
     Rate,
+    Secret,
     StartParams,
     State,
     StateSource,
@@ -158,9 +160,29 @@ def prompt_of(arguments: JsonObject) -> str:
     return reading.text(arguments, "prompt") or ""
 
 
+def counters(answer: Answer, sent_at: float) -> JsonObject:
+    """Return this month's counters, as evidence of whether a submission arrived."""
+    del sent_at
+    names = ("images_used", "videos_used")
+    return {"usage_now": {name: answer.object.get(name) for name in names}}
+
+
+def rotated(answer: Answer) -> str | None:
+    """Return the new key: the field's name is not documented, its prefix is."""
+    return next(
+        (
+            value
+            for value in answer.object.values()
+            if isinstance(value, str) and value.startswith("zsky_")
+        ),
+        None,
+    )
+
+
 # --- operations ("Endpoints") ---
 
 STATE = StateSource(path="/v1/jobs/{id}", read=read_state)
+USAGE_COUNTERS = Lookback(path="/v1/usage", evidence=counters)
 
 START_IMAGE = Job(
     name="zsky_start_image",
@@ -176,6 +198,7 @@ START_IMAGE = Job(
     typical_seconds=IMAGE_SECONDS,
     longest_seconds=LONGEST_IMAGE_SECONDS,
     cost=lambda _params, _settings: Cost(1, "images"),
+    lookback=USAGE_COUNTERS,
     label=prompt_of,
     daily=lambda settings: settings.images_per_day,
 )
@@ -196,6 +219,7 @@ START_VIDEO = Job(
     longest_seconds=LONGEST_VIDEO_SECONDS,
     poll_interval_seconds=3.0,
     cost=lambda _params, _settings: Cost(1, "videos"),
+    lookback=USAGE_COUNTERS,
     label=prompt_of,
     daily=lambda settings: settings.videos_per_day,
 )
@@ -236,6 +260,21 @@ GET_USAGE = Call(
     result=usage,
 )
 
+ROTATE_KEY = Call(
+    name="zsky_rotate_key",
+    title="Rotate the ZSky key",
+    description="Replace the API key; the old one dies at once and the new one goes into its file.",
+    params=Params,
+    hints=DESTROYS,
+    method="POST",
+    path="/v1/keys/rotate",
+    repeatable=False,
+    asks="Replace the ZSky API key? The present one stops working everywhere at once.",
+    secret=Secret(find=rotated, replaces=True),
+    if_lost="the old key may be dead: tell the person to try it, and to rotate on ZSky's page if so",
+    result=lambda _answer, _params: {"rotated": True},
+)
+
 PROVIDER = Provider(
     name=NAME,
     title=TITLE,
@@ -256,6 +295,6 @@ PROVIDER = Provider(
     refusals=frozenset({400, 401, 403, 404, 429, 451}),  # "Error Codes"
     statuses={403: "suspended"},
     allowance=Allowance(path="/v1/usage", exhausted=exhausted),
-    operations=(START_IMAGE, START_VIDEO, CHECK_JOB, DELETE_RESULT, GET_USAGE),
+    operations=(START_IMAGE, START_VIDEO, CHECK_JOB, DELETE_RESULT, GET_USAGE, ROTATE_KEY),
     probe=GET_USAGE.name,
 )

@@ -21,6 +21,7 @@ from darkroom.operation import (
     Job,
     JobParams,
     Limits,
+    Lookback,
     Params,
     Provider,
     Rate,
@@ -50,6 +51,10 @@ TRYON_SECONDS = 8.0
 """No document says how long a try-on takes."""
 
 LONGEST_TRYON_SECONDS = 900.0
+
+
+SEND_WINDOW_SECONDS = 60.0
+"""How far the provider's clock and ours, and a slow answer, may put a job from when it was sent."""
 
 
 class Settings(ProviderSettings):
@@ -166,6 +171,21 @@ def cancelled(answer: Answer, params: JobParams) -> JsonObject:
     return answer.object or {"job_id": params.job_id, "status": "cancelled"}
 
 
+def recent(answer: Answer, sent_at: float) -> JsonObject:
+    """Return the ids of the account's newest jobs that were made about when a request was sent."""
+    made = [
+        (reading.text(job, "job_id"), reading.moment(job.get("created_at")))
+        for job in reading.objects(answer.object.get("jobs"))
+    ]
+    return {
+        "candidates": [
+            job_id
+            for job_id, at in made
+            if job_id and at and abs(at - sent_at) <= SEND_WINDOW_SECONDS
+        ]
+    }
+
+
 def workspaces(answer: Answer, params: Params) -> JsonObject:
     """Return the workspaces under one name, whatever wraps them: no document shows it."""
     del params
@@ -200,6 +220,7 @@ START_TRYON = Job(
     typical_seconds=TRYON_SECONDS,
     longest_seconds=LONGEST_TRYON_SECONDS,
     cost=cost_of,
+    lookback=Lookback(path="/v1/jobs", evidence=recent),
 )
 
 CHECK_TRYON = Check(

@@ -46,24 +46,28 @@ class ItemSender:
 
     async def _work(self, live: Live, waiting: list[Attempt]) -> None:
         lane = self._core.channels[live.job.provider].lane(live.job.fingerprint)
-        while waiting and not live.job.ended:
+        while waiting and not live.job.ended and not self._core.closing:
             attempt = waiting.pop()
             tried = 0
             while True:
                 tried += 1
                 turn = await lane.turn("start")
-                try:
-                    attempt, outcome = await self._send(live, attempt)
-                finally:
-                    turn.done()
-                if tried == MOST_TRIES or not isinstance(outcome, (Later, NeverLeft)):
-                    break
+                if self._core.closing:  # the rest is sent by whoever starts next
+                    turn.give_back()
+                    return
+                with self._core.under_way():
+                    try:
+                        attempt, outcome = await self._send(live, attempt)
+                    finally:
+                        turn.done()
+                    if tried == MOST_TRIES or not isinstance(outcome, (Later, NeverLeft)):
+                        if await self._settle(live, attempt, outcome) and waiting:
+                            await self._give_up(live, waiting)
+                        break
                 if isinstance(outcome, Later):
                     lane.hold(outcome.seconds or DEFAULT_LATER_SECONDS)
                 else:
                     await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
-            if await self._settle(live, attempt, outcome) and waiting:
-                await self._give_up(live, waiting)
         if not any(a.state in {"prepared", "sent"} for a in (live.items or {}).values()):
             self._poller.follow(live)
 

@@ -63,6 +63,8 @@ class Output:
     name: str | None = None
     file: str | None = None
     sha256: str | None = None
+    fetch_error: str | None = None
+    """Our code of why the last download failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

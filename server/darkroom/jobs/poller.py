@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.channel import no_answer
-from darkroom.errors import CallError, Failure, failure
+from darkroom.errors import CallError, Failure, JournalError, failure
 from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
 from darkroom.jobs.gather import deadline, gather
@@ -64,7 +64,8 @@ class Poller:
         rhythm = self._rhythms.get(operation)
         if rhythm is None:
             declared = self._core.operations[operation]
-            rhythm = Rhythm.of(declared.typical_seconds, declared.poll_interval_seconds)
+            typical = declared.typical_seconds * self._core.time_scale
+            rhythm = Rhythm.of(typical, declared.poll_interval_seconds)
             self._rhythms[operation] = rhythm
         return rhythm
 
@@ -91,13 +92,17 @@ class Poller:
             if live.job.status != "running":
                 return
             key = self._key(live.job)
+            live.polls += 1
             answer = await self._look(live.job, key)
         except CallError as error:
             self._trouble(live, error.failure)
             return
         finally:
             turn.done()
-        await self.take_in(live, answer)
+        try:
+            await self.take_in(live, answer)
+        except JournalError as error:
+            self._trouble(live, error.failure)
 
     def _key(self, job: Job) -> Key:
         channel = self._core.channels[job.provider]
@@ -167,14 +172,14 @@ class Poller:
             changed = state.provider_status != job.provider_status or state.progress != job.progress
             if changed or job.status != "running" or adopted:
                 await self._core.registry.update(
-                    live, lambda job: self._merged(job, state), adopted
+                    live, lambda job: self._merged(job, state, live.polls), adopted
                 )
             self.follow(live)
             return
         self._core.schedule.cancel(("poll", job.job_id))
         live.fetching = state.status == "completed" and self._collector.wanted(state.outputs)
         try:
-            await self._core.registry.update(live, lambda job: self._ended(job, state), adopted)
+            await self._core.registry.update(live, lambda job: self._ended(job, state, live.polls), adopted)
         except BaseException:
             live.fetching = False
             self.follow(live)
@@ -186,12 +191,13 @@ class Poller:
         if live.fetching:
             self._core.spawn(self._collector.collect, live)
 
-    def _merged(self, job: Job, state: State) -> Job | None:
+    def _merged(self, job: Job, state: State, polls: int) -> Job | None:
         if job.ended:
             return None
         return job.next(
             status=state.status,
             updated_at=self._core.clock(),
+            polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
             outputs=state.outputs or job.outputs,
@@ -199,7 +205,7 @@ class Poller:
             starts_at=None,
         )
 
-    def _ended(self, job: Job, state: State) -> Job | None:
+    def _ended(self, job: Job, state: State, polls: int) -> Job | None:
         if job.ended:
             return None
         now = self._core.clock()
@@ -207,6 +213,7 @@ class Poller:
             status=state.status,
             updated_at=now,
             ended_at=now,
+            polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
             outputs=state.outputs,

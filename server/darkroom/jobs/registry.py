@@ -34,12 +34,15 @@ class Live:
 
     __slots__ = (
         "_changed",
+        "ahead",
         "attempt",
         "failed_polls",
         "fetching",
         "items",
         "job",
+        "polls",
         "trouble",
+        "unwritten",
         "waiters",
     )
 
@@ -49,10 +52,17 @@ class Live:
         self.trouble: str | None = None
         """Why the provider could not be asked lately, in our words."""
         self.failed_polls = 0
+        self.polls = job.polls
+        """How often the provider was asked for the job's state."""
+
         self.attempt: Attempt | None = None
         """The attempt that starts the job, while it is under way."""
         self.items: dict[str, Attempt] | None = None
         """The attempts of a job of many requests, by item."""
+        self.ahead = False
+        """Memory is ahead of the journal, which could not be written."""
+        self.unwritten: tuple[Attempt, ...] = ()
+        """Attempts that could not be written either; the next write carries them."""
         self.waiters = 0
         self._changed: anyio.Event | None = None
 
@@ -148,9 +158,13 @@ class Registry:
         for _ in range(MOST_CONFLICTS):
             job = live.job
             new = change(job)
+            if new is None and live.ahead:
+                new = job.next()
+            owed = live.unwritten
             try:
                 if new is not None or attempts:
-                    await self.store.write(new, attempts, entry=self._settled(job, new))
+                    entry = self._settled(job, new, late=live.ahead)
+                    await self.store.write(new, [*owed, *attempts], entry=entry)
             except Stale:
                 fresh = await self.store.job(job.job_id)
                 if fresh is None:
@@ -160,14 +174,16 @@ class Registry:
                 continue
             if new is not None and new.version > live.job.version:
                 live.job = new
+                live.ahead = False
+                live.unwritten = live.unwritten[len(owed) :]
                 self._place(live)
             live.wake()
             return live.job
         raise Stale(live.job.job_id)
 
-    def _settled(self, old: Job, new: Job | None) -> Entry | None:
-        """Return the job's entry of the ledger if this change settles it."""
-        if new is None or (new.ended == old.ended and new.cost == old.cost):
+    def _settled(self, old: Job, new: Job | None, *, late: bool) -> Entry | None:
+        """Return the job's entry of the ledger if this change settles it, or one before may have."""
+        if new is None or (new.ended == old.ended and new.cost == old.cost and not late):
             return None
         return self._tariff.entry(new)
 

@@ -20,7 +20,7 @@ from darkroom.jobs.store import Created
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
     from darkroom.jobs.model import Attempt, Job, Row
@@ -36,7 +36,7 @@ PRUNED_AT_ONCE = 500
 class Run(Protocol):
     """Run a function to its end, one at a time, and return what it returns."""
 
-    async def __call__(self, work: Callable[[], T], /) -> T:
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         """Return ``work()``."""
         ...
 

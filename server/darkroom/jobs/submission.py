@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from darkroom.channel import Channel
     from darkroom.core import Core
-    from darkroom.errors import Failure
+    from darkroom.errors import Failure, JsonValue
     from darkroom.jobs.attempts import Outcome
     from darkroom.jobs.items import ItemSender
     from darkroom.jobs.model import Attempt, Job, QueuedFor
@@ -37,6 +37,8 @@ CONNECTION_BACKOFF_SECONDS = 1.0
 DEFAULT_LATER_SECONDS = 3.0
 LONGEST_LATER_SECONDS = 300.0
 DAY_SECONDS = 86_400.0
+LOOKBACK_SECONDS = 2.0
+"""A job that did arrive shows in the provider's list by then."""
 
 
 class _WithdrawnError(DarkroomError):
@@ -92,6 +94,14 @@ class Submitter:
     # --- the request ---
 
     async def _submit(self, live: Live, turn: Turn) -> None:
+        with self._core.under_way():
+            if self._core.closing:  # it stays queued, for whoever starts next
+                turn.give_back()
+                self._show(live, "pacing", None)
+                return
+            await self._submit_now(live, turn)
+
+    async def _submit_now(self, live: Live, turn: Turn) -> None:
         operation = self._core.operations[live.job.operation]
         channel = self._core.channels[live.job.provider]
         outcome: Outcome | None = None
@@ -135,13 +145,18 @@ class Submitter:
                 provider_id = operation.accepted(answer)
             except (KeyError, TypeError, ValueError, AttributeError):
                 answer = LostError("bad_response: the answer could not be understood")
-        return judge(
+        outcome = judge(
             channel.provider,
             answer,
             provider_id=provider_id,
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
+        match outcome:
+            case Refused(error) if error.code == "auth_failed" and self._core.vault.renewed(key):
+                return Later(error, 0.0)  # the key was rotated meanwhile
+            case _:
+                return outcome
 
     async def _over_for_today(self, job: Job, operation: JobOperation, channel: Channel) -> bool:
         cap = operation.daily(channel.settings) if operation.daily is not None else None
@@ -194,10 +209,12 @@ class Submitter:
                     lambda job: job.next(
                         status="unknown", updated_at=now, error=error, evidence=evidence
                     ),
-                    self._answered(live, "unknown", evidence=evidence),
+                    self.answered(live, "unknown", evidence=evidence),
                 )
+                self.look_for_evidence(live)
 
-    def _answered(self, live: Live, state: str, **changes: object) -> Sequence[Attempt]:
+    def answered(self, live: Live, state: str, **changes: object) -> Sequence[Attempt]:
+        """Return the attempt that starts the job as its answer, or the person, settled it."""
         if live.attempt is None:
             return ()
         live.attempt = live.attempt.next(state=state, answered_at=self._core.clock(), **changes)
@@ -205,7 +222,7 @@ class Submitter:
 
     async def _accept(self, live: Live, state: str | None, provider_id: str | None) -> None:
         now = self._core.clock()
-        attempts = self._answered(live, state, provider_id=provider_id) if state else ()
+        attempts = self.answered(live, state, provider_id=provider_id) if state else ()
         await self._core.record(
             live,
             lambda job: job.next(
@@ -242,7 +259,7 @@ class Submitter:
                 queued_for=None,
                 starts_at=None,
             ),
-            [*self._answered(live, "refused", evidence={"code": error.code}), *items],
+            [*self.answered(live, "refused", evidence={"code": error.code}), *items],
         )
         self._tries.pop(live.job.job_id, None)
         channel.lane(live.job.fingerprint).release(live.job.job_id)
@@ -295,7 +312,7 @@ class Submitter:
     async def _back_to_queue(self, live: Live, state: str) -> None:
         """Close the attempt and prepare the next one, in one write."""
         now = self._core.clock()
-        closed = self._answered(live, state)
+        closed = self.answered(live, state)
         if live.attempt is None:
             return
         live.attempt = dataclasses.replace(
@@ -313,6 +330,51 @@ class Submitter:
             lambda job: job.next(status="queued", updated_at=now, submitted_at=None),
             [*closed, live.attempt],
         )
+
+    def free_slot(self, live: Live) -> None:
+        """Give a job's slot back before its time."""
+        job = live.job
+        self._core.schedule.cancel(("slot", job.job_id))
+        self._core.channels[job.provider].lane(job.fingerprint).release(job.job_id)
+
+    def look_for_evidence(self, live: Live) -> None:
+        """Ask the provider for what may tell the person what became of a job."""
+        if self._core.operations[live.job.operation].lookback is not None:
+            self._core.spawn(self._look_back, live)
+
+    async def _look_back(self, live: Live) -> None:
+        operation = self._core.operations[live.job.operation]
+        channel = self._core.channels[live.job.provider]
+        if operation.lookback is None:
+            return
+        await anyio.sleep(LOOKBACK_SECONDS)
+        try:
+            key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
+            request = Request(method="GET", path=operation.lookback.path)
+            answer = await channel.read(request, key, kind="poll")
+            sent_at = live.job.submitted_at or live.job.created_at
+            found = operation.lookback.evidence(answer, sent_at) if answer.ok else {}
+        except (CallError, KeyError, TypeError, ValueError):
+            return
+        if isinstance(candidates := found.get("candidates"), list):
+            found = {**found, "candidates": await self._unclaimed(live.job, candidates)}
+        await self._core.record(
+            live,
+            lambda job: (
+                job.next(evidence={**(job.evidence or {}), **found})
+                if job.status == "unknown"
+                else None
+            ),
+            (),
+        )
+
+    async def _unclaimed(self, job: Job, candidates: list[JsonValue]) -> list[JsonValue]:
+        store = self._core.registry.store
+        return [
+            candidate
+            for candidate in candidates
+            if await store.find(job.owner, job.provider, str(candidate)) is None
+        ]
 
     def keep_slot(self, live: Live, seconds: float) -> None:
         """Count a job of unknown fate as running, for so long."""

@@ -45,7 +45,7 @@ def job_view(
         else None,
         "outputs": [_output(o, include_url=include_url, addresses=addresses) for o in job.outputs]
         or None,
-        "cost": _cost(job.cost),
+        "cost": cost_view(job.cost),
         "error": job.error.to_json() if job.error is not None else None,
         "evidence": job.evidence,
         "batch_id": job.batch_id,
@@ -74,7 +74,8 @@ def _output(output: Output, *, include_url: bool, addresses: bool) -> JsonObject
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _cost(cost: Cost | None) -> JsonObject | None:
+def cost_view(cost: Cost | None) -> JsonObject | None:
+    """Return a cost as results show it."""
     if cost is None:
         return None
     amount = int(cost.amount) if cost.amount == int(cost.amount) else cost.amount

@@ -1,0 +1,267 @@
+"""Calls that answer at once. One that changes something is an attempt in the journal, sent once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from darkroom import deposit
+from darkroom.arguments import canonical_arguments
+from darkroom.errors import (
+    CallError,
+    JournalError,
+    JsonObject,
+    call_error,
+    failure,
+    with_next_step,
+)
+from darkroom.jobs.attempts import Accepted, Unknown, describe, judge
+from darkroom.jobs.model import Attempt, canonical, digest
+from darkroom.operation import build_request
+from darkroom.spending import CapReached, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from darkroom.approval import Person
+    from darkroom.credentials import Key
+    from darkroom.jobs.model import Job
+    from darkroom.jobs.registry import Live
+    from darkroom.operation import Answer, Call, Params, Provider, Request
+    from darkroom.spending import EntryState
+    from darkroom.works import Works
+
+LOST = "look at the present state before trying again"
+
+
+class Caller:
+    """Makes calls for an owner. ``find`` looks a job up by our id or the provider's."""
+
+    def __init__(
+        self,
+        works: Works,
+        owner: str,
+        find: Callable[[Provider, str], Awaitable[Live | None]],
+    ) -> None:
+        self._works = works
+        self._core = works.core
+        self._owner = owner
+        self._find = find
+
+    async def call(
+        self, provider: Provider, call: Call, params: Params, person: Person
+    ) -> JsonObject:
+        """Make a call; the result is shaped as the operation declares.
+
+        Raises
+        ------
+        CallError: it was refused, or its fate is unknown, or the person said no.
+        """
+        core = self._core
+        channel = core.channels[provider.name]
+        key = core.vault.key(provider, call.credential, owner=self._owner)
+        live: Live | None = None
+        sent = params
+        if "{job_id}" in call.path:
+            given: str = getattr(params, "job_id", "")
+            live = await self._find(provider, given)
+            if live is not None and live.job.status == "queued" and call.withdraws:
+                waiting = live
+                return await core.detached(lambda: self._withdraw(waiting))
+            sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
+        target = await self._target(provider, call, key)
+        if call.asks is not None and call.name not in core.settings.approval.never_ask:
+            question = call.asks.format(**params.model_dump(exclude_none=True))
+            await person.approve(call.name, question, canonical(canonical_arguments(params)))
+        request = build_request(call, sent, channel.settings)
+        if call.repeatable:
+            answer = await self._read(provider, call, request, key)
+        else:
+            answer = await core.detached(
+                lambda: self._change(provider, call, request, key, live, target)
+            )
+        try:
+            result = call.result(answer, params) if call.result is not None else plain(answer)
+            if live is not None:
+                await self._take_in(live, call, answer)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise CallError(failure("bad_response", provider.title)) from None
+        return {**result, "file": str(target)} if target is not None else result
+
+    # --- what may be repeated ---
+
+    async def _read(self, provider: Provider, call: Call, request: Request, key: Key) -> Answer:
+        channel = self._core.channels[provider.name]
+        entry = await self._reserve(provider, call)
+        try:
+            answer = await channel.read(request, key)
+        except CallError:
+            await self._settle(entry, "spent")  # it may have been counted
+            raise
+        if answer.ok or answer.status in call.accepts:
+            await self._settle(entry, "spent")
+            return answer
+        await self._settle(entry, "released")
+        raise CallError(describe(provider, answer))
+
+    async def _reserve(self, provider: Provider, call: Call) -> Entry | None:
+        if call.cost is None:
+            return None
+        core, now = self._core, self._core.clock()
+        entry = Entry(
+            entry_id=core.new_id(),
+            owner=self._owner,
+            provider=provider.name,
+            operation=call.name,
+            unit=call.cost.unit,
+            amount=call.cost.amount,
+            basis=call.cost.basis,
+            money=core.tariff.money(provider.name, call.cost),
+            state="reserved",
+            at=now,
+            holder=core.registry.holder,
+        )
+        try:
+            caps = core.tariff.caps(provider.name, call.cost.unit, now)
+            await core.registry.store.reserve(entry, caps)
+        except CapReached as reached:
+            raise reached.error from None
+        return entry
+
+    async def _settle(self, entry: Entry | None, state: EntryState) -> None:
+        if entry is not None:
+            settled = replace(entry, state=state)
+            await self._core.registry.store.write(None, [], entry=settled)
+
+    # --- what is sent once ---
+
+    async def _target(self, provider: Provider, call: Call, key: Key) -> Path | None:
+        """Return where a new key will be written; refuse before anything is sent if it cannot."""
+        if call.secret is None:
+            return None
+        core = self._core
+        path = core.vault.file_of(key)
+        return await self._works.run(
+            lambda: deposit.place(call, provider, key, core.settings, path, core.new_id())
+        )
+
+    async def _change(
+        self,
+        provider: Provider,
+        call: Call,
+        request: Request,
+        key: Key,
+        live: Live | None,
+        target: Path | None,
+    ) -> Answer:
+        core = self._core
+        channel, store = core.channels[provider.name], core.registry.store
+        attempt = Attempt(
+            attempt_id=core.new_id(),
+            owner=self._owner,
+            operation=call.name,
+            request_hash=digest(self._owner, call.name, request.path, canonical(request.body)),
+            evidence={"job_id": live.job.job_id} if live is not None else None,
+            created_at=core.clock(),
+        )
+        try:
+            await store.write(None, [attempt])
+            turn = await channel.lane(key.fingerprint).turn("call")
+            try:
+                attempt = attempt.next(state="sent", sent_at=core.clock())
+                await store.write(None, [attempt])
+                answer = await channel.change(request, key)
+            finally:
+                turn.done()
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        outcome = judge(provider, answer, needs_id=False, also_accepts=call.accepts)
+        if isinstance(outcome, Accepted):
+            accepted = outcome.answer
+            if call.secret is not None and target is not None:
+                accepted = await self._deposit(provider, call, accepted, target)
+            await self._close(attempt, "accepted", None)
+            return accepted
+        if isinstance(outcome, Unknown):
+            await self._close(attempt, "unknown", outcome.evidence)
+            raise CallError(with_next_step(outcome.failure, call.if_lost or LOST))
+        await self._close(attempt, "refused", {"code": outcome.failure.code})
+        raise CallError(outcome.failure)
+
+    async def _close(self, attempt: Attempt, state: str, evidence: JsonObject | None) -> None:
+        """Write down what became of an attempt; if the journal fails now, it has happened still."""
+        closed = attempt.next(
+            state=state, answered_at=self._core.clock(), evidence=evidence or attempt.evidence
+        )
+        await self._core.record_attempt(closed)
+
+    async def _deposit(
+        self, provider: Provider, call: Call, answer: Answer, target: Path
+    ) -> Answer:
+        """Bring a key from an answer into its file; what goes on from here does not hold it."""
+        found = call.secret.find(answer) if call.secret is not None else None
+        try:
+            if found is not None:
+                await self._works.run(lambda: deposit.save(target, found))
+                return deposit.without(answer, found)
+            kept = await self._works.run(lambda: deposit.keep(target, answer))
+        except OSError:
+            spare = self._core.settings.state_dir / target.name
+            kept = await self._works.run(lambda: deposit.keep(spare, answer))
+        raise call_error(
+            "bad_response",
+            f"{provider.title} did it, but its answer could not be understood or the file not be "
+            f"written; the whole answer was kept in {kept}",
+            "tell the person to take the new key from there",
+        )
+
+    # --- jobs that a call names ---
+
+    async def _withdraw(self, live: Live) -> JsonObject:
+        """Cancel a job that still waits here: its request never left."""
+        core, now = self._core, self._core.clock()
+        attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
+
+        def change(job: Job) -> Job:
+            if job.status != "queued":
+                raise call_error(
+                    "conflict", f"{job.job_id} has just left", "check it, then cancel it again"
+                )
+            return job.next(status="cancelled", updated_at=now, ended_at=now, queued_for=None)
+
+        closed = [a.next(state="refused", answered_at=now) for a in attempts]
+        await core.registry.update(live, change, closed)
+        live.attempt = None
+        core.schedule.cancel(("start", live.job.job_id))
+        return {"job_id": live.job.job_id, "status": "cancelled"}
+
+    async def _take_in(self, live: Live, call: Call, answer: Answer) -> None:
+        """Take in what the answer to a call says of the job that it named."""
+        if call.state is not None:
+            state = call.state(answer)
+            await self._core.detached(lambda: self._works.poller.ingest(live, state))
+        if call.drops_outputs:
+            gone = tuple(replace(o, url=None, expires_at=None) for o in live.job.outputs)
+            await self._core.record(live, lambda job: job.next(outputs=gone), ())
+
+
+def _provider_id(provider: Provider, given: str, live: Live | None) -> str:
+    if live is None:
+        if given.startswith(f"{provider.name}_"):
+            raise call_error(
+                "not_found", f"there is no job {given}", "list_jobs shows the jobs known here"
+            )
+        return given
+    if live.job.provider_job_id is None:
+        raise call_error(
+            "conflict",
+            f"{given} is {live.job.status}: {provider.title} has given it no id",
+            "check the job first",
+        )
+    return live.job.provider_job_id
+
+
+def plain(answer: Answer) -> JsonObject:
+    """Return the provider's object as it is; anything else under ``result``."""
+    return answer.object if isinstance(answer.body, dict) else {"result": answer.body}

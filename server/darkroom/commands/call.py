@@ -1,0 +1,170 @@
+"""`darkroom call`: one tool from a shell, through the same desk as a chat."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import anyio.to_thread
+
+from darkroom.approval import cannot_ask, declined
+from darkroom.commands.setting import prepare
+from darkroom.desk import desks
+from darkroom.errors import CallError, ConfigurationError
+from darkroom.machine import running
+from darkroom.operation import Check, Job
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from darkroom.commands.setting import Setting
+    from darkroom.desk import Desk
+    from darkroom.errors import JsonObject
+    from darkroom.machine import Machine
+    from darkroom.operation import Result
+
+WAIT_SECONDS = 25
+NOT_OVER = frozenset({"queued", "running"})
+DONE, FAILED = 0, 1
+
+
+class TerminalPerson:
+    """The person at a terminal."""
+
+    def __init__(self, *, yes: bool, can_ask: bool) -> None:
+        self._yes = yes
+        self._can_ask = can_ask
+
+    async def approve(self, tool: str, question: str, binding: str) -> None:
+        """Ask y or N; see `approval.Person`."""
+        del binding
+        if self._yes:
+            return
+        if not self._can_ask:
+            raise cannot_ask(tool, question)
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        answer = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+        if answer.strip().lower() not in {"y", "yes"}:
+            raise declined(tool)
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        """Show nothing: the wait is shown by `_wait`."""
+        del done, total, message
+
+
+def run(options: argparse.Namespace) -> int:
+    """Call the tool; print its result as JSON, or its error."""
+    setting = prepare(sandbox=options.sandbox)
+    desk = find(setting, options.tool)
+    from_stdin = options.arguments == "-"
+    arguments = read_arguments(sys.stdin.read() if from_stdin else options.arguments)
+    person = TerminalPerson(yes=options.yes, can_ask=sys.stdin.isatty() and not from_stdin)
+    return anyio.run(call, setting, desk, arguments, person, options.wait)
+
+
+def find(setting: Setting, name: str) -> Desk:
+    """Return a tool by its name, also where the provider's credential is missing.
+
+    Raises
+    ------
+    ConfigurationError: there is none; names the nearest.
+    """
+    vault = setting.vault
+    found = {
+        **desks(setting.catalogues, vault.available, setting.settings),
+        **desks(setting.catalogues, lambda _: True, setting.settings),
+    }
+    if name in found:
+        return found[name]
+    near = difflib.get_close_matches(name, found, 1)
+    hint = f"; did you mean {near[0]}?" if near else "; `darkroom tools --all` lists them"
+    raise ConfigurationError(f"there is no tool {name}{hint}")
+
+
+def read_arguments(text: str) -> Mapping[str, object]:
+    """Return the arguments of a call.
+
+    Raises
+    ------
+    ConfigurationError: they are no JSON object.
+    """
+    try:
+        arguments: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"the arguments are not JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise ConfigurationError('the arguments must be a JSON object, as in \'{"name": 1}\'')
+    return cast("dict[str, object]", arguments)
+
+
+async def call(
+    setting: Setting,
+    desk: Desk,
+    arguments: Mapping[str, object],
+    person: TerminalPerson,
+    wait: bool,  # noqa: FBT001 -- anyio.run passes by position
+) -> int:
+    """Run the tool on a machine of its own; return the exit status."""
+    async with running(setting.providers, setting.settings, setting.world) as machine:
+        try:
+            result = await desk.run(machine, arguments, person)
+            if wait:
+                result = await _wait(setting, machine, desk, arguments, result, person)
+        except CallError as error:
+            sys.stderr.write(error.text + "\n")
+            return FAILED
+    fields = result.structured
+    sys.stdout.write(_shown(fields) if fields is not None else result.text + "\n")
+    if wait and fields is not None and "job_id" in fields and fields.get("status") != "completed":
+        sys.stderr.write(result.text + "\n")
+        return FAILED
+    return DONE
+
+
+async def _wait(
+    setting: Setting,
+    machine: Machine,
+    desk: Desk,
+    arguments: Mapping[str, object],
+    result: Result,
+    person: TerminalPerson,
+) -> Result:
+    """Go on checking the job that the result shows until it has ended."""
+    tool, fields = desk.tool, result.structured or {}
+    if isinstance(tool, Job):
+        look, asked = tool.check_tool, {"job_id": fields.get("job_id")}
+    elif isinstance(tool, Check):
+        look, asked = tool.name, dict(arguments)
+    else:
+        return result
+    check = find(setting, look)
+    begun = anyio.current_time()
+    try:
+        while (result.structured or {}).get("status") in NOT_OVER:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_show_wait, result, begun)
+                result = await check.run(machine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
+                tasks.cancel_scope.cancel()
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+    return result
+
+
+async def _show_wait(result: Result, begun: float) -> None:
+    """Say on a terminal how long the wait has lasted, until cancelled."""
+    fields: JsonObject = result.structured or {}
+    while sys.stderr.isatty():
+        seconds = anyio.current_time() - begun
+        sys.stderr.write(f"\r\x1b[K{fields.get('job_id')}: {fields.get('status')}, {seconds:.0f} s")
+        sys.stderr.flush()
+        await anyio.sleep(1)
+
+
+def _shown(fields: JsonObject) -> str:
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"

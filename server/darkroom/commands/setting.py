@@ -1,0 +1,112 @@
+"""What every command begins with: catalogues, environment, settings, and the sandbox if asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from darkroom.catalogues import load_catalogues
+from darkroom.credentials import Vault, process_environment, templates
+from darkroom.errors import ConfigurationError
+from darkroom.settings import Settings, load
+from darkroom.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import anyio
+
+    from darkroom.operation import Catalogue, Provider
+
+SANDBOX_TIME_SCALE = 0.2
+"""Factor on how long jobs of the sandbox take: a video is there after twelve seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Everything that is known before anything runs."""
+
+    catalogues: tuple[Catalogue, ...]
+    environment: Mapping[str, str]
+    settings: Settings
+    world: World
+    sandbox: bool
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """The providers of all catalogues."""
+        return tuple(p for catalogue in self.catalogues for p in catalogue.providers)
+
+    @property
+    def vault(self) -> Vault:
+        """Where credentials are looked up."""
+        return Vault(self.environment, self.settings)
+
+
+def log_to_stderr() -> None:
+    """Send warnings to standard error: standard output may be the protocol's."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="darkroom: %(levelname)s: %(message)s"
+    )
+
+
+def prepare(
+    *,
+    sandbox: bool,
+    environment: Mapping[str, str] | None = None,
+    catalogues: tuple[Catalogue, ...] | None = None,
+    stopping: anyio.Event | None = None,
+) -> Setting:
+    """Read everything that a command needs.
+
+    Raises
+    ------
+    ConfigurationError: naming every mistake.
+    """
+    log_to_stderr()
+    found = load_catalogues() if catalogues is None else catalogues
+    providers = tuple(p for catalogue in found for p in catalogue.providers)
+    variables = process_environment() if environment is None else environment
+    world = World(environment=variables, stopping=stopping)
+    overrides: dict[str, object] = {}
+    if sandbox:
+        opened = next((c.sandbox for c in found if c.sandbox is not None), None)
+        if opened is None:
+            raise ConfigurationError("no catalogue that is installed has a sandbox")
+        emulators = opened(time_scale=SANDBOX_TIME_SCALE)
+        transport = emulators.transport()
+        variables = {**variables, **emulators.environment()}
+        world = World(
+            environment=variables,
+            transport=transport,
+            sandbox=transport,
+            stopping=stopping,
+            time_scale=SANDBOX_TIME_SCALE,
+        )
+        overrides = {"jobs": {"store": "memory"}}
+    setting = Setting(
+        catalogues=found,
+        environment=variables,
+        settings=load(providers, variables, overrides=overrides),
+        world=world,
+        sandbox=sandbox,
+    )
+    _check_addresses(setting)
+    for variable in templates(variables, providers):
+        logging.getLogger("darkroom").warning(
+            "%s holds a template that was not filled in; it counts as not set", variable
+        )
+    return setting
+
+
+def _check_addresses(setting: Setting) -> None:
+    mistakes: list[str] = []
+    for provider in setting.providers:
+        try:
+            setting.vault.base_url(provider)
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))

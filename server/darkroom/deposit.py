@@ -1,0 +1,114 @@
+"""Keys that providers hand out: into a file, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from darkroom.errors import call_error
+
+if TYPE_CHECKING:
+    from darkroom.credentials import Key
+    from darkroom.errors import JsonValue
+    from darkroom.operation import Answer, Call, Provider
+    from darkroom.settings import Settings
+
+
+def place(
+    call: Call, provider: Provider, key: Key, settings: Settings, path: str | None, name: str
+) -> Path:
+    """Return the file that a call's new key will go to; it can be written, which is tried here.
+
+    ``path`` is the file that the key in use came from, if it came from one.
+
+    Raises
+    ------
+    CallError: ``not_configured``; asked before anything is sent.
+    """
+    if call.secret is not None and call.secret.replaces:
+        variable = key.credential.variable
+        if path is None:
+            raise call_error(
+                "not_configured",
+                f"{call.name} needs the key to be in a file: {provider.title}'s came from "
+                f"{key.source}, where the next start would find the dead one",
+                f"ask the person to put the key into a file and its path into {variable}_FILE",
+            )
+        target = Path(path).expanduser().resolve()
+    elif settings.credentials.dir is None:
+        raise call_error(
+            "not_configured",
+            f"{call.name} returns a key, and there is no folder for keys",
+            "ask the person to set [credentials] dir in the configuration",
+        )
+    else:
+        target = settings.credentials.dir.expanduser() / f"{call.name}-{name}.key"
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        probe.unlink()
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise call_error(
+            "not_configured",
+            f"{call.name} returns a key, and {target} cannot be written "
+            f"({os.strerror(error.errno or 0)}); nothing was sent",
+            "ask the person to make that file and its folder writable for this server",
+        ) from None
+    return target
+
+
+def save(target: Path, text: str) -> Path:
+    """Write a secret: a new file (0600), synced, then put in the target's place at once."""
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(target)
+    _sync_folder(target.parent)
+    return target
+
+
+def keep(target: Path, answer: Answer) -> Path:
+    """Keep an answer whole that may hold a key and cannot be understood, beside the target."""
+    beside = target.with_name(f"{target.name}.answer-{secrets.token_hex(4)}")
+    return save(beside, json.dumps(answer.body, ensure_ascii=False))
+
+
+def without(answer: Answer, secret: str) -> Answer:
+    """Return the answer with every member gone that holds the secret."""
+    return replace(answer, body=_without(answer.body, secret), headers={})
+
+
+def _without(value: JsonValue, secret: str) -> JsonValue:
+    if isinstance(value, dict):
+        return {
+            name: _without(inner, secret)
+            for name, inner in value.items()
+            if not (isinstance(inner, str) and secret in inner)
+        }
+    if isinstance(value, list):
+        return [
+            _without(inner, secret)
+            for inner in value
+            if not (isinstance(inner, str) and secret in inner)
+        ]
+    return cast("JsonValue", None) if isinstance(value, str) and secret in value else value
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # other systems sync the entry with the file
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""What stands beside each saved file: where it came from, with what parameters, and what it cost."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from darkroom.errors import JsonObject, JsonValue
+from darkroom.jobs.model import iso
+from darkroom.jobs.view import cost_view
+from darkroom.media import PART_PREFIX, PART_SUFFIX
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from darkroom.jobs.model import Job, Output
+
+SUFFIX = ".json"
+
+_ADDRESS = re.compile(r"\bhttps?://\S+", re.IGNORECASE)
+
+
+def sidecar_path(file: Path) -> Path:
+    """Return where the sidecar of a file stands."""
+    return file.with_name(file.name + SUFFIX)
+
+
+def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
+    """Describe a saved file. Addresses lose everything that may be a signature or a secret."""
+    fields: dict[str, JsonValue] = {
+        "provider": job.provider,
+        "operation": job.operation,
+        "job_id": job.job_id,
+        "provider_job_id": job.provider_job_id,
+        "index": output.index,
+        "name": output.name,
+        "parameters": unsigned(job.arguments),
+        "cost": cost_view(job.cost),
+        "created_at": iso(job.created_at),
+        "completed_at": iso(job.ended_at) if job.ended_at is not None else None,
+        "saved_at": iso(saved_at),
+        "media_type": output.media_type,
+        "width": output.width,
+        "height": output.height,
+        "bytes": output.bytes,
+        "sha256": output.sha256,
+        "sandbox": job.sandbox or None,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def write(path: Path, fields: JsonObject) -> None:
+    """Write the sidecar of the file at ``path``, whole or not at all."""
+    target = sidecar_path(path)
+    growing = target.with_name(f"{PART_PREFIX}{target.name}{PART_SUFFIX}")
+    growing.write_text(json.dumps(fields, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    growing.replace(target)
+
+
+def unsigned(value: JsonValue) -> JsonValue:
+    """Return a value whose addresses have no user, query or fragment."""
+    if isinstance(value, str):
+        return _ADDRESS.sub(lambda match: _bare(match[0]), value)
+    if isinstance(value, list):
+        return [unsigned(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: unsigned(inner) for key, inner in cast("JsonObject", value).items()}
+    return value
+
+
+def _bare(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "[address]"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

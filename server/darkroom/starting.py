@@ -1,0 +1,184 @@
+"""From a start call to a job: the same intent, the person's approval, the caps, the row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from darkroom.arguments import canonical_arguments
+from darkroom.errors import CallError, JournalError, call_error
+from darkroom.jobs.model import Attempt, Job, canonical, digest
+from darkroom.jobs.registry import Live
+from darkroom.operation import FanOut
+from darkroom.spending import CapReached
+
+if TYPE_CHECKING:
+    from darkroom.approval import Person
+    from darkroom.credentials import Key
+    from darkroom.operation import Job as JobOperation
+    from darkroom.operation import Provider, StartParams
+    from darkroom.works import Works
+
+ANSWER_SECONDS = 40.0
+"""A start call answers by then, whatever the provider does; the attempt goes on."""
+
+IDENTICAL = (
+    "an identical call was made just now: this is its job, nothing new was started; "
+    "to get several, use copies of start_batch or vary the arguments"
+)
+STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job, and what the caller should know about how it came to be."""
+
+    live: Live
+    warnings: tuple[str, ...] = ()
+
+
+class Starter:
+    """Starts jobs for an owner."""
+
+    def __init__(self, works: Works, owner: str) -> None:
+        self._works = works
+        self._core = works.core
+        self._owner = owner
+
+    async def start(
+        self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
+    ) -> Started:
+        """Start a job, or return the one that the same intent has started.
+
+        Returns as soon as the provider has accepted it, or at once where it has to wait.
+
+        Raises
+        ------
+        CallError: it was refused (the row stays, with the same error), or it would pass a cap, or
+            the person said no.
+        """
+        core = self._core
+        key = core.vault.key(provider, operation.credential, owner=self._owner)
+        draft = self._draft(provider, operation, params, key)
+        await self._approve(provider, draft, person)
+        started = await core.detached(lambda: self._begin(operation, params, draft))
+        live = await core.registry.wait(started.live, ANSWER_SECONDS, until=_has_left_or_waits)
+        if live.job.error is not None and live.job.status in {"failed", "blocked"}:
+            raise CallError(live.job.error)
+        return Started(live, started.warnings)
+
+    def _draft(
+        self, provider: Provider, operation: JobOperation, params: StartParams, key: Key
+    ) -> Job:
+        """Return the row of the job that a start call asks for; it is written nowhere yet."""
+        core, now = self._core, self._core.clock()
+        arguments = canonical_arguments(params)
+        channel = core.channels[provider.name]
+        return Job(
+            job_id=f"{provider.name}_{core.new_id()}",
+            owner=self._owner,
+            provider=provider.name,
+            operation=operation.name,
+            status="queued",
+            arguments=arguments,
+            intent=digest(self._owner, operation.name, canonical(arguments)),
+            fingerprint=key.fingerprint,
+            created_at=now,
+            updated_at=now,
+            holder=core.registry.holder,
+            idempotency_key=params.idempotency_key,
+            provider_job_id=operation.opened(params) if isinstance(operation, FanOut) else None,
+            cost=operation.cost(params, channel.settings),
+            sandbox=channel.sandbox,
+        )
+
+    def _identical_since(self) -> float | None:
+        window = self._core.settings.jobs.identical_window_seconds
+        return self._core.clock() - window if window else None
+
+    async def _approve(self, provider: Provider, draft: Job, person: Person) -> None:
+        """Ask the person before a cost above the configured amount, if anything new would start."""
+        core = self._core
+        if draft.cost is None or draft.operation in core.settings.approval.never_ask:
+            return
+        question = core.tariff.question(draft.operation, provider, draft.cost)
+        if question is None:
+            return
+        try:
+            known = await core.registry.store.foresee(
+                draft,
+                identical_since=self._identical_since(),
+                entry=core.tariff.entry(draft),
+                caps=core.tariff.caps(provider.name, draft.cost.unit, core.clock()),
+            )
+        except CapReached as reached:
+            raise reached.error from None
+        if known is None:
+            await person.approve(draft.operation, question, draft.intent)
+
+    async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
+        """Write the job down with its attempts, and queue it."""
+        core = self._core
+        names: list[str | None] = [] if job.provider_job_id is not None else [None]
+        if isinstance(operation, FanOut):
+            names.extend(operation.items(params))
+        attempts = [
+            Attempt(
+                attempt_id=core.new_id(),
+                owner=self._owner,
+                operation=operation.name,
+                request_hash=job.intent,
+                job_id=job.job_id,
+                item=name,
+                created_at=job.created_at,
+            )
+            for name in names
+        ]
+        unit = job.cost.unit if job.cost is not None else None
+        try:
+            created = await core.registry.store.create(
+                job,
+                attempts,
+                identical_since=self._identical_since(),
+                entry=core.tariff.entry(job),
+                caps=core.tariff.caps(job.provider, unit, core.clock()) if unit is not None else (),
+            )
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        except CapReached as reached:
+            raise reached.error from None
+        if not created.made:
+            return await self._again(created.job, job.intent, by_key=created.by_key)
+        live = core.registry.add(job)
+        live.attempt = next((a for a in attempts if a.item is None), None)
+        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        self._works.submitter.enqueue(live)
+        return Started(live, await self._beside_unknown(job))
+
+    async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
+        """Return the job that the same intent has started before."""
+        if by_key and job.intent != intent:
+            raise call_error(
+                "conflict",
+                f"this idempotency_key belongs to {job.job_id}, started with other arguments",
+                "leave idempotency_key out, or repeat the call with the arguments of then",
+            )
+        live = await self._core.registry.get(job.job_id) or Live(job)
+        if by_key:
+            return Started(live)
+        return Started(live, (STILL_UNKNOWN if live.job.status == "unknown" else IDENTICAL,))
+
+    async def _beside_unknown(self, job: Job) -> tuple[str, ...]:
+        """Warn of jobs with the same arguments whose fate is unknown; only a new key passes them."""
+        if job.idempotency_key is None:
+            return ()
+        keyless = replace(job, idempotency_key=None)
+        other = await self._core.registry.store.foresee(keyless, identical_since=None)
+        if other is None:
+            return ()
+        return (f"{other.job_id} has the same arguments and is of unknown fate",)
+
+
+def _has_left_or_waits(live: Live) -> bool:
+    job = live.job
+    return job.status not in {"queued", "submitting"} or job.queued_for is not None

@@ -1,0 +1,52 @@
+"""What the machine takes from outside, so that tests can give it other things."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from darkroom.core import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    import anyio
+    import httpx2
+
+    from darkroom.jobs.store import Store
+    from darkroom.settings import Settings
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Do blocking work (files) away from the event loop."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """Return what ``work`` returns."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Clock, chance, ways out.
+
+    ``clock``: seconds since the epoch. ``run``: where blocking work is done; None: threads.
+    ``transport``: the way to the providers; None: the network. ``sandbox``: answers for
+    ``*.sandbox.test``, addresses to download included. ``open_store`` replaces the journal.
+    ``stopping`` is set when the process is asked to end. ``time_scale`` is a factor on how long
+    jobs are expected to take: the embedded sandbox is faster than the providers.
+    """
+
+    environment: Mapping[str, str]
+    clock: Callable[[], float] = time.time
+    chance: random.Random = field(default_factory=random.SystemRandom)
+    new_id: Callable[[], str] = new_id
+    run: Run | None = None
+    transport: httpx2.AsyncBaseTransport | None = None
+    sandbox: httpx2.AsyncBaseTransport | None = None
+    open_store: Callable[[Settings], Awaitable[Store]] | None = None
+    stopping: anyio.Event | None = None
+    time_scale: float = 1.0

@@ -1,0 +1,123 @@
+"""The neutral tools about money: what was spent, and what became of a job of unknown fate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from darkroom.desk import job_result
+from darkroom.errors import call_error
+from darkroom.jobs.model import iso
+from darkroom.operation import CHANGES, LOCAL_READS, JobParams, Params, Result, Tool
+from darkroom.spending import beginning
+
+if TYPE_CHECKING:
+    from darkroom.approval import Person
+    from darkroom.errors import JsonObject, JsonValue
+    from darkroom.jobs.model import Unit
+    from darkroom.machine import Machine
+    from darkroom.spending import Sum
+
+
+class GetSpending(Params):
+    """Arguments of ``get_spending``."""
+
+    since: (
+        Annotated[str, Field(description="ISO date or time; today (UTC) if left out.")] | None
+    ) = None
+
+
+class ResolveJob(JobParams):
+    """Arguments of ``resolve_job``."""
+
+    outcome: Literal["submitted", "not_submitted"]
+    provider_job_id: (
+        Annotated[str, Field(max_length=200, description="Needed for submitted.")] | None
+    ) = None
+
+
+async def get_spending(machine: Machine, params: GetSpending, person: Person) -> Result:
+    """Add up the ledger, per provider and unit, with what the caps leave."""
+    del person
+    now = machine.clock()
+    since = _moment(params.since) if params.since else beginning("day", now)
+    works = await machine.works()
+    store, tariff = works.core.registry.store, works.core.tariff
+    sums = await store.spent(machine.owner, since)
+    entries: list[JsonValue] = []
+    lines: list[str] = []
+    keys: set[tuple[str, Unit]] = {(each.provider, each.unit) for each in sums}
+    for provider in machine.providers.values():
+        keys.update((provider.name, u) for u in provider.units if tariff.caps(provider.name, u, now))
+    for provider, unit in sorted(keys):
+        own = [each for each in sums if (each.provider, each.unit) == (provider, unit)]
+        entry = _entry(provider, unit, own)
+        for cap in tariff.caps(provider, unit, now):
+            left = cap.limit - await store.used(machine.owner, cap)
+            if "left" not in entry or left < _float(entry["left"]):
+                entry |= {"cap": cap.limit, "left": max(0.0, left), "setting": cap.setting}
+        entries.append(entry)
+        left_text = f", {entry['left']:g} left of {entry['setting']}" if "left" in entry else ""
+        lines.append(f"{provider}: {entry['spent']:g} {unit}{left_text}")
+    fields: JsonObject = {"since": iso(since), "providers": entries}
+    return Result(structured=fields, text="\n".join(lines) or "nothing was spent")
+
+
+def _entry(provider: str, unit: Unit, own: list[Sum]) -> JsonObject:
+    money = [each.money for each in own if each.money is not None]
+    entry: JsonObject = {
+        "provider": provider,
+        "unit": unit,
+        "spent": sum(each.amount for each in own),
+    }
+    if money:
+        entry["money"] = round(sum(money), 4)
+    if len(own) > 1:
+        entry["days"] = {each.day: each.amount for each in own}
+    return entry
+
+
+def _float(value: JsonValue) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _moment(text: str) -> float:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise call_error(
+            "invalid_argument",
+            "since: expected an ISO date or time such as 2026-11-01",
+            "correct it, or leave it out for today",
+        ) from None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+
+
+async def resolve_job(machine: Machine, params: ResolveJob, person: Person) -> Result:
+    """Settle a job of unknown fate by the person's word."""
+    del person
+    live = await machine.resolve(params.job_id, params.outcome, params.provider_job_id)
+    return job_result(machine, live, machine.check_tool(live.job))
+
+
+TOOLS = (
+    Tool(
+        name="resolve_job",
+        title="Settle an unknown job",
+        description="Settle a job of status unknown by what the person found at the provider. "
+        "Ask the person first; never guess.",
+        params=ResolveJob,
+        hints=CHANGES,
+        run=resolve_job,
+    ),
+    Tool(
+        name="get_spending",
+        title="Get spending",
+        description="Return what was spent and reserved per provider, and what the caps leave.",
+        params=GetSpending,
+        hints=LOCAL_READS,
+        run=get_spending,
+    ),
+)
