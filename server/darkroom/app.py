@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools.base import Tool as SdkTool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp_types import (
+    CallToolResult,
+    ImageContent,
+    InputRequiredResult,
+    TextContent,
+    ToolAnnotations,
+)
 
 from darkroom import __version__
 from darkroom.approval import HostPerson, InputNeededError
@@ -17,13 +23,15 @@ from darkroom.credentials import Vault
 from darkroom.desk import Desk, desks
 from darkroom.errors import CallError
 from darkroom.machine import Machine, running
+from darkroom.serving import Changes, DarkroomServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.context import Context
 
-    from darkroom.operation import Catalogue, Provider, Result
+    from darkroom.operation import Catalogue, Provider, Resource, Result
     from darkroom.settings import Settings
     from darkroom.world import World
 
@@ -63,9 +71,16 @@ class DarkroomTool(SdkTool):
 
 def to_sdk(result: Result) -> CallToolResult:
     """Turn a result into the SDK's."""
+    pictures = [
+        ImageContent(
+            type="image", data=base64.b64encode(each.data).decode(), mime_type=each.media_type
+        )
+        for each in result.pictures
+    ]
     return CallToolResult(
-        content=[TextContent(type="text", text=result.text)],
+        content=[TextContent(type="text", text=result.text), *pictures],
         structured_content=cast("dict[str, Any] | None", result.structured),
+        _meta=cast("Any", result.meta),
     )
 
 
@@ -91,6 +106,7 @@ def sdk_tool(desk: Desk) -> DarkroomTool:
             idempotent_hint=tool.hints.idempotent,
             open_world_hint=tool.hints.open_world,
         ),
+        meta=cast("dict[str, Any] | None", tool.meta),
         desk=desk,
     )
 
@@ -98,6 +114,11 @@ def sdk_tool(desk: Desk) -> DarkroomTool:
 def providers_of(catalogues: Sequence[Catalogue]) -> tuple[Provider, ...]:
     """Return the providers of all catalogues."""
     return tuple(provider for catalogue in catalogues for provider in catalogue.providers)
+
+
+def resources_of(catalogues: Sequence[Catalogue]) -> tuple[Resource, ...]:
+    """Return the resources of all catalogues."""
+    return tuple(resource for catalogue in catalogues for resource in catalogue.resources)
 
 
 def build_server(
@@ -108,12 +129,16 @@ def build_server(
     vault = Vault(world.environment, settings)
     found = desks(catalogues, vault.available, settings)
 
+    changes = Changes()
+
     @asynccontextmanager
     async def lifespan(_: MCPServer[Machine]) -> AsyncGenerator[Machine]:
-        async with running(providers, settings, world) as machine:
+        async with running(providers, settings, world) as machine, changes.told_by(machine):
             yield machine
 
-    return MCPServer(
+    return DarkroomServer(
+        resources_of(catalogues),
+        changes,
         name=NAME,
         title="Darkroom",
         version=__version__,

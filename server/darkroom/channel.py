@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, Failure, failure
+from darkroom.errors import CallError, Code, Failure, failure
 from darkroom.http import LostError, NotSentError, Outlet
-from darkroom.jobs.attempts import describe
+from darkroom.jobs.attempts import NOTHING_ELSE, describe
 from darkroom.pacing import Lane
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Mapping
 
     from darkroom.credentials import Key, Vault
     from darkroom.jobs.schedule import Scheduler
-    from darkroom.operation import Answer, Provider, Request
-    from darkroom.pacing import Kind
+    from darkroom.operation import Answer, Limits, Provider, Request
+    from darkroom.pacing import Budget, Kind
     from darkroom.settings import ProviderSettings
 
 MOST_REPEATS = 2
@@ -40,25 +42,37 @@ class Channel:
         chance: random.Random,
         *,
         sandbox: bool,
+        budget: Callable[[str, Limits], Budget] | None = None,
     ) -> None:
         self.provider = provider
         self.settings = settings
         self.outlet = outlet
         self._vault = vault
         self.sandbox = sandbox
+        self._budget = budget
         self._schedule = schedule
         self._chance = chance
         self._lanes: dict[str, Lane] = {}
+        self._etags: dict[tuple[str, str], str] = {}
 
     def lane(self, fingerprint: str) -> Lane:
         """Return the turns of a credential."""
         lane = self._lanes.get(fingerprint)
         if lane is None:
-            lane = Lane(self.provider.limits(self.settings), self._schedule)
+            limits = self.provider.limits(self.settings)
+            budget = self._budget(fingerprint, limits) if self._budget is not None else None
+            lane = Lane(limits, self._schedule, budget)
             self._lanes[fingerprint] = lane
         return lane
 
-    async def read(self, request: Request, key: Key, *, kind: Kind = "call") -> Answer:
+    async def read(
+        self,
+        request: Request,
+        key: Key,
+        *,
+        kind: Kind = "call",
+        statuses: Mapping[int, Code] = NOTHING_ELSE,
+    ) -> Answer:
         """Send a request that changes nothing; repeat it at most twice where that may help.
 
         Returns the first answer that is a success or says something final.
@@ -81,7 +95,7 @@ class Channel:
                     continue
                 if answer.status not in REPEATED_STATUSES:
                     return answer
-                problem = describe(self.provider, answer)
+                problem = describe(self.provider, answer, statuses)
             finally:
                 turn.done()
             backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
@@ -91,6 +105,18 @@ class Channel:
                 raise CallError(problem)
             repeat += 1
             await anyio.sleep(wait)
+
+    def conditional(self, request: Request, key: Key) -> Request:
+        """Ask only for what is newer than the last answer that `keep_etag` saw."""
+        etag = self._etags.get((key.fingerprint, request.path))
+        if etag is None or "cache-control" in request.headers:
+            return request
+        return replace(request, headers={**request.headers, "if-none-match": etag})
+
+    def keep_etag(self, request: Request, key: Key, answer: Answer) -> None:
+        """Remember which version of something an answer brought."""
+        if answer.ok and (etag := answer.headers.get("etag")):
+            self._etags[key.fingerprint, request.path] = etag
 
     async def change(self, request: Request, key: Key) -> Answer | NotSentError | LostError:
         """Send a request that changes or costs something: once, on a connection of its own.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _TEMPLATE = re.compile(r"^\s*(\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|<[^>]*>|%[A-Z_]+%)\s*$")
 
 FINGERPRINT_CHARACTERS = 12
+MASKED_FROM_CHARACTERS = 12
+"""A shorter key shows nothing of itself: four characters would be much of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Key:
     @property
     def masked(self) -> str:
         """Enough of the key to tell it from another: its last four characters."""
-        return "…" + self.secret.get_secret_value()[-4:]
+        value = self.secret.get_secret_value()
+        return "…" + (value[-4:] if len(value) >= MASKED_FROM_CHARACTERS else "")
 
 
 @dataclass(frozen=True, slots=True)

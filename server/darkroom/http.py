@@ -7,6 +7,7 @@ arrived; `LostError`, nobody can tell.
 from __future__ import annotations
 
 import json
+import math
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, cast
@@ -18,7 +19,7 @@ from darkroom.errors import DarkroomError, JsonValue
 from darkroom.operation import Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from darkroom.credentials import Key
 
@@ -130,7 +131,7 @@ class Outlet:
             raise LostError("the connection broke after the request left") from None
         return Answer(
             status=response.status_code,
-            body=_parse(body, response.headers.get("content-type", "")),
+            body=_parse(body),
             headers={name.lower(): value for name, value in response.headers.items()},
             received_at=self._clock(),
         )
@@ -160,7 +161,7 @@ class Outlet:
     async def _read(response: httpx2.Response) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as incoming:
+        async with aclosing(response.aiter_bytes()) as incoming:
             async for chunk in incoming:
                 size += len(chunk)
                 if size > ANSWER_LIMIT_BYTES:
@@ -178,14 +179,22 @@ def _kind(error: Exception) -> str:
     return "connection timed out" if isinstance(error, httpx2.TimeoutException) else "no connection"
 
 
-def _parse(body: bytes, content_type: str) -> JsonValue:
+def _parse(body: bytes) -> JsonValue:
     if not body:
         return None
     try:
-        return cast("JsonValue", json.loads(body))
+        value: object = json.loads(body, parse_float=_finite, parse_constant=_finite)
+        if b"\\u" in body:  # half of a surrogate pair could be written nowhere
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        del content_type
         return body.decode("utf-8", "replace")
+    return cast("JsonValue", value)
+
+
+def _finite(text: str) -> float | None:
+    """Read a number; what JSON cannot write again (NaN, infinity) counts as absent."""
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -25,7 +25,7 @@ from darkroom.starting import Started, Starter
 from darkroom.works import open_works
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from anyio.abc import TaskGroup
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import Live
     from darkroom.jobs.store import Store
     from darkroom.operation import Call, Check, CheckParams, Params, Provider, StartParams
+    from darkroom.results import Shelf
     from darkroom.settings import Settings
     from darkroom.settling import Verdict
     from darkroom.works import Works
@@ -58,6 +59,7 @@ class Machine:
         self._ready = anyio.Event()
         self._broken: ConfigurationError | JournalError | None = None
         self._works: Works | None = None
+        self._watchers: list[Callable[[Job], None]] = []
 
     # --- opening and closing ---
 
@@ -69,6 +71,7 @@ class Machine:
             )
             tasks.start_soon(works.core.schedule.run)
             tasks.start_soon(self._stop_waits, works)
+            works.core.registry.watchers = self._watchers
             self._works = works
             await recover(works)
         except (ConfigurationError, JournalError) as error:
@@ -79,6 +82,7 @@ class Machine:
             self._ready.set()
         keep = self.settings.jobs.keep_days * DAY_SECONDS
         works.core.spawn(_prune, works, self.clock() - keep)
+        works.core.spawn(works.collector.resume, self.owner)
 
     async def _stop_waits(self, works: Works) -> None:
         """Let every wait for a job return once the process is asked to end."""
@@ -159,7 +163,7 @@ class Machine:
         live = await self.find(provider, params.job_id)
         if live is None:
             live = await self._adopt(works, provider, check, params)
-        _fetch_what_is_missing(works, live)
+        works.collector.take_up(live)
         return await works.core.registry.wait(
             live,
             params.wait_seconds,
@@ -236,6 +240,14 @@ class Machine:
         """Return the store, for tools that list."""
         return (await self.works()).core.registry.store
 
+    async def shelf(self) -> Shelf:
+        """Return the finished outputs of jobs, for tools that show or copy them."""
+        return (await self.works()).shelf
+
+    def watch(self, watcher: Callable[[Job], None]) -> None:
+        """Call ``watcher`` with every job of this process that has changed."""
+        self._watchers.append(watcher)
+
     # --- calls ---
 
     async def call(
@@ -248,15 +260,6 @@ class Machine:
 
 async def _prune(works: Works, before: float) -> None:
     await works.core.registry.store.prune(before)
-
-
-def _fetch_what_is_missing(works: Works, live: Live) -> None:
-    """Take up downloads that an earlier process did not finish."""
-    if live.job.status != "completed" or live.fetching or live.job.warnings:
-        return
-    if works.collector.wanted(live.job.outputs):
-        live.fetching = True
-        works.core.spawn(works.collector.collect, live)
 
 
 @asynccontextmanager

@@ -60,7 +60,8 @@ _BRANDS = {
 """Brands of the ISO base media file format; the first known one of a file decides."""
 _BMP_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
 _BRANDS_END = 256
-_EBML_HEAD = 64
+_EBML_HEAD = 256
+"""Its sizes may be written with 8 bytes each."""
 
 
 def sniff_media_type(head: bytes) -> str | None:

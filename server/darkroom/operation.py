@@ -319,6 +319,8 @@ class Declared:
     description: str
     params: type[Params]
     hints: Hints
+    meta: JsonObject | None = None
+    """What hosts read of it beside the protocol (the interface that shows its results)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,11 +480,25 @@ Operation: TypeAlias = Call | Job | Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture in a result, whole and small."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a tool returns: one object for the model and a line or two of text for the person."""
+    """What a tool returns: one object for the model and a line or two of text for the person.
+
+    Hosts that see an object show the model nothing else: a result with ``pictures`` has none.
+    ``meta`` is for the host's interfaces and is not shown to the model.
+    """
 
     structured: JsonObject | None
     text: str
+    pictures: tuple[Picture, ...] = ()
+    meta: JsonObject | None = None
 
 
 class Run(Protocol):
@@ -537,12 +553,52 @@ class ServeSandbox(Protocol):
         ...
 
 
+# --- resources ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a resource holds: text, or bytes."""
+
+    data: str | bytes
+    media_type: str
+
+
+class Read(Protocol):
+    """Reads a resource; ``variables`` are those of its address."""
+
+    def __call__(self, machine: Machine, variables: Mapping[str, str], /) -> Awaitable[Content]:
+        """Return the content; raise `errors.CallError` (``not_found``: no such resource)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Something to read under an address: fixed, or an RFC 6570 template with variables.
+
+    ``complete`` returns values of a variable that begin with what was typed. Every resource has a
+    tool that does the same: several hosts read none.
+    """
+
+    uri: str
+    name: str
+    title: str
+    description: str
+    media_type: str
+    read: Read
+    complete: Mapping[str, Callable[[Machine, str], Awaitable[Sequence[str]]]] = field(
+        default_factory=dict[str, "Callable[[Machine, str], Awaitable[Sequence[str]]]"]
+    )
+    meta: JsonObject | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """What one package contributes: providers, neutral tools and, for ours, the sandbox."""
 
     providers: tuple[Provider, ...] = ()
     tools: tuple[Tool, ...] = ()
+    resources: tuple[Resource, ...] = ()
     sandbox: OpenSandbox | None = None
     serve_sandbox: ServeSandbox | None = None
     demo: Callable[[Path], int] | None = None

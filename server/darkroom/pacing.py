@@ -12,7 +12,7 @@ import math
 from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
 
@@ -31,24 +31,32 @@ WINDOW_MARGIN_SECONDS = 0.02
 """Added to every window, for clocks that differ in their last digits."""
 
 
+LOOK_AGAIN_SECONDS = 0.5
+"""How often a lane that others share is looked at again, while something waits."""
+
+LONGEST_SLOT_SECONDS = 3_600.0
+"""A slot whose process died comes free by then at the latest."""
+
+
 @dataclass(eq=False, slots=True)
 class Turn:
     """Leave to send one request; `done` must be called when it was answered or given up."""
 
     _lane: Lane
+    _token: int
     _over: bool = False
 
     def done(self) -> None:
         """Say that the request is over: its place in the windows runs out from now."""
         if not self._over:
             self._over = True
-            self._lane.finished(counts=True)
+            self._lane.finished(self._token, counts=True)
 
     def give_back(self) -> None:
         """Say that no request was sent: it counts against nothing."""
         if not self._over:
             self._over = True
-            self._lane.finished(counts=False)
+            self._lane.finished(self._token, counts=False)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,19 +71,110 @@ class Ticket:
     cancelled: bool = False
 
 
+class Budget(Protocol):
+    """What a credential's limits leave: in this process, or shared by the processes of a machine.
+
+    Times are on a clock of the budget's own; only durations leave it.
+    """
+
+    shared: bool
+    """Others may take from it: what is not free now may become so at any time."""
+
+    def delay(self) -> float:
+        """Return the seconds until the rates allow a request; infinity while requests are out."""
+        ...
+
+    def take(self) -> int | None:
+        """Count a request that leaves now; None if it may not. Returns a token for `done`."""
+        ...
+
+    def done(self, token: int, *, counts: bool) -> None:
+        """Say that a request is over; one that was never sent does not count."""
+        ...
+
+    def slot_free(self, job_id: str) -> bool:
+        """Tell whether the job has a concurrency slot or may take one."""
+        ...
+
+    def occupy(self, job_id: str, seconds: float) -> bool:
+        """Take a slot for a job, for at most so long; False if none is free."""
+        ...
+
+    def release(self, job_id: str) -> bool:
+        """Give a job's slot back; tell whether it had one."""
+        ...
+
+
+class OwnBudget:
+    """A `Budget` in this process's memory."""
+
+    shared = False
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._out = 0
+        self._finished: list[float] = []
+        self._slots: set[str] = set()
+        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+
+    def delay(self) -> float:
+        """Return the seconds until the rates allow a request; infinity while requests are out."""
+        now = anyio.current_time()
+        if self._finished and self._finished[0] <= now - self._reach:
+            del self._finished[: bisect_right(self._finished, now - self._reach)]
+        free_at = now
+        for rate in self._limits.rates:
+            left = rate.requests - self._out
+            if left <= 0:
+                return math.inf
+            if len(self._finished) >= left:
+                free_at = max(free_at, self._finished[-left] + rate.seconds + WINDOW_MARGIN_SECONDS)
+        return free_at - now
+
+    def take(self) -> int | None:
+        """Count a request that leaves now; None if it may not."""
+        if self.delay() > 0:
+            return None
+        self._out += 1
+        return 0
+
+    def done(self, token: int, *, counts: bool) -> None:
+        """Say that a request is over; one that was never sent does not count."""
+        del token
+        self._out -= 1
+        if counts and self._limits.rates:
+            insort(self._finished, anyio.current_time())
+
+    def slot_free(self, job_id: str) -> bool:
+        """Tell whether the job has a concurrency slot or may take one."""
+        limit = self._limits.concurrent_jobs
+        return limit is None or job_id in self._slots or len(self._slots) < limit
+
+    def occupy(self, job_id: str, seconds: float) -> bool:
+        """Take a slot for a job; False if none is free (a job that runs already counts all the same)."""
+        del seconds
+        free = self.slot_free(job_id)
+        if self._limits.concurrent_jobs is not None:
+            self._slots.add(job_id)
+        return free
+
+    def release(self, job_id: str) -> bool:
+        """Give a job's slot back; tell whether it had one."""
+        had = job_id in self._slots
+        self._slots.discard(job_id)
+        return had
+
+
 class Lane:
     """The turns of one credential at one provider."""
 
-    def __init__(self, limits: Limits, schedule: Scheduler) -> None:
+    def __init__(self, limits: Limits, schedule: Scheduler, budget: Budget | None = None) -> None:
         self._limits = limits
         self._schedule = schedule
-        self._out = 0
-        self._finished: list[float] = []
+        self._budget = budget if budget is not None else OwnBudget(limits)
         self._queues: dict[Kind, deque[Ticket]] = {kind: deque() for kind in KINDS}
         self._next = 0
-        self._slots: set[str] = set()
         self._held_until = -math.inf
-        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
         self._pumping = False
 
     # --- asking ---
@@ -102,45 +201,34 @@ class Lane:
         except BaseException:
             ticket.cancelled = True
             if granted:
-                granted[0].done()
+                granted[0].give_back()
             raise
         return granted[0]
 
     # --- what is free ---
 
-    def delay(self, now: float) -> float:
-        """Return the seconds until the rates allow a request; infinity while requests are out."""
-        free_at = self._held_until
-        for rate in self._limits.rates:
-            left = rate.requests - self._out
-            if left <= 0:
-                return math.inf
-            if len(self._finished) >= left:
-                free_at = max(free_at, self._finished[-left] + rate.seconds + WINDOW_MARGIN_SECONDS)
-        return max(0.0, free_at - now)
+    def delay(self) -> float:
+        """Return the seconds until a request may leave; infinity while all that may are out."""
+        return max(self._budget.delay(), self._held_until - anyio.current_time(), 0.0)
 
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""
-        now = anyio.current_time()
-        delay = self.delay(now)
+        delay = self.delay()
         ahead = len(self._queues[kind])
         pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
         return (0.0 if delay == math.inf else delay) + max(0, ahead - 1) / pace
 
     def slot_free(self, job_id: str) -> bool:
         """Tell whether the job has a concurrency slot or may take one."""
-        limit = self._limits.concurrent_jobs
-        return limit is None or job_id in self._slots or len(self._slots) < limit
+        return self._budget.slot_free(job_id)
 
-    def occupy(self, job_id: str) -> None:
+    def occupy(self, job_id: str, seconds: float = LONGEST_SLOT_SECONDS) -> None:
         """Count a job that runs already (found in the journal, or of unknown fate)."""
-        if self._limits.concurrent_jobs is not None:
-            self._slots.add(job_id)
+        self._budget.occupy(job_id, seconds)
 
     def release(self, job_id: str) -> None:
         """Give a job's slot back."""
-        if job_id in self._slots:
-            self._slots.discard(job_id)
+        if self._budget.release(job_id):
             self.pump()
 
     def hold(self, seconds: float) -> None:
@@ -161,21 +249,32 @@ class Lane:
         self._pumping = True
         try:
             while (ticket := self._first()) is not None:
-                now = anyio.current_time()
-                self._forget(now)
-                delay = self.delay(now)
-                if delay > 0:
-                    if delay < math.inf:
-                        self._schedule.at(self, now + delay, self.pump)
+                token = self._budget.take() if self._held_until <= anyio.current_time() else None
+                if token is None:
+                    self._come_back(self.delay())
                     return
                 self._queues[ticket.kind].popleft()
                 self._next = (KINDS.index(ticket.kind) + 1) % len(KINDS)
-                if ticket.slot is not None:
-                    self.occupy(ticket.slot)
-                self._out += 1
-                ticket.action(Turn(self))
+                turn = Turn(self, token)
+                if ticket.slot is not None and not self._budget.occupy(
+                    ticket.slot, LONGEST_SLOT_SECONDS
+                ):
+                    turn.give_back()  # another process took the last slot just now
+                    self._queues[ticket.kind].appendleft(ticket)
+                    self._come_back(math.inf)
+                    return
+                ticket.action(turn)
+            if self._budget.shared and self.waiting:
+                self._come_back(math.inf)
         finally:
             self._pumping = False
+
+    def _come_back(self, delay: float) -> None:
+        """Pump again when something will be free; what others hold may be free at any time."""
+        if self._budget.shared:
+            delay = min(delay, LOOK_AGAIN_SECONDS)
+        if delay < math.inf:
+            self._schedule.at(self, anyio.current_time() + delay, self.pump)
 
     def _first(self) -> Ticket | None:
         """Return the ticket whose turn it is: kinds in rotation, first come first served in each."""
@@ -183,18 +282,11 @@ class Lane:
             queue = self._queues[KINDS[(self._next + step) % len(KINDS)]]
             while queue and queue[0].cancelled:
                 queue.popleft()
-            if queue and (queue[0].slot is None or self.slot_free(queue[0].slot)):
+            if queue and (queue[0].slot is None or self._budget.slot_free(queue[0].slot)):
                 return queue[0]
         return None
 
-    def finished(self, *, counts: bool) -> None:
+    def finished(self, token: int, *, counts: bool) -> None:
         """Take in that a turn is over; only a `Turn` calls this."""
-        self._out -= 1
-        if counts and self._limits.rates:
-            insort(self._finished, anyio.current_time())
+        self._budget.done(token, counts=counts)
         self.pump()
-
-    def _forget(self, now: float) -> None:
-        """Drop what no window reaches any more."""
-        if self._finished and self._finished[0] <= now - self._reach:
-            del self._finished[: bisect_right(self._finished, now - self._reach)]

@@ -11,10 +11,20 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 
+from darkroom.credentials import Missing, read_variable
 from darkroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -43,6 +53,29 @@ class Section(BaseModel):
     """Base of all sections: frozen, closed; a wrong key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def _read_table(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.endswith(".json"):
+        raise PydanticCustomError("table", "expected a table, or a path that ends in .json")
+    folder: Path = (info.context or {}).get("folder", Path())
+    try:
+        return json.loads((folder / Path(value).expanduser()).read_text("utf-8"))
+    except OSError as error:
+        reason = {"reason": error.strerror or type(error).__name__}
+        raise PydanticCustomError("table", "the file cannot be read ({reason})", reason) from None
+    except ValueError:
+        raise PydanticCustomError("table", "the file does not hold valid JSON") from None
+
+
+Table = Annotated[dict[str, Any], BeforeValidator(_read_table)]
+"""A table, or the path of a JSON file that holds an object.
+
+A relative path begins at the configuration file's folder, or where there is none at the working
+directory.
+"""
 
 
 class ProviderSettings(Section):
@@ -225,10 +258,11 @@ def load(
     path = Path(path_text).expanduser() if path_text else None
     from_file = _read_file(path, providers) if path is not None else {}
     kind = model(providers)
-    from_environment = _read_environment(environment, kind)
-    values = _merge(_merge(from_file, from_environment), dict(overrides or {}))
+    values = _merge(from_file, _read_variables(environment, providers))
+    values = _merge(values, _read_environment(environment, kind))
+    values = _merge(values, dict(overrides or {}))
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context={"folder": path.parent if path else Path()})
     except ValidationError as error:
         mistakes = [
             _describe(cast("Mapping[str, Any]", entry), path, environment, kind)
@@ -291,6 +325,22 @@ def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> d
     return values
 
 
+def _read_variables(
+    environment: Mapping[str, str], providers: Sequence[Provider]
+) -> dict[str, object]:
+    """Read the variables of the providers' own; one that cannot be read counts as not set."""
+    values: dict[str, object] = {}
+    for provider in providers:
+        found = {
+            setting: read_variable(environment, variable)
+            for variable, setting in provider.variables.items()
+        }
+        given = {name: read[0] for name, read in found.items() if not isinstance(read, Missing)}
+        if given:
+            values[provider.name] = given
+    return values
+
+
 def _parse(text: str) -> object:
     """Lists and tables are JSON; everything else is text for the model to understand."""
     if text[:1] in "[{":
@@ -331,10 +381,12 @@ def _describe(
         got = repr(entry.get("input"))
         shown = got if len(got) <= 60 else got[:57] + "..."  # noqa: PLR2004 -- one line
         return f"{where}: {str(entry['msg']).lower()}, got {shown}"
-    fields: Mapping[str, object] = kind.model_fields
+    section: object = kind
     for part in location[:-1]:
-        annotation = getattr(fields.get(part), "annotation", None)
-        fields = getattr(annotation, "model_fields", {})
+        fields = getattr(section, "model_fields", {})
+        named = get_args(section)  # a table of sections, by names of the person's own
+        section = named[-1] if named else getattr(fields.get(part), "annotation", None)
+    fields = getattr(section, "model_fields", {})
     near = difflib.get_close_matches(location[-1], fields, 1)
     known = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
     return f"{where}: there is no such key; {known}"

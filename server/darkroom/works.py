@@ -18,18 +18,20 @@ from darkroom.jobs.registry import Registry
 from darkroom.jobs.schedule import Heap
 from darkroom.jobs.submission import Submitter
 from darkroom.operation import Job as JobOperation
-from darkroom.results import Collector
+from darkroom.results import Collector, Shelf
+from darkroom.shared_budget import SharedBudget
 from darkroom.spending import Tariff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anyio.abc import TaskGroup
 
     from darkroom.credentials import Vault
     from darkroom.fetch import Fetcher
     from darkroom.jobs.store import Store
-    from darkroom.operation import Admitted, Provider
+    from darkroom.operation import Admitted, Limits, Provider
+    from darkroom.pacing import Budget
     from darkroom.settings import Settings
     from darkroom.world import Run, World
 
@@ -44,6 +46,7 @@ class Works:
     core: Core
     poller: Poller
     collector: Collector
+    shelf: Shelf
     items: ItemSender
     submitter: Submitter
     lease: Lease | None
@@ -104,6 +107,7 @@ async def open_works(
             schedule,
             world.chance,
             sandbox=world.sandbox is not None,
+            budget=_shared(settings, name) if lease is not None else None,
         )
         for name, provider in providers.items()
     }
@@ -133,10 +137,23 @@ async def open_works(
 
         return Fetcher(admitted=admitted.origins, sandbox=world.sandbox, offload=run)
 
-    collector = Collector(core, open_fetcher, settings.results_folder, run)
+    def dead(other: str) -> bool:
+        return lease is None or is_dead(settings.state_dir, other)
+
+    folder = settings.results_folder
+    collector = Collector(core, open_fetcher, folder, run, dead)
+    shelf = Shelf(core, collector, folder, run)
     poller = Poller(core, collector)
     items = ItemSender(core, poller)
-    return Works(core, poller, collector, items, Submitter(core, poller, items), lease, run)
+    return Works(core, poller, collector, shelf, items, Submitter(core, poller, items), lease, run)
+
+
+def _shared(settings: Settings, provider: str) -> Callable[[str, Limits], Budget]:
+    """Return what makes the budgets that all processes with this journal share."""
+    folder = settings.state_dir / "pacing"
+    return lambda fingerprint, limits: SharedBudget(
+        folder / f"{provider}-{fingerprint}.lane", limits
+    )
 
 
 async def _open_store(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -19,7 +20,7 @@ from darkroom.operation import Check, Job
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from darkroom.commands.setting import Setting
     from darkroom.desk import Desk
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from darkroom.machine import Machine
     from darkroom.operation import Result
 
-WAIT_SECONDS = 25
+WAIT_SECONDS = 5
+"""After so long a wait says on a terminal how it stands."""
+
 NOT_OVER = frozenset({"queued", "running"})
 DONE, FAILED = 0, 1
 
@@ -144,26 +147,25 @@ async def _wait(
         return result
     check = find(setting, look)
     begun = anyio.current_time()
-    try:
-        while (result.structured or {}).get("status") in NOT_OVER:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_show_wait, result, begun)
-                result = await check.run(machine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
-                tasks.cancel_scope.cancel()
-    finally:
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
+    while (fields := result.structured or {}).get("status") in NOT_OVER:
+        shown = f"{fields.get('job_id')}: {fields.get('status')}"
+        with _shown_wait(f"{shown}, {anyio.current_time() - begun:.0f} s"):
+            result = await check.run(machine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
     return result
 
 
-async def _show_wait(result: Result, begun: float) -> None:
-    """Say on a terminal how long the wait has lasted, until cancelled."""
-    fields: JsonObject = result.structured or {}
-    while sys.stderr.isatty():
-        seconds = anyio.current_time() - begun
-        sys.stderr.write(f"\r\x1b[K{fields.get('job_id')}: {fields.get('status')}, {seconds:.0f} s")
-        sys.stderr.flush()
-        await anyio.sleep(1)
+@contextmanager
+def _shown_wait(text: str) -> Generator[None]:
+    """Show on a terminal what is waited for, and take it away afterwards."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r\x1b[K")
 
 
 def _shown(fields: JsonObject) -> str:

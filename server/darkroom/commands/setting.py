@@ -58,6 +58,7 @@ def prepare(
     environment: Mapping[str, str] | None = None,
     catalogues: tuple[Catalogue, ...] | None = None,
     stopping: anyio.Event | None = None,
+    report_templates: bool = True,
 ) -> Setting:
     """Read everything that a command needs.
 
@@ -94,7 +95,7 @@ def prepare(
         sandbox=sandbox,
     )
     _check_addresses(setting)
-    for variable in templates(variables, providers):
+    for variable in templates(variables, providers) if report_templates else ():
         logging.getLogger("darkroom").warning(
             "%s holds a template that was not filled in; it counts as not set", variable
         )

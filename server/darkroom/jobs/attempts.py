@@ -8,6 +8,7 @@ provider's module declares that status a refusal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from darkroom.errors import (
@@ -23,10 +24,14 @@ from darkroom.errors import (
 from darkroom.http import LostError, NotSentError, retry_after
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from darkroom.operation import Answer, Provider
 
 TOO_MANY_REQUESTS = 429
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+
+NOTHING_ELSE: Mapping[int, Code] = MappingProxyType({})
 
 BLOCKED: frozenset[Code] = frozenset({"blocked_by_safety", "blocked_by_policy"})
 
@@ -73,13 +78,21 @@ class Unknown:
 Outcome: TypeAlias = Accepted | Refused | Later | NeverLeft | Unknown
 
 
-def describe(provider: Provider, answer: Answer) -> Failure:
-    """Say what an answer that is no success means: our code and words, the provider's beside them."""
+def describe(
+    provider: Provider, answer: Answer, statuses: Mapping[int, Code] = NOTHING_ELSE
+) -> Failure:
+    """Say what an answer that is no success means: our code and words, the provider's beside them.
+
+    ``statuses`` are those that mean something else for the operation than for the provider.
+    """
     said = read_error_body(answer.body)
+    wait = retry_after(answer.headers, answer.received_at)
+    if answer.status != TOO_MANY_REQUESTS and "retry-after" not in answer.headers:
+        wait = None  # Claid says when its window ends in every answer
     return failure(
-        code_of(provider, answer, said),
+        statuses.get(answer.status) or code_of(provider, answer, said),
         provider.title,
-        retry_after_seconds=retry_after(answer.headers, answer.received_at),
+        retry_after_seconds=wait,
         provider_code=said.code,
         provider_message=said.message,
         request_id=request_id(answer),

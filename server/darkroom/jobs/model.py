@@ -30,6 +30,7 @@ LOCAL_OWNER = "local"
 """The owner of everything while one person uses one server."""
 
 JOB_ID_CHARACTERS = 22
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,8 @@ def digest(*parts: str) -> str:
 
 
 def iso(at: float) -> str:
-    """Write a time as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Write a time as ISO 8601 in UTC, to the second; one out of the calendar as its end."""
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def row_to_json(row: Row) -> JsonObject:

@@ -179,7 +179,9 @@ class Poller:
         self._core.schedule.cancel(("poll", job.job_id))
         live.fetching = state.status == "completed" and self._collector.wanted(state.outputs)
         try:
-            await self._core.registry.update(live, lambda job: self._ended(job, state, live.polls), adopted)
+            await self._core.registry.update(
+                live, lambda job: self._ended(job, state, live.polls), adopted
+            )
         except BaseException:
             live.fetching = False
             self.follow(live)

@@ -93,6 +93,8 @@ class Registry:
         self._tariff = tariff
         self._live: dict[str, Live] = {}
         self._ended: OrderedDict[str, Live] = OrderedDict()
+        self.watchers: list[Callable[[Job], None]] = []
+        """Told of every job that changed here."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -177,6 +179,8 @@ class Registry:
                 live.ahead = False
                 live.unwritten = live.unwritten[len(owed) :]
                 self._place(live)
+                for watcher in self.watchers:
+                    watcher(new)
             live.wake()
             return live.job
         raise Stale(live.job.job_id)

@@ -24,8 +24,9 @@ def job_view(
 ) -> JsonObject:
     """Return the job as TOOLS states it; absent values are left out.
 
-    ``url`` is left out once there is a local ``file``, unless ``include_url``; without
-    ``addresses`` it is left out always.
+    ``url`` is left out once there is a local ``file``, unless ``include_url``. Without
+    ``addresses`` (a list, for an overview) it is left out always, and how often the provider was
+    asked is there.
     """
     status = "running" if job.status == "submitting" else job.status
     fields: dict[str, JsonValue] = {
@@ -48,6 +49,7 @@ def job_view(
         "cost": cost_view(job.cost),
         "error": job.error.to_json() if job.error is not None else None,
         "evidence": job.evidence,
+        "polls": None if addresses else job.polls or None,
         "batch_id": job.batch_id,
         "warnings": [
             text[:WARNING_CHARACTERS] for text in (*warnings, *job.warnings)[:MOST_WARNINGS]

@@ -11,5 +11,6 @@ save        copying into allowed folders, and nowhere else
 """
 
 from darkroom.results.collect import Collector
+from darkroom.results.shelf import Shelf
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "Shelf"]

@@ -44,17 +44,22 @@ def open_kept(folder: Path, output: Output) -> BinaryIO:
     except OSError:
         raise NotKeptError("its file cannot be read") from None
     try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise NotKeptError("its file is no plain file")
-        if checksum(file) != output.sha256:
-            raise NotKeptError("its file was changed after it was saved")
-    except OSError:
-        file.close()
-        raise NotKeptError("its file cannot be read") from None
+        _check(file, output.sha256)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _check(file: BinaryIO, expected: str) -> None:
+    try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotKeptError("its file is no plain file")
+        found = checksum(file)
+    except OSError:
+        raise NotKeptError("its file cannot be read") from None
+    if found != expected:
+        raise NotKeptError("its file was changed after it was saved")
 
 
 def checksum(file: BinaryIO) -> str:

@@ -152,7 +152,7 @@ def encode(picture: Image.Image, most_bytes: int) -> bytes:
         if max(picture.size) <= _SMALLEST_SIDE:
             raise NoPictureError("no room is left for it")
         smaller = (max(1, round(picture.width * _SHRINK)), max(1, round(picture.height * _SHRINK)))
-        picture = picture.resize(smaller, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        picture = ImageOps.contain(picture, smaller)
 
 
 def _opened(file: BinaryIO) -> Image.Image:

@@ -19,15 +19,15 @@ from darkroom.errors import CallError, call_error
 from darkroom.media import EXTENSIONS, MEDIA_TYPES, PART_PREFIX, PART_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 COPY_BYTES = 256 * 1024
 ANCHORED = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 """Whether the system can act relative to a folder that is open."""
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-_NEW |= getattr(os, "O_BINARY", 0)
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
 CONVERTED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 """What a picture can be converted to, by the extension that is asked for."""
 
@@ -174,7 +174,7 @@ class Folder:
 
 
 @contextmanager
-def opened(where: Target) -> Iterator[Folder]:
+def opened(where: Target) -> Generator[Folder]:
     """Open the folder of a target, and make what is missing of it; no link is followed.
 
     Raises

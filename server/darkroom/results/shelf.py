@@ -98,7 +98,7 @@ class Shelf:
         if self._core.settings.results.download == "never":
             return
         for live in lives:
-            gone = await self._offload(lambda live=live: _gone(live.job))
+            gone = await self._offload(lambda live=live: self._gone(live.job))
             if gone:
                 await self._core.record(
                     live,
@@ -112,6 +112,12 @@ class Shelf:
             for live in lives:
                 while live.fetching:
                     await live.change()
+
+    def _gone(self, job: Job) -> set[int]:
+        """Return which files of a job are gone; none while the whole folder is not there."""
+        if not self._folder.is_dir():
+            return set()
+        return {o.index for o in job.outputs if o.file is not None and not os.path.lexists(o.file)}
 
     def _why_missing(self, output: Output) -> str:
         if self._core.settings.results.download == "never":
@@ -207,10 +213,6 @@ class Shelf:
                 ) from None
             saved.append(Saved(item, where.path(name), written))
         return saved
-
-
-def _gone(job: Job) -> set[int]:
-    return {o.index for o in job.outputs if o.file is not None and not os.path.lexists(o.file)}
 
 
 def _unfiled(output: Output) -> Output:

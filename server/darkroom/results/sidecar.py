@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from darkroom.errors import JsonObject, JsonValue
 from darkroom.jobs.model import iso
 from darkroom.jobs.view import cost_view
 from darkroom.media import PART_PREFIX, PART_SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from darkroom.errors import JsonObject, JsonValue
 
     from darkroom.jobs.model import Job, Output
 
@@ -66,7 +67,7 @@ def unsigned(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [unsigned(inner) for inner in value]
     if isinstance(value, dict):
-        return {key: unsigned(inner) for key, inner in cast("JsonObject", value).items()}
+        return {key: unsigned(inner) for key, inner in value.items()}
     return value
 
 

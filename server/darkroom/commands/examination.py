@@ -1,0 +1,323 @@
+"""What `darkroom doctor` finds out; `commands.doctor` says it.
+
+Nothing is changed: the probes run on a machine without a journal, and folders are only tried.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import anyio
+
+from darkroom import __version__
+from darkroom.credentials import Key, Missing, templates
+from darkroom.errors import CallError, ConfigurationError, Failure
+from darkroom.jobs.attempts import describe
+from darkroom.jobs.liveness import others
+from darkroom.machine import running
+from darkroom.operation import Call, build_request
+from darkroom.settings import CONFIG_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+    from darkroom.commands.setting import Setting
+    from darkroom.machine import Machine
+    from darkroom.operation import Limits, Provider
+
+PROBE_SECONDS = 20.0
+CONNECT_SECONDS = 5.0
+
+Verdict = Literal["yes", "no", "not tried"]
+
+
+@dataclass(kw_only=True)
+class CredentialFinding:
+    """One credential of a provider."""
+
+    variable: str
+    found: bool
+    source: str | None = None
+    file: str | None = None
+    masked: str | None = None
+    mode: str | None = None
+    problem: str | None = None
+    accepted: Verdict = "not tried"
+
+
+@dataclass(kw_only=True)
+class ProviderFinding:
+    """One provider: who we are there, where it is, whether it lets us in."""
+
+    name: str
+    title: str
+    documentation: str
+    base_url: str
+    base_url_from: str
+    limits: list[str]
+    probe: str | None
+    configured: bool
+    reachable: Verdict = "not tried"
+    credentials: list[CredentialFinding] = field(default_factory=list[CredentialFinding])
+    problems: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(kw_only=True)
+class FolderFinding:
+    """A folder that is written to."""
+
+    purpose: str
+    path: str
+    exists: bool
+    writable: bool
+    problem: str | None = None
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """All that was found. ``problems`` are those of the whole, beside each part's own."""
+
+    version: str = __version__
+    python: str = sys.version.split()[0]
+    sandbox: bool
+    configuration_file: str | None
+    changed_settings: dict[str, object]
+    folders: list[FolderFinding]
+    other_servers: int
+    problems: list[str]
+    providers: list[ProviderFinding]
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether everything that is configured works."""
+        return not (
+            self.problems
+            or any(folder.problem for folder in self.folders)
+            or any(provider.problems for provider in self.providers)
+        )
+
+
+async def examine(setting: Setting) -> Findings:
+    """Look at everything, and ask each provider that has a credential."""
+    settings = setting.settings
+    findings = Findings(
+        sandbox=setting.sandbox,
+        configuration_file=setting.environment.get(CONFIG_VARIABLE) or None,
+        changed_settings=changed(settings),
+        folders=_folders(setting),
+        other_servers=_others(setting),
+        problems=[
+            f"{name} holds a template that was not filled in"
+            for name in templates(setting.environment, setting.providers)
+            if name.startswith("DARKROOM_")
+        ],
+        providers=[_provider(setting, provider) for provider in setting.providers],
+    )
+    if settings.jobs.store == "sqlite":
+        findings.problems += await _journal(settings.state_dir / "journal.sqlite")
+    jobs = settings.jobs.model_copy(update={"store": "memory"})
+    without_journal = settings.model_copy(update={"jobs": jobs})
+    async with (
+        running(setting.providers, without_journal, setting.world) as machine,
+        anyio.create_task_group() as tasks,
+    ):
+        for provider, finding in zip(setting.providers, findings.providers, strict=True):
+            if finding.configured:
+                tasks.start_soon(_ask, setting, machine, provider, finding)
+    return findings
+
+
+def changed(section: BaseModel, prefix: str = "") -> dict[str, object]:
+    """Return every setting that differs from its default: dotted key -> value."""
+    found: dict[str, object] = {}
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        default = info.get_default(call_default_factory=True)
+        if hasattr(value, "model_fields_set"):
+            found |= changed(value, f"{prefix}{name}.")
+        elif value != default:
+            found[f"{prefix}{name}"] = section.model_dump(mode="json", include={name})[name]
+    return found
+
+
+def limits_in_words(limits: Limits) -> list[str]:
+    """Say what a provider allows."""
+    words = [f"{rate.requests} requests in {rate.seconds:g} s" for rate in limits.rates]
+    if limits.concurrent_jobs is not None:
+        words.append(f"{limits.concurrent_jobs} jobs at once")
+    return words
+
+
+# --- folders and journal ---
+
+
+def _folders(setting: Setting) -> list[FolderFinding]:
+    settings = setting.settings
+    wanted = [("results", settings.results_folder)]
+    if settings.jobs.store == "sqlite":
+        wanted.insert(0, ("state", settings.state_dir))
+    if settings.credentials.dir is not None:
+        wanted.append(("credentials", settings.credentials.dir.expanduser()))
+    return [_folder(purpose, path) for purpose, path in wanted]
+
+
+def _folder(purpose: str, path: Path) -> FolderFinding:
+    """Try a folder by a file without a name; one that is not there yet by the folder above it."""
+    exists = path.exists()
+    nearest = next(each for each in (path, *path.parents) if each.exists())
+    problem = None
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        problem = f"{nearest} cannot be written to ({error.strerror or type(error).__name__})"
+    return FolderFinding(
+        purpose=purpose,
+        path=str(path),
+        exists=exists,
+        writable=problem is None,
+        problem=problem,
+    )
+
+
+def _others(setting: Setting) -> int:
+    if setting.settings.jobs.store != "sqlite":
+        return 0
+    return len(others(setting.settings.state_dir))
+
+
+async def _journal(path: Path) -> list[str]:
+    """Open the journal that is there, as a server would; return what is wrong with it."""
+    from darkroom.jobs.sqlite import SqliteStore  # noqa: PLC0415 -- only where there is a journal
+
+    if not await anyio.Path(path).exists():
+        return []
+    try:
+        await (await SqliteStore.open(path)).close()
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
+
+
+# --- providers ---
+
+
+def _provider(setting: Setting, provider: Provider) -> ProviderFinding:
+    credentials = [_credential(setting, c.variable, provider) for c in provider.credentials]
+    return ProviderFinding(
+        name=provider.name,
+        title=provider.title,
+        documentation=provider.documentation,
+        base_url=setting.vault.base_url(provider),
+        base_url_from=provider.base_url_variable
+        if setting.environment.get(provider.base_url_variable)
+        else "default",
+        limits=limits_in_words(provider.limits(setting.settings.provider(provider.name))),
+        probe=provider.probe,
+        configured=any(credential.found for credential in credentials),
+        credentials=credentials,
+        problems=[credential.problem for credential in credentials if credential.problem],
+    )
+
+
+def _credential(setting: Setting, variable: str, provider: Provider) -> CredentialFinding:
+    credential = next(c for c in provider.credentials if c.variable == variable)
+    found = setting.vault.look(credential)
+    if isinstance(found, Missing):
+        given = any(setting.environment.get(name) for name in (variable, f"{variable}_FILE"))
+        return CredentialFinding(
+            variable=variable, found=False, problem=found.reason if given else None
+        )
+    named = found.source.endswith("_FILE")
+    return CredentialFinding(
+        variable=variable,
+        found=True,
+        source=found.source,
+        file=setting.environment.get(found.source) if named else None,
+        masked=found.masked,
+        mode=found.mode,
+    )
+
+
+async def _ask(
+    setting: Setting, machine: Machine, provider: Provider, finding: ProviderFinding
+) -> None:
+    """Ask the provider with every credential that its cheapest question takes."""
+    if provider.probe is None:
+        finding.notes.append("no free question is documented, so the key was not tried")
+        if not setting.sandbox:
+            await _connect(finding)
+        return
+    operation = provider.operation(provider.probe)
+    if not isinstance(operation, Call):
+        raise TypeError(operation.name)
+    for variable in _choices(provider, operation.credential):
+        credential = next(c for c in provider.credentials if c.variable == variable)
+        key = setting.vault.look(credential)
+        shown = next(c for c in finding.credentials if c.variable == variable)
+        if isinstance(key, Key):
+            problem = await _probe(machine, provider, operation, key)
+            _note(finding, shown, problem)
+
+
+def _choices(provider: Provider, choice: str | tuple[str, ...] | None) -> Sequence[str]:
+    if choice is None:
+        return (provider.credentials[0].variable,)
+    return (choice,) if isinstance(choice, str) else choice
+
+
+async def _probe(
+    machine: Machine, provider: Provider, operation: Call, key: Key
+) -> Failure | None:
+    works = await machine.works()
+    channel = works.core.channels[provider.name]
+    request = build_request(operation, operation.params(), channel.settings)
+    try:
+        with anyio.fail_after(PROBE_SECONDS):
+            answer = await channel.read(request, key)
+    except CallError as error:
+        return error.failure
+    except TimeoutError:
+        return Failure(code="timeout", message="no answer in time", next_step="try again later")
+    if answer.ok or answer.status in operation.accepts:
+        return None
+    return describe(provider, answer)
+
+
+def _note(
+    finding: ProviderFinding, credential: CredentialFinding, problem: Failure | None
+) -> None:
+    if problem is None:
+        finding.reachable = credential.accepted = "yes"
+        return
+    said = f" ({problem.provider_message})" if problem.provider_message else ""
+    finding.problems.append(f"{credential.variable}: [{problem.code}] {problem.message}{said}")
+    if problem.code in {"provider_unavailable", "timeout"}:
+        finding.reachable = "no"
+        return
+    finding.reachable = "yes"
+    if problem.code in {"auth_failed", "forbidden", "suspended"}:
+        credential.accepted = "no"
+
+
+async def _connect(finding: ProviderFinding) -> None:
+    """See whether anything listens at the base address; nothing is sent."""
+    parts = urlsplit(finding.base_url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with anyio.fail_after(CONNECT_SECONDS):
+            stream = await anyio.connect_tcp(parts.hostname or "", port)
+            await stream.aclose()
+    except (OSError, TimeoutError):
+        finding.reachable = "no"
+        finding.problems.append(f"nothing answers at {finding.base_url}")
+    else:
+        finding.reachable = "yes"

@@ -1,0 +1,211 @@
+"""Resources in the SDK's server: read from declarations, completed, and announced when they change."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
+from mcp.shared.uri_template import UriTemplate
+from mcp_types import (
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    EmptyResult,
+    ResourceTemplateReference,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
+from mcp_types import Resource as SdkResource
+from mcp_types import ResourceTemplate as SdkTemplate
+
+from darkroom.core import log
+from darkroom.errors import CallError, DarkroomError
+from darkroom.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.mcpserver.context import Context
+    from mcp.server.session import ServerSession
+
+    from darkroom.jobs.model import Job
+    from darkroom.operation import Resource
+
+MOST_COMPLETIONS = 100
+"""Of the protocol."""
+
+MOST_WAITING = 256
+"""Notifications for sessions of 2025-11-25 that wait to be sent; the oldest news is dropped."""
+
+
+def job_uri(job_id: str) -> str:
+    """Return the address of a job's resource."""
+    return f"darkroom://jobs/{job_id}"
+
+
+class Changes(InMemorySubscriptionBus):
+    """Says in both protocol eras that a job's resource has changed, to who asked.
+
+    On 2026-07-28 the SDK's listen streams subscribe here; sessions of 2025-11-25 are kept by the
+    address that they subscribed to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sessions: dict[str, list[ServerSession]] = {}
+
+    def subscribed(self, uri: str, session: ServerSession) -> None:
+        """Tell a session of changes from now on."""
+        sessions = self._sessions.setdefault(uri, [])
+        if session not in sessions:
+            sessions.append(session)
+
+    def unsubscribed(self, uri: str, session: ServerSession) -> None:
+        """Tell it no more."""
+        sessions = [other for other in self._sessions.get(uri, ()) if other is not session]
+        if sessions:
+            self._sessions[uri] = sessions
+        else:
+            self._sessions.pop(uri, None)
+
+    @asynccontextmanager
+    async def told_by(self, machine: Machine) -> AsyncGenerator[None]:
+        """Pass on what a machine's jobs do, as long as it runs."""
+        send, receive = anyio.create_memory_object_stream[str](MOST_WAITING)
+
+        def changed(job: Job) -> None:
+            if not self._listeners and not self._sessions:
+                return
+            uri = job_uri(job.job_id)
+            for listener in list(self._listeners.values()):
+                listener(ResourceUpdated(uri=uri))
+            if uri in self._sessions:
+                try:
+                    send.send_nowait(uri)
+                except anyio.WouldBlock:
+                    log.warning("a host does not take notifications")
+
+        machine.watch(changed)
+        async with anyio.create_task_group() as tasks, send, receive:
+            tasks.start_soon(self._deliver, receive)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+
+    async def _deliver(self, receive: Any) -> None:
+        async for uri in receive:
+            for session in list(self._sessions.get(uri, ())):
+                try:
+                    await session.send_resource_updated(uri)
+                except Exception:  # noqa: BLE001 -- a session that ended; the others want their news
+                    self.unsubscribed(uri, session)
+
+
+class DarkroomServer(MCPServer[Machine]):
+    """The SDK's server with declared resources."""
+
+    def __init__(self, resources: Sequence[Resource], changes: Changes, **options: Any) -> None:
+        super().__init__(subscriptions=changes, **options)
+        self._fixed = {r.uri: r for r in resources if not UriTemplate.is_template(r.uri)}
+        self._templates = {
+            r.uri: (UriTemplate.parse(r.uri), r) for r in resources if r.uri not in self._fixed
+        }
+        self._changes = changes
+        handle = self._lowlevel_server.add_request_handler
+        handle("completion/complete", CompleteRequestParams, self._complete)
+        handle("resources/subscribe", SubscribeRequestParams, self._subscribe)
+        handle("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
+
+    async def list_resources(self) -> list[SdkResource]:
+        """List what stands under a fixed address."""
+        return [
+            SdkResource(
+                uri=uri,
+                name=each.name,
+                title=each.title,
+                description=each.description,
+                mime_type=each.media_type,
+                _meta=cast("Any", each.meta),
+            )
+            for uri, each in self._fixed.items()
+        ]
+
+    async def list_resource_templates(self) -> list[SdkTemplate]:
+        """List what stands under addresses with variables."""
+        return [
+            SdkTemplate(
+                uri_template=uri,
+                name=each.name,
+                title=each.title,
+                description=each.description,
+                mime_type=each.media_type,
+            )
+            for uri, (_, each) in self._templates.items()
+        ]
+
+    async def read_resource(
+        self, uri: Any, context: Context[Machine, Any] | None = None
+    ) -> Iterable[ReadResourceContents]:
+        """Read a resource.
+
+        Raises
+        ------
+        ResourceNotFoundError, ResourceError: with the text that a tool's error would have.
+        """
+        resource, variables = self._find(str(uri))
+        if context is None:
+            raise ResourceError("a resource is read within a request")
+        try:
+            content = await resource.read(context.request_context.lifespan_context, variables)
+        except CallError as error:
+            kind = ResourceNotFoundError if error.failure.code == "not_found" else ResourceError
+            raise kind(error.text) from None
+        except DarkroomError as error:
+            raise ResourceError(str(error)) from None
+        meta = cast("Any", resource.meta)
+        return [ReadResourceContents(content.data, content.media_type, meta)]
+
+    def _find(self, uri: str) -> tuple[Resource, Mapping[str, str]]:
+        if uri in self._fixed:
+            return self._fixed[uri], {}
+        for template, resource in self._templates.values():
+            found = template.match(uri)
+            if found is not None and all(isinstance(value, str) for value in found.values()):
+                return resource, cast("Mapping[str, str]", found)
+        raise ResourceNotFoundError(f"there is no resource {uri[:200]!r}")
+
+    async def _complete(
+        self, context: ServerRequestContext[Machine, Any], params: CompleteRequestParams
+    ) -> CompleteResult:
+        values: Sequence[str] = ()
+        if isinstance(params.ref, ResourceTemplateReference) and params.ref.uri in self._templates:
+            _, resource = self._templates[params.ref.uri]
+            complete = resource.complete.get(params.argument.name)
+            if complete is not None:
+                values = await complete(context.lifespan_context, params.argument.value)
+        shown = list(values[:MOST_COMPLETIONS])
+        return CompleteResult(
+            completion=Completion(
+                values=shown, total=len(values), has_more=len(values) > len(shown)
+            )
+        )
+
+    async def _subscribe(
+        self, context: ServerRequestContext[Machine, Any], params: SubscribeRequestParams
+    ) -> EmptyResult:
+        self._find(str(params.uri))
+        self._changes.subscribed(str(params.uri), context.session)
+        return EmptyResult()
+
+    async def _unsubscribe(
+        self, context: ServerRequestContext[Machine, Any], params: UnsubscribeRequestParams
+    ) -> EmptyResult:
+        self._changes.unsubscribed(str(params.uri), context.session)
+        return EmptyResult()

@@ -1,0 +1,180 @@
+"""A budget that processes share through a file: rates and slots hold across them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darkroom.operation import Limits, Rate
+from darkroom.pacing import WINDOW_MARGIN_SECONDS
+from darkroom.shared_budget import LONGEST_REQUEST_SECONDS, SharedBudget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMITS = Limits(rates=(Rate(3, 10.0),), concurrent_jobs=2)
+
+
+class Clock:
+    """A monotonic clock that a test drives; seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pacing" / "zsky-abc.lane"
+
+
+def test_two_processes_together_send_no_more_than_the_rate(path: Path, clock: Clock) -> None:
+    one, other = SharedBudget(path, LIMITS, clock), SharedBudget(path, LIMITS, clock)
+    tokens = [one.take(), other.take(), one.take()]
+    assert None not in tokens
+    assert other.take() is None
+    for token in tokens:
+        assert token is not None
+        one.done(token, counts=True)
+    assert other.delay() == pytest.approx(10.0 + WINDOW_MARGIN_SECONDS)
+    clock.now += 10.0 + WINDOW_MARGIN_SECONDS
+    assert other.take() is not None
+
+
+def test_a_request_that_was_never_sent_gives_its_turn_back(path: Path, clock: Clock) -> None:
+    budget = SharedBudget(path, LIMITS, clock)
+    tokens = [budget.take() for _ in range(3)]
+    assert tokens[1] is not None
+    budget.done(tokens[1], counts=False)
+    assert budget.take() is not None
+
+
+def test_a_turn_whose_process_died_comes_free_by_itself(path: Path, clock: Clock) -> None:
+    dead = SharedBudget(path, LIMITS, clock)
+    for _ in range(3):
+        assert dead.take() is not None
+    dead.close()
+    survivor = SharedBudget(path, LIMITS, clock)
+    assert survivor.take() is None
+    clock.now += LONGEST_REQUEST_SECONDS + 10.0 + WINDOW_MARGIN_SECONDS
+    assert survivor.take() is not None
+
+
+def test_what_is_left_from_before_the_machine_was_started_counts_for_nothing(
+    path: Path, clock: Clock
+) -> None:
+    before = SharedBudget(path, LIMITS, clock)
+    for _ in range(3):
+        assert before.take() is not None
+    assert before.occupy("a", 3_600.0)
+    assert before.occupy("b", 3_600.0)
+    clock.now = 5.0  # the monotonic clock begins anew
+    before_boot_far_ahead = 1_000.0 + 3_600.0 - clock.now
+    assert before.take() is not None
+    assert before.slot_free("c") is (before_boot_far_ahead > 24 * 3_600.0)
+
+
+def test_slots_are_counted_across_processes(path: Path, clock: Clock) -> None:
+    one, other = SharedBudget(path, LIMITS, clock), SharedBudget(path, LIMITS, clock)
+    assert one.occupy("a", 60.0)
+    assert other.occupy("b", 60.0)
+    assert not one.occupy("c", 60.0)
+    assert not one.slot_free("c")
+    assert one.occupy("a", 60.0), "a job that has a slot keeps it"
+    assert other.release("a"), "whoever takes a job over may give its slot back"
+    assert not other.release("a")
+    assert one.occupy("c", 60.0)
+
+
+def test_a_slot_whose_process_died_comes_free_by_itself(path: Path, clock: Clock) -> None:
+    budget = SharedBudget(path, LIMITS, clock)
+    assert budget.occupy("a", 60.0)
+    assert budget.occupy("b", 600.0)
+    clock.now += 61.0
+    assert budget.occupy("c", 60.0)
+    assert not budget.slot_free("d")
+
+
+def test_other_limits_begin_with_an_empty_file(path: Path, clock: Clock) -> None:
+    SharedBudget(path, LIMITS, clock).take()
+    wider = SharedBudget(path, Limits(rates=(Rate(5, 10.0),)), clock)
+    assert [wider.take() is not None for _ in range(6)] == [True] * 5 + [False]
+    assert wider.slot_free("anything")
+
+
+def test_without_limits_nothing_waits(path: Path, clock: Clock) -> None:
+    budget = SharedBudget(path, Limits(), clock)
+    assert all(budget.take() is not None for _ in range(100))
+    assert budget.occupy("a", 1.0)
+    assert not budget.release("a")
+
+
+def test_the_file_is_private(path: Path, clock: Clock) -> None:
+    SharedBudget(path, LIMITS, clock)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["take", "done", "drop", "wait"]), st.floats(0.0, 8.0)),
+        max_size=60,
+    )
+)
+def test_no_window_ever_holds_more_than_the_rate(
+    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[str, float]]
+) -> None:
+    clock = Clock()
+    path = tmp_path_factory.mktemp("lane") / "x.lane"
+    budgets = [SharedBudget(path, LIMITS, clock) for _ in range(2)]
+    under_way: list[tuple[int, float]] = []
+    arrived: list[float] = []
+    for step, (what, seconds) in enumerate(history):
+        budget = budgets[step % 2]
+        if what == "take":
+            token = budget.take()
+            if token is not None:
+                under_way.append((token, clock.now))
+        elif what == "wait":
+            clock.now += seconds
+        elif under_way:
+            token, began = under_way.pop(0)
+            if clock.now - began > LONGEST_REQUEST_SECONDS:
+                continue  # such a request has been given up before
+            budget.done(token, counts=what == "done")
+            if what == "done":
+                arrived.append(clock.now)  # the latest that it can have arrived
+    for at in arrived:
+        assert sum(1 for other in arrived if at <= other < at + 10.0) <= 3
+    for budget in budgets:
+        budget.close()
+
+
+@pytest.mark.slow
+def test_real_processes_share_one_rate(path: Path) -> None:
+    program = (
+        "import sys, pathlib; from darkroom.shared_budget import SharedBudget; "
+        "from darkroom.operation import Limits, Rate; "
+        "b = SharedBudget(pathlib.Path(sys.argv[1]), Limits(rates=(Rate(50, 600.0),))); "
+        "print(sum(b.take() is not None for _ in range(40)))"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    granted = [int(process.communicate(timeout=60)[0]) for process in running]
+    assert sum(granted) == 50
