@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
+
+from darkroom_tools.emulators import pictures, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,3 +29,23 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 def clock() -> Callable[[], float]:
     """Return the test's wall clock: virtual, seconds since the epoch."""
     return lambda: EPOCH + trio.current_time()
+
+
+DRAWINGS_KEPT = 256
+DRAWN = {
+    (module, name): lru_cache(DRAWINGS_KEPT)(getattr(module, name))
+    for module, name in (
+        (pictures, "compose_tryon"),
+        (pictures, "scene"),
+        (pictures, "stand_in"),
+        (pictures, "video"),
+        (sandbox, "_draw"),
+    )
+}
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the same picture once for all tests: drawing would be nine tenths of their time."""
+    for (module, name), drawn in DRAWN.items():
+        monkeypatch.setattr(module, name, drawn)

@@ -11,8 +11,8 @@ from mcp import Client
 from mcp_types import CallToolResult, TextContent
 
 from darkroom.app import build_server
-from darkroom.world import World
 from darkroom.settings import load
+from darkroom.world import World
 from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.sandbox import Sandbox
 
@@ -50,6 +50,7 @@ class Rig:
     sandbox: Sandbox
     settings: Settings
     environment: Mapping[str, str]
+    world: World
     state: Path
     results: Path
 
@@ -115,12 +116,13 @@ def rig(
         sandbox=sandbox,
         settings=settings,
         environment=variables,
+        world=world,
         state=folder / "state",
         results=folder / "results",
     )
 
 
-async def call(client: Client, tool: str, **arguments: object) -> Fields:
+async def call(client: Client, tool: str, /, **arguments: object) -> Fields:
     """Call a tool that must succeed; return its structured content."""
     result = await client.call_tool(tool, dict(arguments))
     assert isinstance(result, CallToolResult)
@@ -128,7 +130,7 @@ async def call(client: Client, tool: str, **arguments: object) -> Fields:
     return cast("Fields", result.structured_content)
 
 
-async def refused(client: Client, tool: str, **arguments: object) -> str:
+async def refused(client: Client, tool: str, /, **arguments: object) -> str:
     """Call a tool that must fail; return the text of its error."""
     result = await client.call_tool(tool, dict(arguments))
     assert isinstance(result, CallToolResult)

@@ -28,7 +28,8 @@ from PIL import Image
 
 from darkroom.addresses import Origin
 from darkroom.errors import FetchError
-from darkroom.fetch import BLOCK_BYTES, MAX_BYTES, Fetcher, pixel_size, sniff_media_type
+from darkroom.fetch import BLOCK_BYTES, MAX_BYTES, Fetcher
+from darkroom.media import pixel_size, sniff_media_type
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable

@@ -6,11 +6,13 @@ import base64
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools.base import Tool as SdkTool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp_types import (
     CallToolResult,
+    Icon,
     ImageContent,
     InputRequiredResult,
     TextContent,
@@ -22,7 +24,10 @@ from darkroom.approval import HostPerson, InputNeededError
 from darkroom.credentials import Vault
 from darkroom.desk import Desk, desks
 from darkroom.errors import CallError
+from darkroom.job_tasks import JobTasks
 from darkroom.machine import Machine, running
+from darkroom.mark import ICON
+from darkroom.prompts import Prompts
 from darkroom.serving import Changes, DarkroomServer
 
 if TYPE_CHECKING:
@@ -40,6 +45,18 @@ INSTRUCTIONS = (
     "Start tools return a job: call the check tool it names until the job ends, and never start "
     "it again because an answer is missing. Results are saved as files on the person's machine."
 )
+
+STEADY: tuple[CacheableMethod, ...] = (
+    "server/discover",
+    "tools/list",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+)
+"""What is the same for as long as the process lives."""
+
+STEADY_MS = 300_000
+"""How long hosts may keep that: another process, with other keys, may follow this one."""
 
 
 class DarkroomTool(SdkTool):
@@ -123,7 +140,7 @@ def resources_of(catalogues: Sequence[Catalogue]) -> tuple[Resource, ...]:
 
 def build_server(
     settings: Settings, catalogues: Sequence[Catalogue], world: World
-) -> MCPServer[Machine]:
+) -> DarkroomServer:
     """Build the server. The machine runs for as long as the server's lifespan."""
     providers = providers_of(catalogues)
     vault = Vault(world.environment, settings)
@@ -134,16 +151,25 @@ def build_server(
     @asynccontextmanager
     async def lifespan(_: MCPServer[Machine]) -> AsyncGenerator[Machine]:
         async with running(providers, settings, world) as machine, changes.told_by(machine):
-            yield machine
+            server.machine = machine
+            try:
+                yield machine
+            finally:
+                server.machine = None
 
-    return DarkroomServer(
+    server = DarkroomServer(
         resources_of(catalogues),
         changes,
+        prompts=Prompts((p for c in catalogues for p in c.prompts), found),
+        tasks=JobTasks(found, to_sdk),
         name=NAME,
         title="Darkroom",
         version=__version__,
         instructions=INSTRUCTIONS,
+        icons=[Icon(src=ICON, mime_type="image/svg+xml", sizes=["any"])],
+        cache_hints=dict.fromkeys(STEADY, CacheHint(ttl_ms=STEADY_MS)),
         tools=[sdk_tool(desk) for desk in found.values()],
         lifespan=lifespan,
         log_level="WARNING",
     )
+    return server

@@ -17,7 +17,8 @@ from darkroom.errors import (
 )
 from darkroom.jobs.attempts import Accepted, Unknown, describe, judge
 from darkroom.jobs.model import Attempt, canonical, digest
-from darkroom.operation import build_request
+from darkroom.operation import UNREADABLE, build_request
+from darkroom.receipts import remember
 from darkroom.spending import CapReached, Entry
 
 if TYPE_CHECKING:
@@ -62,31 +63,37 @@ class Caller:
         channel = core.channels[provider.name]
         key = core.vault.key(provider, call.credential, owner=self._owner)
         live: Live | None = None
+        if call.bind is not None:
+            params = call.bind(params, channel.settings, {})
         sent = params
         if "{job_id}" in call.path:
             given: str = getattr(params, "job_id", "")
             live = await self._find(provider, given)
             if live is not None and live.job.status == "queued" and call.withdraws:
                 waiting = live
-                return await core.detached(lambda: self._withdraw(waiting))
+                return await core.detached(lambda: self.withdraw(waiting))
             sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
         target = await self._target(provider, call, key)
         if call.asks is not None and call.name not in core.settings.approval.never_ask:
             question = call.asks.format(**params.model_dump(exclude_none=True))
             await person.approve(call.name, question, canonical(canonical_arguments(params)))
         request = build_request(call, sent, channel.settings)
+        if call.conditional:
+            request = channel.conditional(request, key)
         if call.repeatable:
             answer = await self._read(provider, call, request, key)
         else:
             answer = await core.detached(
-                lambda: self._change(provider, call, request, key, live, target)
+                lambda: self._change(provider, call, request, sent, key, live, target)
             )
         try:
             result = call.result(answer, params) if call.result is not None else plain(answer)
             if live is not None:
                 await self._take_in(live, call, answer)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except UNREADABLE:
             raise CallError(failure("bad_response", provider.title)) from None
+        if call.conditional:
+            channel.keep_etag(request, key, answer)
         return {**result, "file": str(target)} if target is not None else result
 
     # --- what may be repeated ---
@@ -95,7 +102,7 @@ class Caller:
         channel = self._core.channels[provider.name]
         entry = await self._reserve(provider, call)
         try:
-            answer = await channel.read(request, key)
+            answer = await channel.read(request, key, statuses=call.statuses)
         except CallError:
             await self._settle(entry, "spent")  # it may have been counted
             raise
@@ -103,7 +110,7 @@ class Caller:
             await self._settle(entry, "spent")
             return answer
         await self._settle(entry, "released")
-        raise CallError(describe(provider, answer))
+        raise CallError(describe(provider, answer, call.statuses))
 
     async def _reserve(self, provider: Provider, call: Call) -> Entry | None:
         if call.cost is None:
@@ -151,6 +158,7 @@ class Caller:
         provider: Provider,
         call: Call,
         request: Request,
+        params: Params,
         key: Key,
         live: Live | None,
         target: Path | None,
@@ -165,23 +173,26 @@ class Caller:
             evidence={"job_id": live.job.job_id} if live is not None else None,
             created_at=core.clock(),
         )
+        turn = await channel.turn(key)
         try:
             await store.write(None, [attempt])
-            turn = await channel.lane(key.fingerprint).turn("call")
-            try:
-                attempt = attempt.next(state="sent", sent_at=core.clock())
-                await store.write(None, [attempt])
-                answer = await channel.change(request, key)
-            finally:
-                turn.done()
+            attempt = attempt.next(state="sent", sent_at=core.clock())
+            await store.write(None, [attempt])
+            answer = await channel.change(request, key)
         except JournalError as error:
             raise CallError(error.failure) from None
+        finally:
+            turn.done()
         outcome = judge(provider, answer, needs_id=False, also_accepts=call.accepts)
         if isinstance(outcome, Accepted):
             accepted = outcome.answer
-            if call.secret is not None and target is not None:
-                accepted = await self._deposit(provider, call, accepted, target)
-            await self._close(attempt, "accepted", None)
+            try:
+                if call.secret is not None and target is not None:
+                    accepted = await self._deposit(provider, call, accepted, target)
+            finally:
+                await self._close(attempt, "accepted", None)
+            if call.remembers is not None:
+                await self._remember(call, attempt, provider, accepted, params)
             return accepted
         if isinstance(outcome, Unknown):
             await self._close(attempt, "unknown", outcome.evidence)
@@ -195,6 +206,16 @@ class Caller:
             state=state, answered_at=self._core.clock(), evidence=evidence or attempt.evidence
         )
         await self._core.record_attempt(closed)
+
+    async def _remember(
+        self, call: Call, attempt: Attempt, provider: Provider, answer: Answer, params: Params
+    ) -> None:
+        """Keep what later jobs build upon; an answer that cannot be read is an error elsewhere."""
+        try:
+            provider_id, what = call.remembers(answer, params)  # pyright: ignore[reportOptionalCall] -- looked at where this is called
+        except UNREADABLE:
+            return
+        await remember(self._core, attempt, provider.name, provider_id, what)
 
     async def _deposit(
         self, provider: Provider, call: Call, answer: Answer, target: Path
@@ -218,7 +239,7 @@ class Caller:
 
     # --- jobs that a call names ---
 
-    async def _withdraw(self, live: Live) -> JsonObject:
+    async def withdraw(self, live: Live) -> JsonObject:
         """Cancel a job that still waits here: its request never left."""
         core, now = self._core, self._core.clock()
         attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]

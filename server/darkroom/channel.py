@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from darkroom.credentials import Key, Vault
     from darkroom.jobs.schedule import Scheduler
     from darkroom.operation import Answer, Limits, Provider, Request
-    from darkroom.pacing import Budget, Kind
+    from darkroom.pacing import Budget, Kind, Turn
     from darkroom.settings import ProviderSettings
 
 MOST_REPEATS = 2
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_WAIT_IN_CALL_SECONDS = 5.0
+READ_SECONDS = 40.0
+"""A read is over by then, its turns and repetitions included: every call answers within 45 s."""
+
+TURN_SECONDS = 10.0
+"""How long a change waits for its turn; its request has a deadline of its own."""
 UNAUTHORIZED = 401
 REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -81,6 +86,31 @@ class Channel:
         ------
         CallError: there was no such answer.
         """
+        with anyio.move_on_after(READ_SECONDS):
+            return await self._read(request, key, kind, statuses)
+        raise self._late(self.lane(key.fingerprint), kind)
+
+    async def turn(self, key: Key) -> Turn:
+        """Wait a little for the turn of a request that changes something.
+
+        Raises
+        ------
+        CallError: ``rate_limited``; nothing was sent.
+        """
+        lane = self.lane(key.fingerprint)
+        with anyio.move_on_after(TURN_SECONDS):
+            return await lane.turn("call")
+        raise self._late(lane, "call")
+
+    def _late(self, lane: Lane, kind: Kind) -> CallError:
+        """Say why a call had to end: others have all turns, or the provider took its time."""
+        wait = lane.estimate(kind)
+        code: Code = "rate_limited" if wait > 0 else "timeout"
+        return CallError(failure(code, self.provider.title, retry_after_seconds=wait or None))
+
+    async def _read(
+        self, request: Request, key: Key, kind: Kind, statuses: Mapping[int, Code]
+    ) -> Answer:
         lane = self.lane(key.fingerprint)
         repeat = 0
         while True:

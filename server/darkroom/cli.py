@@ -29,20 +29,40 @@ def parser() -> argparse.ArgumentParser:
         "are found. `darkroom COMMAND --help` explains a command.",
     )
     top.add_argument("--version", action="version", version=f"darkroom {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
         description = f"{summary[0].upper()}{summary[1:]}. {more}".rstrip()
-        added = commands.add_parser(name, help=summary, description=description)
-        added.set_defaults(command=name)
-        return added
+        return commands.add_parser(name, help=summary, description=description)
 
     serve = command(
         "serve",
-        "serve MCP over standard input and output, for a host's configuration",
+        "serve MCP over standard input and output, for a host's configuration, or over HTTP",
         "Lists the tools of the providers whose credentials are in the environment.",
     )
     serve.add_argument("--sandbox", action="store_true", help=SANDBOX)
+    for name, what in (
+        ("providers", "only these providers' tools, and those that belong to none"),
+        ("tools", "only these tools"),
+        ("exclude", "not these tools"),
+    ):
+        serve.add_argument(
+            f"--{name}", type=_names, metavar="NAME,...", help=f"{what}; * is a wildcard"
+        )
+    serve.add_argument(
+        "--read-only", action="store_true", help="only tools that change and cost nothing"
+    )
+    serve.add_argument(
+        "--http",
+        action="store_true",
+        help="serve Streamable HTTP at /mcp instead; clients need the token that `doctor` locates",
+    )
+    serve.add_argument(
+        "--host", help="address to listen at with --http (default: 127.0.0.1, this machine only)"
+    )
+    serve.add_argument(
+        "--port", type=_port, help="port with --http; 0 takes a free one (default: 8811)"
+    )
 
     demo = command(
         "demo",
@@ -113,6 +133,10 @@ def parser() -> argparse.ArgumentParser:
         help="plan faults with POST /_control/faults; read /_control/requests and /charges",
     )
     return top
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _port(text: str) -> int:

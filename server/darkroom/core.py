@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from darkroom.crew import Crew
 from darkroom.errors import JournalError, call_error
-from darkroom.operation import Admitted, build_request
+from darkroom.operation import Admitted, References, build_request
 
 if TYPE_CHECKING:
     import random
@@ -69,16 +70,22 @@ class Core:
 
     open_attempts: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     idle: anyio.Event = field(default_factory=anyio.Event)
+    _crew: Crew = field(init=False)
 
-    def params(self, job: Job, operation: JobOperation) -> Params:
-        """Return a job's arguments as its operation takes them."""
-        context = {"admitted": self.admitted}
+    def __post_init__(self) -> None:
+        self._crew = Crew(self.tasks)
+
+    def params(
+        self, job: Job, operation: JobOperation, references: References | None = None
+    ) -> Params:
+        """Return a job's arguments as its operation takes them; see `References`."""
+        context = {"admitted": self.admitted, "references": references or References()}
         return operation.params.model_validate(job.arguments, strict=False, context=context)
 
-    def request(self, job: Job, operation: JobOperation) -> Request:
-        """Build the request that starts a job."""
+    def request(self, job: Job, operation: JobOperation, inputs: References) -> Request:
+        """Build the request that starts a job, with the addresses of its inputs."""
         settings = self.channels[job.provider].settings
-        return build_request(operation, self.params(job, operation), settings)
+        return build_request(operation, self.params(job, operation, inputs), settings)
 
     async def record(
         self, live: Live, change: Callable[[Job], Job | None], attempts: Sequence[Attempt]
@@ -129,15 +136,7 @@ class Core:
         self, function: Callable[..., Coroutine[object, object, None]], *args: object
     ) -> None:
         """Run a task of the machine's own; what it raises is logged, never lost in the group."""
-        self.tasks.start_soon(self._guarded, function, args)
-
-    async def _guarded(
-        self, function: Callable[..., Coroutine[object, object, None]], args: tuple[object, ...]
-    ) -> None:
-        try:
-            await function(*args)
-        except Exception as error:  # noqa: BLE001 -- one task's bug must not end the others
-            log.error("%s failed: %s", function.__qualname__, type(error).__name__)
+        self._crew.give(function, *args)
 
     @contextmanager
     def under_way(self) -> Generator[None]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _TEMPLATE = re.compile(r"^\s*(\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|<[^>]*>|%[A-Z_]+%)\s*$")
 
+_VISIBLE = re.compile(r"[!-~]+")
+"""What a header may hold: ASCII without spaces and controls."""
+
 FINGERPRINT_CHARACTERS = 12
 MASKED_FROM_CHARACTERS = 12
 """A shorter key shows nothing of itself: four characters would be much of it."""
@@ -85,7 +88,7 @@ class Vault:
         if isinstance(found, Missing):
             return found
         value, source = found
-        if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
+        if not _VISIBLE.fullmatch(value):
             return Missing(credential.variable, f"{source} holds characters that no key has")
         return Key(credential, SecretStr(value), fingerprint(value), source)
 
@@ -175,8 +178,7 @@ def read_variable(environment: Mapping[str, str], variable: str) -> tuple[str, s
     """Return the value of ``variable``, or of the file that ``variable_FILE`` names, and its source."""
     value = environment.get(variable, "").strip()
     source = variable
-    path = environment.get(f"{variable}_FILE", "").strip()
-    if not value and path:
+    if not value and (path := environment.get(f"{variable}_FILE", "").strip()):
         source = f"{variable}_FILE"
         try:
             value = Path(path).expanduser().read_text("utf-8").strip()

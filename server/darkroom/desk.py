@@ -15,6 +15,7 @@ from darkroom.errors import CallError, DarkroomError, JournalError, JsonObject, 
 from darkroom.jobs.view import job_text, job_view
 from darkroom.operation import Call, Check, Job, Result, Tool
 from darkroom.schema import input_schema
+from darkroom.selection import selected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,7 +94,7 @@ class Desk:
                 return job_result(machine, started.live, tool.check_tool, started.warnings)
             case Check():
                 check = cast("CheckParams", params)
-                live = await machine.check(provider, tool, check)
+                live = await machine.check(provider, tool, check, person)
                 return job_result(machine, live, tool.name, include_url=check.include_url)
             case Call():
                 fields = await machine.call(provider, tool, params, person)
@@ -113,14 +114,17 @@ def desks(
     """
     providers = [p for catalogue in catalogues for p in catalogue.providers]
     open_providers = [provider for provider in providers if listed(provider)]
+    keeps = selected(catalogues, settings)
     found: dict[str, Desk] = {}
     for provider in open_providers:
         for operation in provider.operations:
+            if not keeps(provider, operation):
+                continue
             schema = input_schema(operation.params, enums=_enums(provider, operation, settings))
             found[operation.name] = Desk(operation, provider, schema)
     for catalogue in catalogues:
         for tool in catalogue.tools:
-            if tool.listed(bool(open_providers)):
+            if tool.listed(bool(open_providers)) and keeps(None, tool):
                 found[tool.name] = Desk(tool, None, input_schema(tool.params))
     return found
 

@@ -132,7 +132,10 @@ class Outlet:
         return Answer(
             status=response.status_code,
             body=_parse(body),
-            headers={name.lower(): value for name, value in response.headers.items()},
+            headers={
+                name.lower(): _redacted(value.encode(), key).decode()
+                for name, value in response.headers.items()
+            },
             received_at=self._clock(),
         )
 

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.calling import Caller
 from darkroom.core import log
 from darkroom.credentials import Vault
 from darkroom.errors import CallError, ConfigurationError, JournalError, JsonObject, call_error
-from darkroom.jobs.attempts import describe
 from darkroom.jobs.model import LOCAL_OWNER, Job, digest
-from darkroom.operation import Admitted
+from darkroom.operation import UNREADABLE, Admitted
 from darkroom.operation import Job as JobOperation
-from darkroom.recovery import recover
-from darkroom.settling import settle
-from darkroom.starting import Started, Starter
-from darkroom.works import open_works
+from darkroom.telling import wait_telling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -30,16 +25,25 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from darkroom.approval import Person
+    from darkroom.batches.batch import Batches
+    from darkroom.calling import Caller
     from darkroom.jobs.registry import Live
     from darkroom.jobs.store import Store
     from darkroom.operation import Call, Check, CheckParams, Params, Provider, StartParams
-    from darkroom.results import Shelf
+    from darkroom.results.shelf import Shelf
     from darkroom.settings import Settings
     from darkroom.settling import Verdict
+    from darkroom.starting import Started
     from darkroom.works import Works
     from darkroom.world import World
 
 DAY_SECONDS = 86_400.0
+
+ANSWER_SECONDS = 43.0
+"""A check answers by then, picking up a job that was started elsewhere included."""
+
+QUIET_SECONDS = 0.25
+"""How long the journal stays closed while no tool is called: a host first asks for the list."""
 
 
 class Machine:
@@ -56,24 +60,40 @@ class Machine:
         )
         self.owner = LOCAL_OWNER
         self._world = world
+        self._wanted = anyio.Event()
         self._ready = anyio.Event()
+        self._adopting = anyio.Lock()
         self._broken: ConfigurationError | JournalError | None = None
         self._works: Works | None = None
+        self._batches: Batches | None = None
         self._watchers: list[Callable[[Job], None]] = []
 
     # --- opening and closing ---
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Open the journal, take up what dead processes left, and follow the schedule."""
+        """Open the journal, take up what dead processes left, and follow the schedule.
+
+        What that needs is imported then and not before, here and below: the first list of tools
+        waits for none of it.
+        """
         try:
+            with anyio.move_on_after(QUIET_SECONDS):
+                await self._wanted.wait()
+            from darkroom.batches.batch import Batches  # noqa: PLC0415 -- as said above
+            from darkroom.recovery import recover  # noqa: PLC0415 -- as said above
+            from darkroom.starting import Starter  # noqa: PLC0415 -- as said above
+            from darkroom.works import open_works  # noqa: PLC0415 -- as said above
+
             works = await open_works(
                 self.providers, self.settings, self._world, self.vault, self.admitted, tasks
             )
             tasks.start_soon(works.core.schedule.run)
             tasks.start_soon(self._stop_waits, works)
-            works.core.registry.watchers = self._watchers
+            works.core.registry.watchers.append(self._tell)
             self._works = works
             await recover(works)
+            self._batches = Batches(works, self.owner, self.providers, Starter(works, self.owner))
+            await self._batches.take_up()
         except (ConfigurationError, JournalError) as error:
             self._broken = error
             log.error("%s", error)
@@ -83,6 +103,23 @@ class Machine:
         keep = self.settings.jobs.keep_days * DAY_SECONDS
         works.core.spawn(_prune, works, self.clock() - keep)
         works.core.spawn(works.collector.resume, self.owner)
+
+    def _tell(self, job: Job) -> None:
+        for watcher in self._watchers:
+            watcher(job)
+
+    async def batches(self) -> Batches:
+        """Return the room of the batches."""
+        await self.works()
+        if self._batches is None:
+            raise TypeError("the machine is ready without its batches")
+        return self._batches
+
+    async def caller(self) -> Caller:
+        """Return what makes calls for the owner."""
+        from darkroom.calling import Caller  # noqa: PLC0415 -- needed with the first call
+
+        return Caller(await self.works(), self.owner, self.find)
 
     async def _stop_waits(self, works: Works) -> None:
         """Let every wait for a job return once the process is asked to end."""
@@ -110,6 +147,7 @@ class Machine:
         ------
         CallError: ``not_configured``, if the journal cannot be used.
         """
+        self._wanted.set()
         await self._ready.wait()
         if self._works is None or self._broken is not None:
             raise call_error(
@@ -125,6 +163,8 @@ class Machine:
         self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
     ) -> Started:
         """Start a job; see `Starter.start`."""
+        from darkroom.starting import Starter  # noqa: PLC0415 -- see `run`
+
         return await Starter(await self.works(), self.owner).start(
             provider, operation, params, person
         )
@@ -139,6 +179,8 @@ class Machine:
         holder = live.job.holder
         foreign = holder not in {None, registry.holder} and not live.job.ended
         if foreign and works.dead(holder or ""):
+            from darkroom.recovery import recover  # noqa: PLC0415 -- see `run`
+
             await recover(works)
             return await registry.get(job_id)
         return live
@@ -152,21 +194,30 @@ class Machine:
             live = await self.job(row.job_id) if row is not None else None
         return live if live is not None and live.job.provider == provider.name else None
 
-    async def check(self, provider: Provider, check: Check, params: CheckParams) -> Live:
-        """Return a job as soon as it ends or the wait is over.
+    async def check(
+        self, provider: Provider, check: Check, params: CheckParams, person: Person
+    ) -> Live:
+        """Return a job as soon as it ends or the wait is over; the person is told meanwhile.
 
         Raises
         ------
         CallError: ``not_found``, or the provider could not be asked about a job that is not here.
         """
+        began = anyio.current_time()
         works = await self.works()
         live = await self.find(provider, params.job_id)
         if live is None:
             live = await self._adopt(works, provider, check, params)
+        elif check.adopted is not None and not live.items and live.job.status == "running":
+            arguments = {**live.job.arguments, **check.adopted(params)}
+            if arguments != live.job.arguments:
+                await works.core.record(live, lambda job: job.next(arguments=arguments), ())
         works.collector.take_up(live)
-        return await works.core.registry.wait(
+        return await wait_telling(
+            works.core.registry,
             live,
-            params.wait_seconds,
+            min(params.wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
+            person,
             until=lambda live: live.settled or works.core.stopping,
         )
 
@@ -186,7 +237,18 @@ class Machine:
         channel = core.channels[provider.name]
         answer = await channel.read(operation.state.request(params.job_id), key)
         if not answer.ok:
+            from darkroom.jobs.attempts import describe  # noqa: PLC0415 -- see `run`
+
             raise CallError(describe(provider, answer))
+        try:
+            operation.state.read(answer)
+        except UNREADABLE:
+            error = call_error(
+                "bad_response",
+                f"{provider.title} answered something that cannot be understood",
+                "check the id",
+            )
+            raise error from None
         job = Job(
             job_id=f"{provider.name}_{core.new_id()}",
             owner=self.owner,
@@ -204,8 +266,12 @@ class Machine:
         )
 
         async def take() -> Live:
-            await core.registry.store.create(job, [], identical_since=None)
-            live = core.registry.add(job)
+            async with self._adopting:
+                known = await self.find(provider, params.job_id)
+                if known is not None:
+                    return known
+                await core.registry.store.create(job, [], identical_since=None)
+                live = core.registry.add(job)
             await works.poller.take_in(live, answer)
             return live
 
@@ -213,6 +279,8 @@ class Machine:
 
     async def resolve(self, job_id: str, verdict: Verdict, provider_job_id: str | None) -> Live:
         """Settle an unknown job by the person's word; see `settle`."""
+        from darkroom.settling import settle  # noqa: PLC0415 -- see `run`
+
         live = await self.job(job_id)
         if live is None:
             raise call_error(
@@ -254,6 +322,8 @@ class Machine:
         self, provider: Provider, call: Call, params: Params, person: Person
     ) -> JsonObject:
         """Make a call that answers at once; see `Caller.call`."""
+        from darkroom.calling import Caller  # noqa: PLC0415 -- see `run`
+
         caller = Caller(await self.works(), self.owner, self.find)
         return await caller.call(provider, call, params, person)
 

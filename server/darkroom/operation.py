@@ -14,6 +14,7 @@ and redaction are not declared: they exist once, in the machine.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, cast
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from darkroom.approval import Person
     from darkroom.jobs.model import Cost, Output, Progress, Status
     from darkroom.machine import Machine
+    from darkroom.prompts import Prompt
     from darkroom.settings import ProviderSettings
 
 Method = Literal["GET", "POST", "DELETE"]
@@ -69,7 +71,13 @@ class StartParams(Params):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
 
-JobId = Annotated[str, Field(min_length=1, max_length=200)]
+def _check_job_id(value: str) -> str:
+    if not value.strip("."):  # as a segment of a path it would name another one
+        raise PydanticCustomError("job_id", "expected a job_id, of this server or the provider")
+    return value
+
+
+JobId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_job_id)]
 
 MAX_WAIT_SECONDS = 40
 DEFAULT_WAIT_SECONDS = 25
@@ -93,10 +101,30 @@ class AddressMark:
     """Marks an argument that takes an address a provider will fetch."""
 
 
+REFERENCE = re.compile(r"job:([A-Za-z0-9_]{1,64})(?:#([0-9]{1,4}))?")
+"""An output of an earlier job, in place of an address."""
+
+
+@dataclass(slots=True)
+class References:
+    """The references met while arguments are validated, and the addresses that replace them."""
+
+    seen: set[str] = field(default_factory=set[str])
+    addresses: dict[str, str] = field(default_factory=dict[str, str])
+
+
 def check_address(value: str, info: ValidationInfo) -> str:
-    """Return an address that a provider may fetch; see `Address`."""
-    context = cast("Mapping[str, Admitted] | None", info.context)
-    admitted = (context or {}).get("admitted", Admitted())
+    """Return an address that a provider may fetch, or a reference to one; see `Address`."""
+    context = cast("Mapping[str, Any]", info.context or {})
+    if value.startswith("job:"):
+        if REFERENCE.fullmatch(value) is None:
+            raise PydanticCustomError(
+                "address", "expected job:<job_id> or job:<job_id>#<index of the output>"
+            )
+        references = cast("References", context.get("references", References()))
+        references.seen.add(value)
+        return references.addresses.get(value, value)
+    admitted = cast("Admitted", context.get("admitted", Admitted()))
     mistake = check_public_address(
         value, admitted=admitted.origins, admitted_suffixes=admitted.suffixes
     )
@@ -116,7 +144,7 @@ class Admitted:
 Address = Annotated[
     str, Field(min_length=1, max_length=4096), AfterValidator(check_address), AddressMark()
 ]
-"""A public http(s) address of a picture that the provider fetches."""
+"""A public http(s) address of a picture that the provider fetches, or an output of a job."""
 
 
 # --- what goes out and what comes back ---------------------------------------------------------
@@ -175,6 +203,10 @@ class UnreadableError(Exception):
     """A reader raises this for an answer that it cannot understand; the text says what was wrong."""
 
 
+UNREADABLE = (UnreadableError, KeyError, TypeError, ValueError, AttributeError)
+"""What readers raise for an answer that they do not understand."""
+
+
 # --- a provider --------------------------------------------------------------------------------
 
 
@@ -222,6 +254,8 @@ class Allowance:
 
     path: str
     exhausted: Callable[[Answer, str], bool]
+    left: Callable[[Answer, str, Any], int | None] | None = None
+    """``(answer, operation, settings)`` -> how many more the allowance covers; None: no end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,11 +415,23 @@ class Call(Declared):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One request that answers for many jobs: ``GET path``, newest first, ``size`` at most."""
+
+    path: str
+    size: int
+    read: Callable[[Answer], Mapping[str, State]]
+    """The states by the provider's id; a job that cannot be read is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateSource:
     """How to ask for a job's state (``GET path``, ``{id}`` is the provider's id), and to read it."""
 
     path: str
     read: Callable[[Answer], State]
+    listing: Listing | None = None
+    """How to ask for many jobs at once, where the provider has a list."""
 
     def request(self, provider_job_id: str) -> Request:
         """Build the request for one job."""
@@ -430,6 +476,9 @@ class Job(Declared):
     longest_seconds: float
     cost: Callable[[Any, Any], Cost | None]
     lookback: Lookback | None = None
+    cancel: str | None = None
+    """Name of the call that cancels such a job at the provider."""
+
     label: Callable[[Any], str] | None = None
     """What a file of the result is called after, given the arguments; a person reads it."""
 
@@ -444,10 +493,10 @@ class FanOut(Job):
     """A job of many requests: one that opens it (as a `Job`), then one for each item.
 
     ``opened(params)`` is the provider's id where the arguments already name an open request, so
-    that none is opened; what is remembered of it goes to ``bind``. ``items(params)`` are the names of the requests that follow, unique in
-    the job; ``item_request(params, settings, id, item)`` builds one. ``matches(item, output)``
-    tells whether an output belongs to an item: that is also how an item whose answer was lost is
-    adopted. ``expected(arguments)`` is how many outputs make a job complete that was started
+    that none is opened; what is remembered of it goes to ``bind``. ``items(params)`` are the names
+    of the requests that follow, unique in the job; ``item_request(params, settings, id, item)``
+    builds one. ``matches(item, output)`` tells whether an output belongs to an item: that is also
+    how an item whose answer was lost is adopted. ``expected(arguments)`` is how many outputs make a job complete that was started
     elsewhere; ``deadline_seconds(settings)`` after its last request a job ends with what has come.
     """
 
@@ -599,6 +648,7 @@ class Catalogue:
     providers: tuple[Provider, ...] = ()
     tools: tuple[Tool, ...] = ()
     resources: tuple[Resource, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
     sandbox: OpenSandbox | None = None
     serve_sandbox: ServeSandbox | None = None
     demo: Callable[[Path], int] | None = None
@@ -609,7 +659,8 @@ def build_request(operation: Call | Job, params: Params, settings: ProviderSetti
     """Build the request that an operation sends for valid arguments.
 
     Arguments named in the path go there; the others into the query of a GET or DELETE and into
-    the JSON body of a POST. ``idempotency_key`` is ours and never leaves.
+    the JSON body of a POST, which has none only where nothing was given. ``idempotency_key`` is
+    ours and never leaves.
     """
     if operation.prepare is not None:
         return operation.prepare(params, settings)
@@ -620,7 +671,7 @@ def build_request(operation: Call | Job, params: Params, settings: ProviderSetti
     )
     rest: JsonObject = {name: value for name, value in given.items() if name not in inside}
     if operation.method == "POST":
-        return Request(method="POST", path=path, body=rest or None)
+        return Request(method="POST", path=path, body=rest if given else None)
     query = {name: _query(value) for name, value in rest.items()}
     return Request(method=operation.method, path=path, query=query)
 

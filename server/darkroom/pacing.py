@@ -12,7 +12,7 @@ import math
 from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from darkroom.jobs.schedule import Scheduler
     from darkroom.operation import Limits
 
-Kind = Literal["call", "start", "poll"]
-"""Who asks: a chat that waits, a submission, the poller. They are served in rotation."""
+Kind = str
+"""Who asks: ``call`` a chat that waits, ``start`` a submission, ``poll`` the poller, and each batch
+under a name of its own. They are served in rotation: the one that was served longest ago is next."""
 
 KINDS: tuple[Kind, ...] = ("call", "start", "poll")
 
 WINDOW_MARGIN_SECONDS = 0.02
 """Added to every window, for clocks that differ in their last digits."""
 
+
+REQUESTS_PER_JOB = 2
+"""A submission, and one question for the state."""
 
 LOOK_AGAIN_SECONDS = 0.5
 """How often a lane that others share is looked at again, while something waits."""
@@ -173,7 +177,8 @@ class Lane:
         self._schedule = schedule
         self._budget = budget if budget is not None else OwnBudget(limits)
         self._queues: dict[Kind, deque[Ticket]] = {kind: deque() for kind in KINDS}
-        self._next = 0
+        """By who asks, the one served longest ago first."""
+
         self._held_until = -math.inf
         self._pumping = False
 
@@ -182,7 +187,7 @@ class Lane:
     def ask(self, kind: Kind, action: Callable[[Turn], None], *, slot: str | None = None) -> Ticket:
         """Run ``action`` with a turn, at once if one is free; ``slot`` names the job that needs one."""
         ticket = Ticket(kind, action, slot)
-        self._queues[kind].append(ticket)
+        self._queues.setdefault(kind, deque()).append(ticket)
         self.pump()
         return ticket
 
@@ -214,7 +219,7 @@ class Lane:
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""
         delay = self.delay()
-        ahead = len(self._queues[kind])
+        ahead = len(self._queues.get(kind, ()))
         pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
         return (0.0 if delay == math.inf else delay) + max(0, ahead - 1) / pace
 
@@ -236,6 +241,20 @@ class Lane:
         self._held_until = max(self._held_until, anyio.current_time() + seconds)
 
     @property
+    def contended(self) -> bool:
+        """Tell whether submissions wait: every question for a state takes a turn from them."""
+        return any(queue for kind, queue in self._queues.items() if kind not in {"poll", "call"})
+
+    def spare(self) -> float:
+        """Return the seconds that a job may keep its slot before slots are scarcer than requests.
+
+        Infinity where there are no slots to be scarce.
+        """
+        slots = self._limits.concurrent_jobs
+        pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
+        return math.inf if slots is None else REQUESTS_PER_JOB * slots / pace
+
+    @property
     def waiting(self) -> int:
         """How many tickets wait."""
         return sum(len(queue) for queue in self._queues.values())
@@ -253,14 +272,13 @@ class Lane:
                 if token is None:
                     self._come_back(self.delay())
                     return
-                self._queues[ticket.kind].popleft()
-                self._next = (KINDS.index(ticket.kind) + 1) % len(KINDS)
+                self._serve(ticket.kind)
                 turn = Turn(self, token)
                 if ticket.slot is not None and not self._budget.occupy(
                     ticket.slot, LONGEST_SLOT_SECONDS
                 ):
                     turn.give_back()  # another process took the last slot just now
-                    self._queues[ticket.kind].appendleft(ticket)
+                    self._queues.setdefault(ticket.kind, deque()).appendleft(ticket)
                     self._come_back(math.inf)
                     return
                 ticket.action(turn)
@@ -278,15 +296,22 @@ class Lane:
 
     def _first(self) -> Ticket | None:
         """Return the ticket whose turn it is: kinds in rotation, first come first served in each."""
-        for step in range(len(KINDS)):
-            queue = self._queues[KINDS[(self._next + step) % len(KINDS)]]
+        for queue in self._queues.values():
             while queue and queue[0].cancelled:
                 queue.popleft()
             if queue and (queue[0].slot is None or self._budget.slot_free(queue[0].slot)):
                 return queue[0]
         return None
 
+    def _serve(self, kind: Kind) -> None:
+        """Take the first ticket of a kind, and put the kind behind the others."""
+        queue = self._queues.pop(kind)
+        queue.popleft()
+        if queue or kind in KINDS:
+            self._queues[kind] = queue
+
     def finished(self, token: int, *, counts: bool) -> None:
         """Take in that a turn is over; only a `Turn` calls this."""
         self._budget.done(token, counts=counts)
-        self.pump()
+        if any(self._queues.values()):
+            self.pump()

@@ -1,8 +1,8 @@
-"""Resources in the SDK's server: read from declarations, completed, and announced when they change."""
+"""The SDK's server with what is declared: resources that announce their changes, prompts, tasks."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -10,25 +10,31 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
+from mcp.shared.exceptions import MCPError
 from mcp.shared.uri_template import UriTemplate
 from mcp_types import (
+    INVALID_PARAMS,
     CompleteRequestParams,
     CompleteResult,
     Completion,
     EmptyResult,
-    ResourceTemplateReference,
+    GetPromptResult,
+    PromptReference,
     SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
     UnsubscribeRequestParams,
 )
+from mcp_types import Prompt as SdkPrompt
 from mcp_types import Resource as SdkResource
 from mcp_types import ResourceTemplate as SdkTemplate
 
 from darkroom.core import log
 from darkroom.errors import CallError, DarkroomError
 from darkroom.machine import Machine
+from darkroom.tasks_extension import TaskListenHandler, TasksExtension
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 
     from mcp.server.context import ServerRequestContext
     from mcp.server.mcpserver.context import Context
@@ -36,9 +42,13 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Job
     from darkroom.operation import Resource
+    from darkroom.prompts import Prompts
+    from darkroom.tasks_extension import TaskSource
 
 MOST_COMPLETIONS = 100
 """Of the protocol."""
+
+COMPLETION_SECONDS = 3.0
 
 MOST_WAITING = 256
 """Notifications for sessions of 2025-11-25 that wait to be sent; the oldest news is dropped."""
@@ -109,19 +119,51 @@ class Changes(InMemorySubscriptionBus):
 
 
 class DarkroomServer(MCPServer[Machine]):
-    """The SDK's server with declared resources."""
+    """The SDK's server with declared resources and prompts, and jobs as tasks."""
 
-    def __init__(self, resources: Sequence[Resource], changes: Changes, **options: Any) -> None:
-        super().__init__(subscriptions=changes, **options)
+    machine: Machine | None = None
+    """The machine of the lifespan that runs now; over HTTP there is one."""
+
+    def __init__(
+        self,
+        resources: Sequence[Resource],
+        changes: Changes,
+        *,
+        prompts: Prompts,
+        tasks: TaskSource,
+        **options: Any,
+    ) -> None:
+        super().__init__(subscriptions=changes, extensions=[TasksExtension(tasks)], **options)
+        self._prompts = prompts
+        self._listen = TaskListenHandler(changes, tasks)
         self._fixed = {r.uri: r for r in resources if not UriTemplate.is_template(r.uri)}
         self._templates = {
             r.uri: (UriTemplate.parse(r.uri), r) for r in resources if r.uri not in self._fixed
         }
         self._changes = changes
         handle = self._lowlevel_server.add_request_handler
+        handle("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
         handle("completion/complete", CompleteRequestParams, self._complete)
         handle("resources/subscribe", SubscribeRequestParams, self._subscribe)
         handle("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
+
+    def end_streams(self) -> None:
+        """End every stream of notifications in order; the hosts are told that it was meant."""
+        self._listen.close()
+
+    async def list_prompts(self) -> list[SdkPrompt]:
+        """List the prompts that the listed tools can answer."""
+        return self._prompts.listed()
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        context: Context[Machine, Any] | None = None,
+    ) -> GetPromptResult:
+        """Write a prompt; see `Prompts.get`."""
+        del context
+        return self._prompts.get(name, arguments or {})
 
     async def list_resources(self) -> list[SdkResource]:
         """List what stands under a fixed address."""
@@ -185,11 +227,16 @@ class DarkroomServer(MCPServer[Machine]):
         self, context: ServerRequestContext[Machine, Any], params: CompleteRequestParams
     ) -> CompleteResult:
         values: Sequence[str] = ()
-        if isinstance(params.ref, ResourceTemplateReference) and params.ref.uri in self._templates:
+        asked, machine = params.argument, context.lifespan_context
+        if isinstance(params.ref, PromptReference):
+            values = await self._completed(
+                self._prompts.complete(machine, params.ref.name, asked.name, asked.value)
+            )
+        elif params.ref.uri in self._templates:
             _, resource = self._templates[params.ref.uri]
-            complete = resource.complete.get(params.argument.name)
+            complete = resource.complete.get(asked.name)
             if complete is not None:
-                values = await complete(context.lifespan_context, params.argument.value)
+                values = await self._completed(complete(machine, asked.value))
         shown = list(values[:MOST_COMPLETIONS])
         return CompleteResult(
             completion=Completion(
@@ -197,10 +244,20 @@ class DarkroomServer(MCPServer[Machine]):
             )
         )
 
+    @staticmethod
+    async def _completed(values: Awaitable[Sequence[str]]) -> Sequence[str]:
+        """Return the values; none if they cannot be had, or not soon enough for who types."""
+        with anyio.move_on_after(COMPLETION_SECONDS), suppress(CallError):
+            return await values
+        return ()
+
     async def _subscribe(
         self, context: ServerRequestContext[Machine, Any], params: SubscribeRequestParams
     ) -> EmptyResult:
-        self._find(str(params.uri))
+        try:
+            self._find(str(params.uri))
+        except ResourceNotFoundError as error:
+            raise MCPError(INVALID_PARAMS, str(error), {"uri": str(params.uri)}) from None
         self._changes.subscribed(str(params.uri), context.session)
         return EmptyResult()
 

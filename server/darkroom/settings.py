@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_args
 
@@ -60,7 +59,8 @@ def _read_table(value: object, info: ValidationInfo) -> object:
         return value
     if not value.endswith(".json"):
         raise PydanticCustomError("table", "expected a table, or a path that ends in .json")
-    folder: Path = (info.context or {}).get("folder", Path())
+    context = cast("Mapping[str, Path]", info.context or {})
+    folder = context.get("folder", Path())
     try:
         return json.loads((folder / Path(value).expanduser()).read_text("utf-8"))
     except OSError as error:
@@ -151,6 +151,33 @@ class CredentialsSection(Section):
     )
 
 
+class HttpSection(Section):
+    """How `darkroom serve --http` is reached."""
+
+    token_file: Path | None = Field(
+        default=None,
+        description="File with the token that clients bear. Default: one is made in the state "
+        "folder. Needed to listen beyond this machine.",
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="More names by which clients reach this server (behind a proxy, say).",
+    )
+
+
+class ServeSection(Section):
+    """Which tools hosts see. Names may have wildcards: zsky_*."""
+
+    providers: tuple[str, ...] = Field(
+        default=(), description="Only these providers, and the tools that belong to none."
+    )
+    tools: tuple[str, ...] = Field(default=(), description="Only these tools.")
+    exclude: tuple[str, ...] = Field(default=(), description="Not these tools.")
+    read_only: bool = Field(
+        default=False, description="Only tools that change and cost nothing; wins over the others."
+    )
+
+
 class SpendingSection(Section):
     """Caps on what is spent; each provider adds its own units."""
 
@@ -174,6 +201,8 @@ class Settings(Section):
     approval: ApprovalSection = ApprovalSection()
     spending: SpendingSection = SpendingSection()
     credentials: CredentialsSection = CredentialsSection()
+    http: HttpSection = HttpSection()
+    serve: ServeSection = ServeSection()
 
     def provider(self, name: str) -> ProviderSettings:
         """Return a provider's section."""
@@ -272,6 +301,8 @@ def load(
 
 
 def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
+    import tomllib  # noqa: PLC0415 -- start-up pays for it only where there is a file
+
     try:
         values: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

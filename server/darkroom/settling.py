@@ -30,12 +30,7 @@ async def settle(works: Works, live: Live, verdict: Verdict, provider_job_id: st
         ``invalid_argument`` if the id is missing.
     """
     core = works.core
-    if live.job.status != "unknown":
-        raise call_error(
-            "conflict",
-            f"{live.job.job_id} is {live.job.status}; only an unknown job can be settled",
-            "check it instead",
-        )
+    _still_unknown(live.job)
     if verdict == "not_submitted":
         await core.detached(lambda: _never_arrived(works, live))
         return live
@@ -56,12 +51,31 @@ async def settle(works: Works, live: Live, verdict: Verdict, provider_job_id: st
     return live
 
 
+def _still_unknown(job: Job) -> None:
+    if job.status != "unknown":
+        raise call_error(
+            "conflict",
+            f"{job.job_id} is {job.status}; only an unknown job can be settled",
+            "check it instead",
+        )
+
+
+async def _with_attempts(works: Works, live: Live) -> None:
+    """Have the attempts at hand of a job that another process sent."""
+    if live.attempt is None and live.items is None:
+        attempts = await works.core.registry.store.attempts(live.job.job_id)
+        live.attempt = next((a for a in reversed(attempts) if a.item is None), None)
+        live.items = {a.item: a for a in attempts if a.item is not None} or None
+
+
 async def _never_arrived(works: Works, live: Live) -> None:
     core, now = works.core, works.core.clock()
+    await _with_attempts(works, live)
     title = core.channels[live.job.provider].provider.title
     error = failure("outcome_unknown", title, next_step="start it again if it is still wanted")
 
     def change(job: Job) -> Job:
+        _still_unknown(job)
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
     await core.registry.update(live, change, works.submitter.answered(live, "refused"))
@@ -70,8 +84,10 @@ async def _never_arrived(works: Works, live: Live) -> None:
 
 async def _was_submitted(works: Works, live: Live, provider_job_id: str) -> None:
     core, now = works.core, works.core.clock()
+    await _with_attempts(works, live)
 
     def change(job: Job) -> Job:
+        _still_unknown(job)
         return job.next(
             status="running",
             updated_at=now,

@@ -6,6 +6,7 @@ spent or released with the row that ends it. Reserved and spent count alike.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -181,6 +182,24 @@ class Tariff:
             return None
         about = f" (about {money:.2f})" if money is not None else ""
         return f"Spend {number(cost.amount)} {cost.unit}{about} at {provider.title} on {tool}?"
+
+    def question_for_all(self, costs: Mapping[tuple[str, Unit], float]) -> str | None:
+        """Return what the person is asked before costs of which any is above ``[approval] above``."""
+        money = [
+            price * amount
+            for (provider, unit), amount in costs.items()
+            if (price := self.price(provider, unit)) is not None
+        ]
+        limit = self._above.get("money")
+        over = any(
+            amount > self._above.get(f"{provider}_{unit}", math.inf)
+            for (provider, unit), amount in costs.items()
+        )
+        if not over and (limit is None or sum(money) <= limit):
+            return None
+        parts = [f"{number(amount)} {unit} at {name}" for (name, unit), amount in costs.items()]
+        about = f" (about {sum(money):.2f})" if money else ""
+        return ", ".join(parts) + about
 
 
 def wants(cap: Cap, entry: Entry) -> float:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from darkroom.arguments import canonical_arguments
+from darkroom.arguments import canonical_arguments, validate
 from darkroom.errors import CallError, JournalError, call_error
 from darkroom.jobs.model import Attempt, Job, canonical, digest
 from darkroom.jobs.registry import Live
+from darkroom.jobs.store import Created, Query
 from darkroom.operation import FanOut
+from darkroom.receipts import recall
 from darkroom.spending import CapReached
 
 if TYPE_CHECKING:
     from darkroom.approval import Person
     from darkroom.credentials import Key
+    from darkroom.errors import JsonObject
     from darkroom.operation import Job as JobOperation
     from darkroom.operation import Provider, StartParams
     from darkroom.works import Works
@@ -26,6 +29,12 @@ IDENTICAL = (
     "an identical call was made just now: this is its job, nothing new was started; "
     "to get several, use copies of start_batch or vary the arguments"
 )
+MOST_NAMED = 20
+"""Items named in an error; of more the first ones."""
+
+MOST_BESIDE = 1_000
+"""Jobs looked at that share what one call opened."""
+
 STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
 
 
@@ -59,20 +68,108 @@ class Starter:
         """
         core = self._core
         key = core.vault.key(provider, operation.credential, owner=self._owner)
-        draft = self._draft(provider, operation, params, key)
+        bound = await self._bind(provider, operation, params)
+        draft = self._draft(provider, operation, params, bound, key)
+        await self._refuse_used_names(operation, bound, draft)
+        if missing := await self._works.inputs.missing(draft, self._owner):
+            raise call_error(
+                "invalid_argument",
+                f"there is no job behind {', '.join(missing)}",
+                "list_jobs shows the jobs whose outputs can be used",
+            )
         await self._approve(provider, draft, person)
-        started = await core.detached(lambda: self._begin(operation, params, draft))
+        started = await core.detached(lambda: self._begin(operation, bound, draft))
         live = await core.registry.wait(started.live, ANSWER_SECONDS, until=_has_left_or_waits)
         if live.job.error is not None and live.job.status in {"failed", "blocked"}:
             raise CallError(live.job.error)
         return Started(live, started.warnings)
 
+    async def rows(
+        self, provider: Provider, operation: JobOperation, params: StartParams
+    ) -> tuple[Job, list[Attempt]]:
+        """Return the rows that a start call would write, for a batch to write them with others."""
+        key = self._core.vault.key(provider, operation.credential, owner=self._owner)
+        bound = await self._bind(provider, operation, params)
+        draft = self._draft(provider, operation, params, bound, key)
+        await self._refuse_used_names(operation, bound, draft)
+        return draft, self._attempts(operation, bound, draft)
+
+    def attempts_again(self, job: Job, operation: JobOperation) -> list[Attempt]:
+        """Return new attempts for a job that is to be run again."""
+        params = cast("StartParams", self._core.params(job, operation))
+        unopened = replace(job, provider_job_id=None, created_at=self._core.clock())
+        return self._attempts(operation, params, unopened)
+
+    async def start_in_batch(
+        self,
+        provider: Provider,
+        operation: JobOperation,
+        arguments: JsonObject,
+        *,
+        batch_id: str,
+        item: str,
+        folder: str | None,
+    ) -> None:
+        """Add a job to a running batch, once, whoever asks for it and however often."""
+        params = validate(operation.params, arguments, admitted=self._core.admitted)
+        job, attempts = await self.rows(provider, operation, cast("StartParams", params))
+        job = replace(
+            job,
+            batch_id=batch_id,
+            item=item,
+            folder=folder,
+            idempotency_key=f"{batch_id}:{item}",
+        )
+        await self._insert(job, attempts)
+
+    async def _bind(
+        self, provider: Provider, operation: JobOperation, params: StartParams
+    ) -> StartParams:
+        """Put what the arguments only name in its place."""
+        if operation.bind is None:
+            return params
+        core = self._core
+        remembered: JsonObject = {}
+        if isinstance(operation, FanOut) and (opened := operation.opened(params)) is not None:
+            store = core.registry.store
+            remembered = await recall(store, self._owner, provider.name, opened)
+        settings = core.channels[provider.name].settings
+        return cast("StartParams", operation.bind(params, settings, remembered))
+
+    async def _refuse_used_names(
+        self, operation: JobOperation, params: StartParams, draft: Job
+    ) -> None:
+        """Refuse items that were sent before to what the arguments name: results are told by them."""
+        store, opened = self._core.registry.store, draft.provider_job_id
+        if not isinstance(operation, FanOut) or opened is None:
+            return
+        if await store.foresee(draft, identical_since=self.identical_since()) is not None:
+            return  # the same intent: its job is returned
+        used: set[str | None] = set()
+        beside = Query(
+            owner=self._owner, provider=draft.provider, provider_job_id=opened, limit=MOST_BESIDE
+        )
+        for job in await store.list(beside):
+            attempts = await store.attempts(job.job_id)
+            used.update(each.item for each in attempts if each.state != "refused")
+        if again := [name for name in operation.items(params) if name in used]:
+            raise call_error(
+                "invalid_argument",
+                f"{', '.join(again[:MOST_NAMED])}: already sent to {opened}",
+                "give names that are new there",
+            )
+
     def _draft(
-        self, provider: Provider, operation: JobOperation, params: StartParams, key: Key
+        self,
+        provider: Provider,
+        operation: JobOperation,
+        params: StartParams,
+        bound: StartParams,
+        key: Key,
     ) -> Job:
         """Return the row of the job that a start call asks for; it is written nowhere yet."""
         core, now = self._core, self._core.clock()
-        arguments = canonical_arguments(params)
+        intent = digest(self._owner, operation.name, canonical(canonical_arguments(params)))
         channel = core.channels[provider.name]
         return Job(
             job_id=f"{provider.name}_{core.new_id()}",
@@ -80,8 +177,8 @@ class Starter:
             provider=provider.name,
             operation=operation.name,
             status="queued",
-            arguments=arguments,
-            intent=digest(self._owner, operation.name, canonical(arguments)),
+            arguments=canonical_arguments(bound),
+            intent=intent,
             fingerprint=key.fingerprint,
             created_at=now,
             updated_at=now,
@@ -92,7 +189,8 @@ class Starter:
             sandbox=channel.sandbox,
         )
 
-    def _identical_since(self) -> float | None:
+    def identical_since(self) -> float | None:
+        """Return since when an identical call counts as the same intent; None: never."""
         window = self._core.settings.jobs.identical_window_seconds
         return self._core.clock() - window if window else None
 
@@ -107,24 +205,56 @@ class Starter:
         try:
             known = await core.registry.store.foresee(
                 draft,
-                identical_since=self._identical_since(),
+                identical_since=self.identical_since(),
                 entry=core.tariff.entry(draft),
                 caps=core.tariff.caps(provider.name, draft.cost.unit, core.clock()),
             )
         except CapReached as reached:
             raise reached.error from None
         if known is None:
-            await person.approve(draft.operation, question, draft.intent)
+            binding = digest(draft.intent, draft.idempotency_key or "")
+            await person.approve(draft.operation, question, binding)
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
         """Write the job down with its attempts, and queue it."""
+        attempts = self._attempts(operation, params, job)
+        created, live = await self._insert(job, attempts)
+        if not created.made:
+            return await self._again(created.job, job.intent, by_key=created.by_key)
+        return Started(live, await self._beside_unknown(job))
+
+    async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, Live]:
+        """Write a job down with its attempts, and queue it if it is new."""
         core = self._core
+        unit = job.cost.unit if job.cost is not None else None
+        try:
+            created = await core.registry.store.create(
+                job,
+                attempts,
+                identical_since=self.identical_since(),
+                entry=core.tariff.entry(job),
+                caps=core.tariff.caps(job.provider, unit, core.clock()) if unit is not None else (),
+            )
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        except CapReached as reached:
+            raise reached.error from None
+        if not created.made:
+            return created, Live(created.job)
+        live = core.registry.add(job)
+        live.attempt = next((a for a in attempts if a.item is None), None)
+        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        self._works.submitter.enqueue(live)
+        return created, live
+
+    def _attempts(self, operation: JobOperation, params: StartParams, job: Job) -> list[Attempt]:
+        """Return the attempts of a job: what opens it, unless it is open, and its items."""
         names: list[str | None] = [] if job.provider_job_id is not None else [None]
         if isinstance(operation, FanOut):
             names.extend(operation.items(params))
-        attempts = [
+        return [
             Attempt(
-                attempt_id=core.new_id(),
+                attempt_id=self._core.new_id(),
                 owner=self._owner,
                 operation=operation.name,
                 request_hash=job.intent,
@@ -134,26 +264,6 @@ class Starter:
             )
             for name in names
         ]
-        unit = job.cost.unit if job.cost is not None else None
-        try:
-            created = await core.registry.store.create(
-                job,
-                attempts,
-                identical_since=self._identical_since(),
-                entry=core.tariff.entry(job),
-                caps=core.tariff.caps(job.provider, unit, core.clock()) if unit is not None else (),
-            )
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        except CapReached as reached:
-            raise reached.error from None
-        if not created.made:
-            return await self._again(created.job, job.intent, by_key=created.by_key)
-        live = core.registry.add(job)
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
-        self._works.submitter.enqueue(live)
-        return Started(live, await self._beside_unknown(job))
 
     async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
         """Return the job that the same intent has started before."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from darkroom.batches.tracker import Tracker
 from darkroom.channel import Channel
 from darkroom.core import Core
 from darkroom.http import Outlet
+from darkroom.jobs.inputs import Inputs
 from darkroom.jobs.items import ItemSender
 from darkroom.jobs.liveness import Lease, is_dead
 from darkroom.jobs.poller import Poller
@@ -18,12 +20,14 @@ from darkroom.jobs.registry import Registry
 from darkroom.jobs.schedule import Heap
 from darkroom.jobs.submission import Submitter
 from darkroom.operation import Job as JobOperation
-from darkroom.results import Collector, Shelf
+from darkroom.results.collect import Collector
+from darkroom.results.shelf import Shelf
 from darkroom.shared_budget import SharedBudget
 from darkroom.spending import Tariff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from anyio.abc import TaskGroup
 
@@ -47,10 +51,13 @@ class Works:
     poller: Poller
     collector: Collector
     shelf: Shelf
+    inputs: Inputs
     items: ItemSender
     submitter: Submitter
+    tracker: Tracker
     lease: Lease | None
     run: Run
+    folder: Path
 
     def dead(self, holder: str) -> bool:
         """Tell whether the process behind a holder is gone; without a journal there is only us."""
@@ -107,7 +114,7 @@ async def open_works(
             schedule,
             world.chance,
             sandbox=world.sandbox is not None,
-            budget=_shared(settings, name) if lease is not None else None,
+            budget=_shared(settings, name, world) if lease is not None else None,
         )
         for name, provider in providers.items()
     }
@@ -144,15 +151,30 @@ async def open_works(
     collector = Collector(core, open_fetcher, folder, run, dead)
     shelf = Shelf(core, collector, folder, run)
     poller = Poller(core, collector)
-    items = ItemSender(core, poller)
-    return Works(core, poller, collector, shelf, items, Submitter(core, poller, items), lease, run)
+    inputs = Inputs(core, collector)
+    items = ItemSender(core, poller, inputs)
+    submitter = Submitter(core, poller, items, inputs)
+    registry.watchers.append(lambda job: inputs.ended(job.job_id) if job.ended else None)
+    return Works(
+        core,
+        poller,
+        collector,
+        shelf,
+        inputs,
+        items,
+        submitter,
+        Tracker(registry),
+        lease,
+        run,
+        folder,
+    )
 
 
-def _shared(settings: Settings, provider: str) -> Callable[[str, Limits], Budget]:
+def _shared(settings: Settings, provider: str, world: World) -> Callable[[str, Limits], Budget]:
     """Return what makes the budgets that all processes with this journal share."""
     folder = settings.state_dir / "pacing"
     return lambda fingerprint, limits: SharedBudget(
-        folder / f"{provider}-{fingerprint}.lane", limits
+        folder / f"{provider}-{fingerprint}.lane", limits, world.monotonic
     )
 
 

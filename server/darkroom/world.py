@@ -33,7 +33,8 @@ class Run(Protocol):
 class World:
     """Clock, chance, ways out.
 
-    ``clock``: seconds since the epoch. ``run``: where blocking work is done; None: threads.
+    ``clock``: seconds since the epoch. ``monotonic``: the clock that all processes of the machine
+    share, whatever happens to the other. ``run``: where blocking work is done; None: threads.
     ``transport``: the way to the providers; None: the network. ``sandbox``: answers for
     ``*.sandbox.test``, addresses to download included. ``open_store`` replaces the journal.
     ``stopping`` is set when the process is asked to end. ``time_scale`` is a factor on how long
@@ -42,6 +43,7 @@ class World:
 
     environment: Mapping[str, str]
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
     chance: random.Random = field(default_factory=random.SystemRandom)
     new_id: Callable[[], str] = new_id
     run: Run | None = None

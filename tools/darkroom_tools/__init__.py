@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from darkroom.operation import Catalogue
-from darkroom_tools import jobs, money, setup, trial, zsky, zupertry
+from darkroom_tools import (
+    batch,
+    claid,
+    gallery,
+    jobs,
+    money,
+    prompts,
+    results,
+    setup,
+    trial,
+    znyx,
+    zsky,
+    zupertry,
+    zyng,
+)
 
 CATALOGUE = Catalogue(
-    providers=(zupertry.PROVIDER, zsky.PROVIDER),
-    tools=(*jobs.TOOLS, *money.TOOLS, setup.GET_SETUP),
+    providers=(
+        zyng.PROVIDER,
+        zupertry.PROVIDER,
+        zsky.PROVIDER,
+        claid.PROVIDER,
+        znyx.PROVIDER,
+    ),
+    tools=(*jobs.TOOLS, *batch.TOOLS, *results.TOOLS, *money.TOOLS, setup.GET_SETUP),
+    resources=gallery.RESOURCES,
+    prompts=prompts.PROMPTS,
     sandbox=trial.open_sandbox,
     serve_sandbox=trial.serve_sandbox,
     demo=trial.run_demo,

@@ -87,7 +87,7 @@ def accepted(answer: Answer) -> str | None:
     task = data(answer).get("id")
     if isinstance(task, int) and not isinstance(task, bool):
         return str(task)
-    return task if isinstance(task, str) and task else None
+    return task if isinstance(task, str) and task.isascii() and task.isdigit() else None
 
 
 def read_state(answer: Answer) -> State:

@@ -33,8 +33,15 @@ def check_source(value: str, info: ValidationInfo) -> str:
     return check_address(value, info)
 
 
-Destination = Annotated[str, AfterValidator(check_source)]
-Source = Annotated[Destination, AddressMark()]
+def check_destination(value: str, info: ValidationInfo) -> str:
+    """Let through where something can be written: no output of a job is."""
+    if value.startswith("job:"):
+        raise PydanticCustomError("destination", "expected storage://name/path, or an address")
+    return check_source(value, info)
+
+
+Destination = Annotated[str, AfterValidator(check_destination)]
+Source = Annotated[str, AfterValidator(check_source), AddressMark()]
 """An address, or ``storage://name/path``."""
 
 

@@ -10,6 +10,8 @@ from darkroom.operation import UnreadableError
 if TYPE_CHECKING:
     from darkroom.errors import JsonObject, JsonValue
 
+LONGEST_ADDRESS = 4096
+
 
 def text(fields: JsonObject, name: str) -> str | None:
     """Return a field that is a non-empty string; None if it is anything else."""
@@ -39,7 +41,10 @@ def number(fields: JsonObject, name: str) -> float | None:
 def address(fields: JsonObject, name: str) -> str | None:
     """Return a field that is an http(s) address; None if it is anything else."""
     value = text(fields, name)
-    return value if value and value.startswith(("https://", "http://")) else None
+    if value is None or not value.startswith(("https://", "http://")):
+        return None
+    whole = len(value) <= LONGEST_ADDRESS and value.isprintable() and " " not in value
+    return value if whole else None
 
 
 def objects(value: JsonValue) -> list[JsonObject]:

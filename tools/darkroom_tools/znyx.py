@@ -1,26 +1,29 @@
-"""ZNYX: policy checks of texts, tool calls and streams. Source: https://docs.znyx.ai (API reference)."""
+"""ZNYX: policy checks of texts, tool calls and streams. Source: https://pprd.znyx.ai/docs/api."""
 
 from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import Field
 
+from darkroom.jobs.model import Cost
 from darkroom.operation import (
     CHANGES,
+    DESTROYS,
     READS,
     Call,
     Credential,
     Hints,
     Limits,
-    OpaqueObject,
     Params,
     Provider,
     Request,
+    Secret,
 )
 from darkroom.settings import ProviderSettings
-from darkroom_tools import znyx_answers as answers
+from darkroom_tools import znyx_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,28 +42,23 @@ class Settings(ProviderSettings):
     """Whose policies they are."""
 
     org_id: str | None = Field(
-        default=None, description="Organisation used where a call names none; ZNYX_ORG_ID gives it."
+        default=None, description="Organisation of calls that name none (ZNYX_ORG_ID sets it too)."
     )
     project_id: str | None = Field(
-        default=None, description="Project used where a call names none; ZNYX_PROJECT_ID gives it."
+        default=None, description="Project of calls that name none (ZNYX_PROJECT_ID sets it too)."
     )
 
 
-# --- limits ("Pagination", evaluate/stream) ---
+VARIABLES = {"ZNYX_ORG_ID": "org_id", "ZNYX_PROJECT_ID": "project_id"}
 
-MOST_TRACES = 200
-TRACES = 50
+# --- arguments of evaluations ("Runtime API") ---
+
+LONGEST_TEXT = 200_000
 MOST_CHUNKS = 1_000
-
-# --- arguments ---
-
-Id = Annotated[str, Field(max_length=200)]
-Env = Annotated[str, Field(max_length=100)]
-Version = Annotated[int, Field(ge=1)]
 
 
 class Scope(Params):
-    """Whom an evaluation is for: the policy's four names, and what its trace is found by."""
+    """Whom an evaluation is for, and what its trace is found by."""
 
     tenant_id: str | None = None
     app_id: str | None = None
@@ -74,5 +72,480 @@ class Scope(Params):
 class EvaluateText(Scope):
     """``POST /v1/evaluate/input`` and ``/output``."""
 
-    text: Annotated[str, Field(max_length=200_000)]
-    metadata: OpaqueObject | None = None
+    text: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    metadata: dict[str, object] | None = None
+
+
+class EvaluateTool(Scope):
+    """``POST /v1/evaluate/tool``."""
+
+    tool_name: Annotated[str, Field(min_length=1)]
+    tool_args: dict[str, object]
+    tool_result: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
+    metadata: dict[str, object] | None = None
+
+
+class EvaluateStream(Params):
+    """``POST /v1/evaluate/stream``."""
+
+    chunks: Annotated[list[str], Field(min_length=1, max_length=MOST_CHUNKS)]
+    context: Literal["input", "output"] | None = None
+    window_size: Annotated[int, Field(ge=50, le=2000)] | None = None
+    overlap: Annotated[int, Field(ge=0, le=500)] | None = None
+
+
+def scoped(params: Scope, settings: Settings, remembered: JsonObject) -> Scope:
+    """Fill in the scope ("tenant_id = org_id and app_id = project_id") and a request id."""
+    del remembered
+    return params.model_copy(
+        update={
+            "tenant_id": params.tenant_id or settings.org_id,
+            "app_id": params.app_id or settings.project_id,
+            "request_id": params.request_id or str(uuid.uuid4()),
+        }
+    )
+
+
+def stream_body(params: EvaluateStream, settings: Settings) -> JsonObject:
+    """Build the request; whom a stream is for may be left out."""
+    body: JsonObject = {"request_id": str(uuid.uuid4()), **params.model_dump(exclude_none=True)}
+    scope = {"tenant_id": settings.org_id, "app_id": settings.project_id}
+    return {**body, **{name: value for name, value in scope.items() if value is not None}}
+
+
+def scope_missing(params: Scope, settings: Settings) -> Iterable[str]:
+    """Name what of the scope is neither given nor configured."""
+    if not (params.tenant_id or settings.org_id):
+        yield missing("tenant_id", "ZNYX_ORG_ID")
+    if not (params.app_id or settings.project_id):
+        yield missing("app_id", "ZNYX_PROJECT_ID")
+
+
+def missing(argument: str, variable: str) -> str:
+    """Say how to give what is missing."""
+    return f"{argument}: missing; give it, or ask the person to set {variable}"
+
+
+# --- arguments of everything else ---
+
+Env = Annotated[str, Field(min_length=1, max_length=100)]
+Version = Annotated[int, Field(ge=1)]
+
+
+class LatestBundle(Params):
+    """``GET /v1/bundles/latest``."""
+
+    refresh: Annotated[bool, Field(description="Return it even if it did not change.")] = False
+
+
+class OfOrg(Params):
+    """What belongs to an organisation."""
+
+    org_id: str | None = None
+
+
+class OfProject(OfOrg):
+    """What belongs to a project."""
+
+    project_id: str | None = None
+
+
+class OfEnv(OfProject):
+    """``.../envs/{env}``: ``dev``, ``staging``, ``prod``."""
+
+    env: Env
+
+
+class OfBundle(OfEnv):
+    """``.../bundles/{version}``."""
+
+    version: Version
+
+
+class PublishBundle(OfEnv):
+    """``POST .../bundles/publish``."""
+
+    policies: dict[str, object]
+    published_by: str | None = None
+
+
+class ListTokens(OfOrg):
+    """``GET /v1/orgs/{org_id}/tokens``."""
+
+    project_id: str | None = None
+    key_type: Literal["runtime", "ci", "admin"] | None = None
+
+
+class CreateToken(OfProject):
+    """``POST /v1/orgs/{org_id}/tokens/{token_type}``; an admin token belongs to no project."""
+
+    token_type: Literal["runtime", "ci", "admin"]
+    environment_id: str | None = None
+    expires_in_days: Annotated[int, Field(ge=1)] | None = None
+
+
+class OfToken(OfOrg):
+    """``.../tokens/{key_id}``."""
+
+    key_id: Annotated[int, Field(ge=1, description="id from znyx_list_tokens")]
+
+
+class ListTraces(OfOrg):
+    """``GET /v1/orgs/{org_id}/traces``."""
+
+    decision: str | None = None
+    session_id: str | None = None
+    detector_name: str | None = None
+    days: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class GetTrace(OfOrg):
+    """``GET /v1/orgs/{org_id}/traces/{trace_id}``."""
+
+    trace_id: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def placed(params: OfOrg, settings: Settings, remembered: JsonObject) -> OfOrg:
+    """Fill in organisation and, where the path has one, project."""
+    del remembered
+    known = {"org_id": params.org_id or settings.org_id}
+    if isinstance(params, OfProject):
+        known["project_id"] = params.project_id or settings.project_id
+    return params.model_copy(update=known)
+
+
+def place_missing(params: OfOrg, settings: Settings) -> Iterable[str]:
+    """Name what of the place is neither given nor configured."""
+    if not (params.org_id or settings.org_id):
+        yield missing("org_id", "ZNYX_ORG_ID")
+    if isinstance(params, OfProject) and not (params.project_id or settings.project_id):
+        yield missing("project_id", "ZNYX_PROJECT_ID")
+
+
+WITHOUT_PROJECT = "admin"
+
+
+def token_place_missing(params: CreateToken, settings: Settings) -> Iterable[str]:
+    """Name what is missing of the place, and what an admin token does not have."""
+    if params.token_type == WITHOUT_PROJECT:
+        if params.environment_id is not None:
+            yield "environment_id: an admin token has none; leave it out"
+        if not (params.org_id or settings.org_id):
+            yield missing("org_id", "ZNYX_ORG_ID")
+    else:
+        yield from place_missing(params, settings)
+
+
+def creation(params: CreateToken, settings: Settings) -> Request:
+    """Build the request that makes a token of the kind that is wanted."""
+    del settings
+    fields = (
+        {"project_id", "environment_id"} if params.token_type != WITHOUT_PROJECT else set[str]()
+    )
+    return Request(
+        method="POST",
+        path=f"/v1/orgs/{quote(params.org_id or '', safe='')}/tokens/{params.token_type}",
+        body=params.model_dump(include={"expires_in_days", *fields}, exclude_none=True),
+    )
+
+
+# --- operations: evaluations ---
+
+EVALUATES = Hints(read_only=False, destructive=False, idempotent=True, open_world=True)
+"""They count against the month's quota, and are "safe to retry" ("Idempotency")."""
+
+ONE_EVALUATION = Cost(1, "evaluations")
+
+
+def evaluates(name: str, title: str, what: str, path: str, params: type[Scope]) -> Call:
+    """Declare an evaluation that is answered with one EvaluationResponse."""
+    return Call(
+        name=name,
+        title=title,
+        description=f"Check {what} against the policy. Go on only if allowed is true, "
+        "with what is sanitized if anything is.",
+        params=params,
+        hints=EVALUATES,
+        method="POST",
+        path=path,
+        credential=RUNTIME,
+        bind=scoped,
+        check=scope_missing,
+        cost=ONE_EVALUATION,
+        statuses={429: "quota_exhausted"},  # "Monthly evaluation quota hit for your plan"
+        result=znyx_answers.evaluation,
+    )
+
+
+EVALUATE_INPUT = evaluates(
+    "znyx_evaluate_input", "Evaluate an input", "a prompt", "/v1/evaluate/input", EvaluateText
+)
+EVALUATE_OUTPUT = evaluates(
+    "znyx_evaluate_output", "Evaluate an output", "an answer", "/v1/evaluate/output", EvaluateText
+)
+EVALUATE_TOOL = evaluates(
+    "znyx_evaluate_tool", "Evaluate a tool call", "a tool call", "/v1/evaluate/tool", EvaluateTool
+)
+EVALUATE_STREAM = Call(
+    name="znyx_evaluate_stream",
+    title="Evaluate a stream",
+    description="Check a long text in chunks against the policy. Use it only if allowed is true.",
+    params=EvaluateStream,
+    hints=EVALUATES,
+    method="POST",
+    path="/v1/evaluate/stream",
+    credential=RUNTIME,
+    prepare=lambda params, settings: Request(
+        method="POST",
+        path="/v1/evaluate/stream",
+        body=stream_body(params, settings),
+        headers={"accept": "text/event-stream"},
+    ),
+    cost=ONE_EVALUATION,
+    statuses={429: "quota_exhausted"},
+    result=znyx_answers.stream,
+)
+
+# --- operations: bundles ---
+
+ENVIRONMENT = "/v1/orgs/{org_id}/projects/{project_id}/envs/{env}"
+BUNDLES = f"{ENVIRONMENT}/bundles"
+
+GET_LATEST_BUNDLE = Call(
+    name="znyx_get_latest_bundle",
+    title="Get the latest bundle",
+    description="Return the active policy bundle of the runtime token, "
+    "or not_modified if it is the one of the last call.",
+    params=LatestBundle,
+    hints=READS,
+    path="/v1/bundles/latest",
+    credential=RUNTIME,
+    prepare=lambda params, _: Request(
+        method="GET",
+        path="/v1/bundles/latest",
+        headers={"cache-control": "no-cache"} if params.refresh else {},
+    ),
+    conditional=True,
+    accepts=frozenset({304}),
+    result=znyx_answers.latest_bundle,
+)
+
+LIST_BUNDLES = Call(
+    name="znyx_list_bundles",
+    title="List bundles",
+    description="List an environment's bundle versions. Then call znyx_get_bundle.",
+    params=OfEnv,
+    hints=READS,
+    path=BUNDLES,
+    credential=CI,
+    bind=placed,
+    check=place_missing,
+    result=znyx_answers.listed("bundles"),
+)
+
+GET_BUNDLE = Call(
+    name="znyx_get_bundle",
+    title="Get a bundle",
+    description="Return one bundle version with its policies.",
+    params=OfBundle,
+    hints=READS,
+    path=f"{BUNDLES}/{{version}}",
+    credential=CI,
+    bind=placed,
+    check=place_missing,
+    result=znyx_answers.required,
+)
+
+PUBLISH_BUNDLE = Call(
+    name="znyx_publish_bundle",
+    title="Publish a bundle",
+    description="Publish policies as an environment's next bundle version. "
+    "Then call znyx_activate_bundle.",
+    params=PublishBundle,
+    hints=CHANGES,
+    method="POST",
+    path=f"{BUNDLES}/publish",
+    credential=CI,
+    bind=placed,
+    check=place_missing,
+    repeatable=False,
+    asks="Publish new policies to {env} of project {project_id}?",
+    result=znyx_answers.required,
+)
+
+ACTIVATE_BUNDLE = Call(
+    name="znyx_activate_bundle",
+    title="Activate a bundle",
+    description="Make a published bundle version the one that an environment goes by.",
+    params=OfBundle,
+    hints=CHANGES,
+    method="POST",
+    path=f"{BUNDLES}/{{version}}/activate",
+    credential=CI,
+    bind=placed,
+    check=place_missing,
+    repeatable=False,
+    asks="Make bundle version {version} the active one in {env} of project {project_id}?",
+    result=znyx_answers.required,
+)
+
+PROMOTE_BUNDLE = Call(
+    name="znyx_promote_bundle",
+    title="Promote a bundle",
+    description="Copy the active bundle of dev to staging, or of staging (env) to prod.",
+    params=OfEnv,
+    hints=CHANGES,
+    method="POST",
+    path=f"{ENVIRONMENT}/promote",
+    credential=CI,
+    bind=placed,
+    check=place_missing,
+    repeatable=False,
+    asks="Promote the active bundle of {env} in project {project_id} to the next environment?",
+    result=znyx_answers.required,
+)
+
+# --- operations: tokens, traces, billing ---
+
+LIST_TOKENS = Call(
+    name="znyx_list_tokens",
+    title="List tokens",
+    description="List the organisation's tokens, without the keys themselves.",
+    params=ListTokens,
+    hints=READS,
+    path="/v1/orgs/{org_id}/tokens",
+    credential=ADMIN,
+    bind=placed,
+    check=place_missing,
+    result=znyx_answers.listed("tokens"),
+)
+
+CREATE_TOKEN = Call(
+    name="znyx_create_token",
+    title="Create a token",
+    description="Create a token; its key goes into a new file, whose path is the result.",
+    params=CreateToken,
+    hints=CHANGES,
+    method="POST",
+    path="/v1/orgs/{org_id}/tokens/{token_type}",
+    credential=ADMIN,
+    prepare=creation,
+    bind=placed,
+    check=token_place_missing,
+    repeatable=False,
+    asks="Create a new {token_type} token in organisation {org_id}?",
+    secret=Secret(find=znyx_answers.raw_key),
+    if_lost="look with znyx_list_tokens for a token that nobody holds, and revoke it",
+    result=znyx_answers.required,
+)
+
+ROTATE_TOKEN = Call(
+    name="znyx_rotate_token",
+    title="Rotate a token",
+    description="Replace a token's key; the old one dies at once and the new one goes into a file.",
+    params=OfToken,
+    hints=DESTROYS,
+    method="POST",
+    path="/v1/orgs/{org_id}/tokens/{key_id}/rotate",
+    credential=ADMIN,
+    prepare=lambda params, _: Request(
+        method="POST",
+        path=f"/v1/orgs/{quote(params.org_id or '', safe='')}/tokens/{params.key_id}/rotate",
+    ),
+    bind=placed,
+    check=place_missing,
+    repeatable=False,
+    asks="Replace the key of token {key_id}? The present one stops working everywhere at once.",
+    secret=Secret(find=znyx_answers.raw_key),
+    if_lost="the old key may be dead: tell the person to try it, and to rotate again if it is",
+    result=znyx_answers.required,
+)
+
+REVOKE_TOKEN = Call(
+    name="znyx_revoke_token",
+    title="Revoke a token",
+    description="Make a token stop working for good. znyx_list_tokens shows which there are.",
+    params=OfToken,
+    hints=DESTROYS,
+    method="DELETE",
+    path="/v1/orgs/{org_id}/tokens/{key_id}",
+    credential=ADMIN,
+    bind=placed,
+    check=place_missing,
+    repeatable=False,
+    asks="Revoke token {key_id}? Whatever uses it stops working at once.",
+    result=lambda _, params: {"key_id": params.key_id, "revoked": True},
+)
+
+LIST_TRACES = Call(
+    name="znyx_list_traces",
+    title="List traces",
+    description="List past evaluations. Then call znyx_get_trace.",
+    params=ListTraces,
+    hints=READS,
+    path="/v1/orgs/{org_id}/traces",
+    credential=ANY,
+    bind=placed,
+    check=place_missing,
+    result=znyx_answers.listed("traces"),
+)
+
+GET_TRACE = Call(
+    name="znyx_get_trace",
+    title="Get a trace",
+    description="Return everything about one past evaluation.",
+    params=GetTrace,
+    hints=READS,
+    path="/v1/orgs/{org_id}/traces/{trace_id}",
+    credential=ANY,
+    bind=placed,
+    check=place_missing,
+    result=znyx_answers.required,
+)
+
+GET_BILLING_SUMMARY = Call(
+    name="znyx_get_billing_summary",
+    title="Get billing summary",
+    description="Return plan, usage and what is left of the allowance.",
+    params=Params,
+    hints=READS,
+    path="/v1/billing/summary",
+    credential=ADMIN,
+)
+
+PROVIDER = Provider(
+    name=NAME,
+    title=TITLE,
+    documentation="https://pprd.znyx.ai/docs/api",
+    base_url="https://api.znyx.ai",
+    base_url_variable="ZNYX_BASE_URL",
+    base_url_suffix="/v1",
+    credentials=tuple(Credential(variable=variable) for variable in ANY),
+    settings=Settings,
+    units=("evaluations",),
+    variables=VARIABLES,
+    limits=lambda _: Limits(),  # quotas by plan, no rates
+    refusals=frozenset({400, 401, 403, 404, 409, 422, 423, 429}),  # "Errors"
+    operations=(
+        EVALUATE_INPUT,
+        EVALUATE_OUTPUT,
+        EVALUATE_TOOL,
+        EVALUATE_STREAM,
+        GET_LATEST_BUNDLE,
+        LIST_BUNDLES,
+        GET_BUNDLE,
+        PUBLISH_BUNDLE,
+        ACTIVATE_BUNDLE,
+        PROMOTE_BUNDLE,
+        CREATE_TOKEN,
+        LIST_TOKENS,
+        REVOKE_TOKEN,
+        ROTATE_TOKEN,
+        LIST_TRACES,
+        GET_TRACE,
+        GET_BILLING_SUMMARY,
+    ),
+    probe=GET_LATEST_BUNDLE.name,
+)

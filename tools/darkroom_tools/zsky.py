@@ -144,6 +144,13 @@ def _left(fields: JsonObject, kind: str) -> int:
     return max(0, int(base - (reading.number(fields, f"{kind}_used") or 0)))
 
 
+def left(answer: Answer, operation: str, settings: Settings) -> int | None:
+    """Return how many more the month's allowance covers; no end where overage is allowed."""
+    if settings.allow_overage:
+        return None
+    return _left(answer.object, "videos" if operation == START_VIDEO.name else "images")
+
+
 def exhausted(answer: Answer, operation: str) -> bool:
     """Tell from ``GET /v1/usage`` whether a 429 meant the month's allowance."""
     return _left(answer.object, "videos" if operation == START_VIDEO.name else "images") == 0
@@ -217,7 +224,6 @@ START_VIDEO = Job(
     check_tool="zsky_check_job",
     typical_seconds=VIDEO_SECONDS,
     longest_seconds=LONGEST_VIDEO_SECONDS,
-    poll_interval_seconds=3.0,
     cost=lambda _params, _settings: Cost(1, "videos"),
     lookback=USAGE_COUNTERS,
     label=prompt_of,
@@ -294,7 +300,7 @@ PROVIDER = Provider(
     ),
     refusals=frozenset({400, 401, 403, 404, 429, 451}),  # "Error Codes"
     statuses={403: "suspended"},
-    allowance=Allowance(path="/v1/usage", exhausted=exhausted),
+    allowance=Allowance(path="/v1/usage", exhausted=exhausted, left=left),
     operations=(START_IMAGE, START_VIDEO, CHECK_JOB, DELETE_RESULT, GET_USAGE, ROTATE_KEY),
     probe=GET_USAGE.name,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from darkroom.operation import (
     Job,
     JobParams,
     Limits,
+    Listing,
     Lookback,
     Params,
     Provider,
@@ -28,6 +30,7 @@ from darkroom.operation import (
     StartParams,
     State,
     StateSource,
+    UnreadableError,
 )
 from darkroom.settings import ProviderSettings
 from darkroom_tools import reading
@@ -47,6 +50,7 @@ REQUESTS_PER_MINUTE = 60
 ADDRESS_SECONDS = 3_600
 """``output_url`` is "Signed URL valid for 1 hour"; from when it was given out."""
 
+LARGEST_PAGE = 100
 TRYON_SECONDS = 8.0
 """No document says how long a try-on takes."""
 
@@ -159,6 +163,18 @@ def read_state(answer: Answer) -> State:
     return State(status=status, provider_status=said, cost=cost, failure=error)
 
 
+def read_list(answer: Answer) -> dict[str, State]:
+    """Read ``GET /v1/jobs``: the newest jobs of the account."""
+    states: dict[str, State] = {}
+    for job in reading.objects(answer.object.get("jobs")):
+        try:
+            job_id = reading.required_text(job, "job_id")
+            states[job_id] = read_state(replace(answer, body=job))
+        except UnreadableError:
+            continue
+    return states
+
+
 def read_cancelled(answer: Answer) -> State:
     """Read the answer to a cancellation; no document shows it, so an empty one counts too."""
     if reading.text(answer.object, "status"):
@@ -203,7 +219,11 @@ def cost_of(params: StartTryon, settings: Settings) -> Cost:
 
 # --- operations ---
 
-STATE = StateSource(path="/v1/jobs/{id}", read=read_state)
+STATE = StateSource(
+    path="/v1/jobs/{id}",
+    read=read_state,
+    listing=Listing(path=f"/v1/jobs?limit={LARGEST_PAGE}", size=LARGEST_PAGE, read=read_list),
+)
 
 START_TRYON = Job(
     name="zupertry_start_tryon",
@@ -220,6 +240,7 @@ START_TRYON = Job(
     typical_seconds=TRYON_SECONDS,
     longest_seconds=LONGEST_TRYON_SECONDS,
     cost=cost_of,
+    cancel="zupertry_cancel_tryon",
     lookback=Lookback(path="/v1/jobs", evidence=recent),
 )
 

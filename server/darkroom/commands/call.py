@@ -16,7 +16,7 @@ from darkroom.commands.setting import prepare
 from darkroom.desk import desks
 from darkroom.errors import CallError, ConfigurationError
 from darkroom.machine import running
-from darkroom.operation import Check, Job
+from darkroom.operation import MAX_WAIT_SECONDS, Check, Job
 
 if TYPE_CHECKING:
     import argparse
@@ -101,7 +101,7 @@ def read_arguments(text: str) -> Mapping[str, object]:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the arguments are not JSON: {error}") from None
     if not isinstance(arguments, dict):
-        raise ConfigurationError('the arguments must be a JSON object, as in \'{"name": 1}\'')
+        raise ConfigurationError("the arguments must be a JSON object, as in '{\"name\": 1}'")
     return cast("dict[str, object]", arguments)
 
 
@@ -151,6 +151,10 @@ async def _wait(
         shown = f"{fields.get('job_id')}: {fields.get('status')}"
         with _shown_wait(f"{shown}, {anyio.current_time() - begun:.0f} s"):
             result = await check.run(machine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
+    if (
+        fields.get("status") == "completed"
+    ):  # files may still be on their way: a check waits for them
+        result = await check.run(machine, {**asked, "wait_seconds": MAX_WAIT_SECONDS}, person)
     return result
 
 

@@ -53,6 +53,7 @@ def report(findings: Findings) -> Iterable[str]:
     for folder in findings.folders:
         state = folder.problem or ("writable" if folder.exists else "will be made")
         yield f"{BAD if folder.problem else GOOD}{folder.purpose} folder: {folder.path}: {state}"
+    yield f"{GOOD}token for `serve --http`: {findings.http_token_file}"
     if findings.other_servers:
         yield f"{GOOD}servers running on this state folder: {findings.other_servers}"
     for problem in findings.problems:

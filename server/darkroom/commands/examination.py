@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import anyio
 
-from darkroom import __version__
+from darkroom import __version__, bearer
 from darkroom.credentials import Key, Missing, templates
 from darkroom.errors import CallError, ConfigurationError, Failure
 from darkroom.jobs.attempts import describe
@@ -25,6 +24,7 @@ from darkroom.settings import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pydantic import BaseModel
 
@@ -92,6 +92,7 @@ class Findings:
     changed_settings: dict[str, object]
     folders: list[FolderFinding]
     other_servers: int
+    http_token_file: str
     problems: list[str]
     providers: list[ProviderFinding]
 
@@ -114,6 +115,7 @@ async def examine(setting: Setting) -> Findings:
         changed_settings=changed(settings),
         folders=_folders(setting),
         other_servers=_others(setting),
+        http_token_file=str(bearer.path_of(settings)),
         problems=[
             f"{name} holds a template that was not filled in"
             for name in templates(setting.environment, setting.providers)
@@ -121,12 +123,18 @@ async def examine(setting: Setting) -> Findings:
         ],
         providers=[_provider(setting, provider) for provider in setting.providers],
     )
+    if settings.http.token_file is not None:
+        try:
+            bearer.token(settings)
+        except ConfigurationError as error:
+            findings.problems.append(str(error))
     if settings.jobs.store == "sqlite":
         findings.problems += await _journal(settings.state_dir / "journal.sqlite")
     jobs = settings.jobs.model_copy(update={"store": "memory"})
     without_journal = settings.model_copy(update={"jobs": jobs})
+    world = replace(setting.world, open_store=None)
     async with (
-        running(setting.providers, without_journal, setting.world) as machine,
+        running(setting.providers, without_journal, world) as machine,
         anyio.create_task_group() as tasks,
     ):
         for provider, finding in zip(setting.providers, findings.providers, strict=True):
@@ -274,9 +282,7 @@ def _choices(provider: Provider, choice: str | tuple[str, ...] | None) -> Sequen
     return (choice,) if isinstance(choice, str) else choice
 
 
-async def _probe(
-    machine: Machine, provider: Provider, operation: Call, key: Key
-) -> Failure | None:
+async def _probe(machine: Machine, provider: Provider, operation: Call, key: Key) -> Failure | None:
     works = await machine.works()
     channel = works.core.channels[provider.name]
     request = build_request(operation, operation.params(), channel.settings)
@@ -292,9 +298,7 @@ async def _probe(
     return describe(provider, answer)
 
 
-def _note(
-    finding: ProviderFinding, credential: CredentialFinding, problem: Failure | None
-) -> None:
+def _note(finding: ProviderFinding, credential: CredentialFinding, problem: Failure | None) -> None:
     if problem is None:
         finding.reachable = credential.accepted = "yes"
         return

@@ -1,4 +1,4 @@
-"""`darkroom serve`: MCP over standard input and output."""
+"""`darkroom serve`: MCP over standard input and output, or over HTTP."""
 
 from __future__ import annotations
 
@@ -7,26 +7,59 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from darkroom.errors import ConfigurationError
+
 if TYPE_CHECKING:
     import argparse
     from typing import NoReturn
 
 
 def run(options: argparse.Namespace) -> NoReturn:
-    """Serve until the host closes our input or a signal comes; ends the process."""
+    """Serve until the host closes our input or a signal comes; ends the process.
+
+    Raises
+    ------
+    ConfigurationError: before anything is served.
+    """
+    if not options.http and not (options.host is None and options.port is None):
+        raise ConfigurationError("--host and --port belong to --http")
     gc.disable()  # collecting while a thousand modules are imported costs a fifth of the start
     import anyio  # noqa: PLC0415 -- after gc.disable()
+    from pydantic import BaseModel  # noqa: PLC0415 -- after gc.disable()
+
+    # The SDK has 500 models, and a host needs a few of them: each is built when it is first used.
+    BaseModel.model_config["defer_build"] = True
 
     from darkroom.app import build_server  # noqa: PLC0415 -- after gc.disable()
     from darkroom.commands.setting import prepare  # noqa: PLC0415 -- after gc.disable()
-    from darkroom.stdio import serve  # noqa: PLC0415 -- after gc.disable()
 
     stopping = anyio.Event()
-    setting = prepare(sandbox=options.sandbox, stopping=stopping)
+    setting = prepare(
+        sandbox=options.sandbox, stopping=stopping, given={"serve": _filters(options)}
+    )
     server = build_server(setting.settings, setting.catalogues, setting.world)
     gc.enable()
     gc.freeze()
-    anyio.run(serve, server, stopping)
+    if options.http:
+        from darkroom import web  # noqa: PLC0415 -- only where it is asked for
+
+        host = options.host or web.DEFAULT_HOST
+        port = web.DEFAULT_PORT if options.port is None else options.port
+        anyio.run(web.serve_http, server, setting.settings, host, port, stopping)
+    else:
+        from darkroom.stdio import serve  # noqa: PLC0415 -- only where it is asked for
+
+        anyio.run(serve, server, stopping)
     # A thread may still wait for input or for a host that does not read: it would hold us for ever.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _filters(options: argparse.Namespace) -> dict[str, object]:
+    """Return the filters that were given; what was not is left to the settings."""
+    given: dict[str, object] = {
+        name: getattr(options, name)
+        for name in ("providers", "tools", "exclude")
+        if getattr(options, name) is not None
+    }
+    return given | {"read_only": True} if options.read_only else given

@@ -59,8 +59,9 @@ def prepare(
     catalogues: tuple[Catalogue, ...] | None = None,
     stopping: anyio.Event | None = None,
     report_templates: bool = True,
+    given: Mapping[str, object] | None = None,
 ) -> Setting:
-    """Read everything that a command needs.
+    """Read everything that a command needs. ``given``: settings from the command line.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def prepare(
     providers = tuple(p for catalogue in found for p in catalogue.providers)
     variables = process_environment() if environment is None else environment
     world = World(environment=variables, stopping=stopping)
-    overrides: dict[str, object] = {}
+    overrides = dict(given or {})
     if sandbox:
         opened = next((c.sandbox for c in found if c.sandbox is not None), None)
         if opened is None:
@@ -86,7 +87,7 @@ def prepare(
             stopping=stopping,
             time_scale=SANDBOX_TIME_SCALE,
         )
-        overrides = {"jobs": {"store": "memory"}}
+        overrides["jobs"] = {"store": "memory"}
     setting = Setting(
         catalogues=found,
         environment=variables,

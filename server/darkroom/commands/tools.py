@@ -82,7 +82,15 @@ def table(found: Iterable[Listed], *, exact: bool) -> list[str]:
         ]
         lines.append("")
     whole = [each.tokens for group in groups.values() for each in group]
-    lines.append(_row(f"{len(whole)} tool{'' if len(whole) == 1 else 's'}", sum(whole), width, about, "tokens (o200k)"))
+    lines.append(
+        _row(
+            f"{len(whole)} tool{'' if len(whole) == 1 else 's'}",
+            sum(whole),
+            width,
+            about,
+            "tokens (o200k)",
+        )
+    )
     return lines
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from darkroom.operation import Answer, Provider
 
 TOO_MANY_REQUESTS = 429
+LONGEST_ID = 200
+"""Characters of a job's id at a provider; as long as an id that a check takes."""
+
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 
 NOTHING_ELSE: Mapping[int, Code] = MappingProxyType({})
@@ -127,6 +130,11 @@ def unknown(provider: Provider, what: str, answer: Answer | None = None) -> Unkn
     return Unknown(failure("outcome_unknown", provider.title), evidence)
 
 
+def _usable(provider_id: str) -> bool:
+    """Tell whether an id can name a job in a path, and be shown."""
+    return len(provider_id) <= LONGEST_ID and provider_id.isprintable()
+
+
 def judge(
     provider: Provider,
     answer: Answer | NotSentError | LostError,
@@ -144,6 +152,8 @@ def judge(
         return NeverLeft(failure("provider_unavailable", provider.title))
     if isinstance(answer, LostError):
         return unknown(provider, answer.reason)
+    if provider_id is not None and not _usable(provider_id):
+        provider_id = None
     if answer.ok or answer.status in also_accepts:
         if provider_id is not None or (answer.ok and not needs_id):
             return Accepted(provider_id, answer)

@@ -8,11 +8,13 @@ import anyio
 
 from darkroom.errors import CallError, Code, JournalError
 from darkroom.jobs.attempts import Accepted, Later, NeverLeft, Refused, Unknown, judge
-from darkroom.operation import FanOut
+from darkroom.jobs.gather import unsent
+from darkroom.operation import FanOut, State
 
 if TYPE_CHECKING:
     from darkroom.core import Core
     from darkroom.jobs.attempts import Outcome
+    from darkroom.jobs.inputs import Inputs
     from darkroom.jobs.model import Attempt
     from darkroom.jobs.poller import Poller
     from darkroom.jobs.registry import Live
@@ -33,9 +35,10 @@ ALL_ALIKE: frozenset[Code] = frozenset(
 class ItemSender:
     """Sends the items of `FanOut` jobs."""
 
-    def __init__(self, core: Core, poller: Poller) -> None:
+    def __init__(self, core: Core, poller: Poller, inputs: Inputs) -> None:
         self._core = core
         self._poller = poller
+        self._inputs = inputs
 
     def start(self, live: Live) -> None:
         """Send every item of a job that was not sent yet."""
@@ -51,7 +54,7 @@ class ItemSender:
             tried = 0
             while True:
                 tried += 1
-                turn = await lane.turn("start")
+                turn = await lane.turn(live.job.batch_id or "start")
                 if self._core.closing:  # the rest is sent by whoever starts next
                     turn.give_back()
                     return
@@ -68,7 +71,11 @@ class ItemSender:
                     lane.hold(outcome.seconds or DEFAULT_LATER_SECONDS)
                 else:
                     await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
-        if not any(a.state in {"prepared", "sent"} for a in (live.items or {}).values()):
+        if unsent(live) or live.job.ended:
+            return
+        if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
+            await self._poller.ingest(live, State(status="running"))  # there is nothing to ask for
+        else:
             self._poller.follow(live)
 
     async def _send(self, live: Live, attempt: Attempt) -> tuple[Attempt, Outcome]:
@@ -79,7 +86,8 @@ class ItemSender:
         sent = attempt.next(state="sent", sent_at=self._core.clock())
         try:
             key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
-            params = self._core.params(live.job, operation)
+            inputs = await self._inputs.addresses(live.job)
+            params = self._core.params(live.job, operation, inputs)
             request = operation.item_request(
                 params, channel.settings, live.job.provider_job_id or "", attempt.item or ""
             )

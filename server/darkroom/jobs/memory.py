@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from darkroom.jobs.model import Attempt, Job
-    from darkroom.jobs.store import Query
+    from darkroom.jobs.store import Child, Query
     from darkroom.spending import Cap, Entry, Sum
 
 
@@ -50,6 +50,30 @@ class MemoryStore:
         self._attempts |= staged
         self._jobs[job.job_id] = job
         return Created(job, made=True)
+
+    async def create_all(
+        self,
+        parent: Job,
+        children: Sequence[Child],
+        *,
+        identical_since: float | None,
+        totals: Sequence[tuple[Entry, Sequence[Cap]]],
+    ) -> Created:
+        """Insert a batch with all its jobs at once, unless its intent is here already."""
+        known = self._same_intent(parent, identical_since)
+        if known is not None:
+            return Created(known, made=False, by_key=parent.idempotency_key is not None)
+        for job in (parent, *(child.job for child in children)):
+            if job.job_id in self._jobs:
+                raise Stale(job.job_id)
+        for total, caps in totals:
+            self._ledger.check_all(total, caps)
+        self._attempts |= self._next([a for child in children for a in child.attempts])
+        for child in children:
+            if child.entry is not None:
+                self._ledger.put(child.entry)
+        self._jobs |= {job.job_id: job for job in (parent, *(child.job for child in children))}
+        return Created(parent, made=True)
 
     async def foresee(
         self,
@@ -126,6 +150,7 @@ class MemoryStore:
             if job.owner == query.owner
             and query.provider in {None, job.provider}
             and query.batch_id in {None, job.batch_id}
+            and query.provider_job_id in {None, job.provider_job_id}
             and (query.statuses is None or job.status in query.statuses)
             and (query.before is None or _age(job) < query.before)
         ]

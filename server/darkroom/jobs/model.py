@@ -113,6 +113,12 @@ class Job:
     holder: str | None = None
     idempotency_key: str | None = None
     batch_id: str | None = None
+    item: str | None = None
+    """What the job is called in its batch."""
+
+    folder: str | None = None
+    """Where its files go, below the results folder; None: the day's folder."""
+
     queued_for: QueuedFor | None = None
     starts_at: float | None = None
     submitted_at: float | None = None

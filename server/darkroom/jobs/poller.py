@@ -7,33 +7,48 @@ answer, a list, a webhook.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
 from darkroom.channel import no_answer
-from darkroom.errors import CallError, Failure, JournalError, failure
+from darkroom.errors import CallError, Failure, JournalError, clean, failure
 from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
-from darkroom.jobs.gather import deadline, gather
+from darkroom.jobs.gather import deadline, gather, last_sent, unsent
 from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
-from darkroom.operation import Answer, FanOut, State, UnreadableError
+from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from darkroom.core import Core
     from darkroom.credentials import Key
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.registry import Live
     from darkroom.pacing import Turn
-    from darkroom.results import Collector
+    from darkroom.results.collect import Collector
 
 MOST_NOT_FOUND = 3
 """After so many answers 404 in a row a job that was accepted counts as gone."""
 
 NOT_FOUND = 404
 MOST_DOUBLINGS = 6
+FULL_SHARE = 0.8
+"""A list is asked for when so much of a page is waited for."""
+
+GROUP_SECONDS = 45.0
+"""While submissions wait, a job's question is kept so long for others to join it."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Jobs whose questions wait for a list to answer them together."""
+
+    since: float
+    jobs: list[Live] = field(default_factory=list["Live"])
 
 
 class Poller:
@@ -43,12 +58,13 @@ class Poller:
         self._core = core
         self._collector = collector
         self._rhythms: dict[str, Rhythm] = {}
+        self._groups: dict[tuple[str, str, str], _Group] = {}
 
     # --- the schedule ---
 
     def follow(self, live: Live) -> None:
         """Put a running job on the schedule."""
-        age = self._core.clock() - (live.job.submitted_at or live.job.created_at)
+        age = self._core.clock() - last_sent(live)
         self._again(live, self._rhythm(live.job.operation).next(max(0.0, age)))
 
     def next_look(self, job: Job) -> int:
@@ -73,17 +89,94 @@ class Poller:
         operation = self._core.operations[live.job.operation]
         if isinstance(operation, FanOut):
             settings = self._core.channels[live.job.provider].settings
-            left = deadline(operation, settings, live.job) - self._core.clock()
+            left = deadline(operation, settings, live) - self._core.clock()
             seconds = min(seconds, max(left, operation.poll_interval_seconds))
+            if unsent(live):  # its requests need the rate more; the last of them calls `follow`
+                seconds = LONGEST_INTERVAL_SECONDS
         self._core.schedule.at(
             ("poll", live.job.job_id), anyio.current_time() + seconds, lambda: self._ask(live)
         )
 
     def _ask(self, live: Live) -> None:
-        if live.job.status != "running":
+        job = live.job
+        if job.status != "running":
             return
-        lane = self._core.channels[live.job.provider].lane(live.job.fingerprint)
-        lane.ask("poll", lambda turn: self._core.spawn(self._poll, live, turn))
+        lane = self._core.channels[job.provider].lane(job.fingerprint)
+        if job.batch_id is None:
+            lane.ask("poll", partial(self._spawn_poll, live))
+            return
+        rhythm = self._rhythm(job.operation)
+        early = rhythm.patient(lane.spare()) - (self._core.clock() - last_sent(live))
+        if lane.contended and early > 0:
+            self._again(live, early)
+        elif self._core.operations[job.operation].state.listing is not None:
+            self._ask_together(live)
+        else:
+            lane.ask("poll", partial(self._spawn_poll, live))
+
+    # --- many at once ---
+
+    def _ask_together(self, live: Live) -> None:
+        """Keep a job's question until one request can answer it with many others."""
+        key = (live.job.provider, live.job.fingerprint, live.job.operation)
+        group = self._groups.setdefault(key, _Group(anyio.current_time()))
+        group.jobs.append(live)
+        if len(group.jobs) == 1:
+            self._look_later(key)
+
+    def _look_later(self, key: tuple[str, str, str]) -> None:
+        again = anyio.current_time() + self._rhythm(key[2]).interval
+        self._core.schedule.at(("group", key), again, lambda: self._look_at_group(key))
+
+    def _look_at_group(self, key: tuple[str, str, str]) -> None:
+        group = self._groups[key]
+        provider, fingerprint, name = key
+        source = self._core.operations[name].state
+        lane = self._core.channels[provider].lane(fingerprint)
+        size = source.listing.size if source.listing is not None else 1
+        full = len(group.jobs) >= size * FULL_SHARE
+        waited = anyio.current_time() - group.since
+        if lane.contended and not full and waited < GROUP_SECONDS:
+            self._look_later(key)
+            return
+        jobs = self._groups.pop(key).jobs
+        if len(jobs) == 1:
+            lane.ask("poll", partial(self._spawn_poll, jobs[0]))
+        else:
+            lane.ask("poll", lambda turn: self._core.spawn(self._poll_list, jobs, turn))
+
+    async def _poll_list(self, jobs: list[Live], turn: Turn) -> None:
+        """Ask for the states of many jobs; those that the list does not show are asked for alone."""
+        first = jobs[0].job
+        channel = self._core.channels[first.provider]
+        listing = self._core.operations[first.operation].state.listing
+        states: Mapping[str, State] = {}
+        try:
+            if listing is not None:
+                request = Request(method="GET", path=listing.path)
+                answer = await channel.outlet.send(request, self._key(first), once=False)
+                if answer.status == TOO_MANY_REQUESTS:
+                    error = describe(channel.provider, answer)
+                    wait = error.retry_after_seconds or self._backoff(jobs[0])
+                    channel.lane(first.fingerprint).hold(wait)
+                states = listing.read(answer) if answer.ok else {}
+        except (CallError, NotSentError, LostError, *UNREADABLE):
+            states = {}
+        finally:
+            turn.done()
+        for live in jobs:
+            state = states.get(live.job.provider_job_id or "")
+            if live.job.status != "running":
+                continue
+            if state is not None:
+                live.polls += 1
+                await self.ingest(live, state)
+            else:
+                lane = channel.lane(live.job.fingerprint)
+                lane.ask("poll", partial(self._spawn_poll, live))
+
+    def _spawn_poll(self, live: Live, turn: Turn) -> None:
+        self._core.spawn(self._poll, live, turn)
 
     # --- one question ---
 
@@ -125,7 +218,7 @@ class Poller:
             return
         try:
             state = self._core.operations[live.job.operation].state.read(answer)
-        except (UnreadableError, KeyError, TypeError, ValueError):
+        except UNREADABLE:
             self._trouble(live, failure("bad_response", channel.provider.title))
             return
         live.failed_polls = 0
@@ -161,6 +254,7 @@ class Poller:
     async def ingest(self, live: Live, state: State) -> None:
         """Take in what a provider says of a job; ends it, or puts it back on the schedule."""
         job = live.job
+        state = replace(state, provider_status=clean(state.provider_status) or None)
         operation = self._core.operations[job.operation]
         adopted: Sequence[Attempt] = ()
         if isinstance(operation, FanOut):
@@ -169,6 +263,7 @@ class Poller:
                 operation, channel.provider, channel.settings, live, state, self._core.clock()
             )
         if state.status == "running":
+            live.missed_at = self._core.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
             if changed or job.status != "running" or adopted:
                 await self._core.registry.update(
@@ -189,7 +284,8 @@ class Poller:
         channel = self._core.channels[job.provider]
         channel.lane(job.fingerprint).release(job.job_id)
         if live.job.submitted_at is not None and state.status == "completed":
-            self._rhythm(job.operation).learn(self._core.clock() - live.job.submitted_at)
+            age = self._core.clock() - last_sent(live)
+            self._rhythm(job.operation).observe(age, live.missed_at)
         if live.fetching:
             self._core.spawn(self._collector.collect, live)
 

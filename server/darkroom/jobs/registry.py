@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ENDED_KEPT = 256
 """Ended jobs kept in memory, those used lately."""
 
-FOREIGN_LOOK_SECONDS = 0.2
-"""How often a wait for another process's job looks whether the journal changed."""
+LOOK_SECONDS = 0.2
+"""How often a wait looks whether another process has written of its job."""
 
 MOST_CONFLICTS = 20
 
@@ -40,7 +40,9 @@ class Live:
         "fetching",
         "items",
         "job",
+        "missed_at",
         "polls",
+        "seen",
         "trouble",
         "unwritten",
         "waiters",
@@ -55,6 +57,9 @@ class Live:
         self.polls = job.polls
         """How often the provider was asked for the job's state."""
 
+        self.missed_at: float | None = None
+        """The age (seconds) at which the job was last seen not to have ended."""
+
         self.attempt: Attempt | None = None
         """The attempt that starts the job, while it is under way."""
         self.items: dict[str, Attempt] | None = None
@@ -63,6 +68,8 @@ class Live:
         """Memory is ahead of the journal, which could not be written."""
         self.unwritten: tuple[Attempt, ...] = ()
         """Attempts that could not be written either; the next write carries them."""
+        self.seen = 0
+        """How often others had written when the job was last compared with its row."""
         self.waiters = 0
         self._changed: anyio.Event | None = None
 
@@ -95,6 +102,8 @@ class Registry:
         self._ended: OrderedDict[str, Live] = OrderedDict()
         self.watchers: list[Callable[[Job], None]] = []
         """Told of every job that changed here."""
+        self._others_wrote = 0
+        self._looked_at = -LOOK_SECONDS
 
     def __len__(self) -> int:
         return len(self._live)
@@ -130,16 +139,39 @@ class Registry:
         return self._live.get(job_id) or self._ended.get(job_id)
 
     async def get(self, job_id: str) -> Live | None:
-        """Return a job from memory or the store; another process's always from the store."""
+        """Return a job from memory or the store; news that other processes wrote is in it."""
         live = self.known(job_id)
-        if live is not None and (live.job.ended or live.job.holder == self.holder):
+        if live is not None and live.job.ended:
             return live
+        if live is not None and live.job.holder == self.holder:
+            await self._look()
+            await self._catch_up(live)
+            if live.job.ended or live.job.holder == self.holder:
+                return live
         job = await self.store.job(job_id)
         if job is None:
             return live
         if job.holder == self.holder or job.ended:
             return self.add(job)
         return Live(job)
+
+    async def _look(self) -> None:
+        """Notice whether another process has written."""
+        self._looked_at = anyio.current_time()
+        if await self.store.changed():
+            self._others_wrote += 1
+
+    async def _catch_up(self, live: Live) -> None:
+        """Take in what another process may have written of a job that is ours: it was settled, say."""
+        if live.seen == self._others_wrote:
+            return
+        seen = self._others_wrote
+        job = await self.store.job(live.job.job_id)
+        live.seen = seen
+        if job is not None and job.version > live.job.version:
+            live.job = job
+            self._place(live)
+            live.wake()
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Live | None:
         """Return the owner's job with this id at the provider."""
@@ -202,17 +234,19 @@ class Registry:
             live.waiters += 1
             try:
                 while not until(live):
-                    if live.job.holder in {self.holder, None} or live.job.ended:
+                    if live.job.ended:
                         await live.change()
+                        continue
+                    if live.job.holder in {self.holder, None}:
+                        with anyio.move_on_after(LOOK_SECONDS):
+                            await live.change()
+                            continue
+                        if anyio.current_time() - self._looked_at >= LOOK_SECONDS / 2:
+                            await self._look()
                     else:
-                        await anyio.sleep(FOREIGN_LOOK_SECONDS)
-                        live = await self._look_again(live)
+                        await anyio.sleep(LOOK_SECONDS)
+                        live.seen = -1
+                    await self._catch_up(live)
             finally:
                 live.waiters -= 1
-        return live
-
-    async def _look_again(self, live: Live) -> Live:
-        job = await self.store.job(live.job.job_id)
-        if job is not None and job.version > live.job.version:
-            live.job = job
         return live

@@ -15,6 +15,7 @@ EARLY_DEVIATIONS = 1.5
 FIRST_DEVIATION = 0.12
 """Deviation taken for an operation before any of its jobs was seen to end, as a share of its time."""
 
+LATE_DEVIATIONS = 2.5
 LEARNING = 0.2
 """Weight of the newest observation."""
 
@@ -38,11 +39,30 @@ class Rhythm:
         """Return the age at which to ask for the first time."""
         return max(self.interval, self.mean - EARLY_DEVIATIONS * self.deviation)
 
+    def patient(self, spare: float) -> float:
+        """Return the age at which to ask for the first time while requests are what is scarce.
+
+        By then nearly every job has ended, so that no question is wasted; ``spare`` is how long a
+        job may be left alone before its concurrency slot is scarcer than the requests.
+        """
+        late = self.mean + LATE_DEVIATIONS * self.deviation
+        return max(self.first(), min(late, spare))
+
     def next(self, age: float) -> float:
         """Return the seconds from now, at ``age``, until the next question."""
         if age < self.first():
             return self.first() - age
         return min(max(self.interval, SHARE_OF_AGE * age), LONGEST_INTERVAL_SECONDS)
+
+    def observe(self, seen_at: float, missed_at: float | None) -> None:
+        """Take in that a job had ended at the age ``seen_at``, and had not at ``missed_at``.
+
+        A job that was not asked about before it ended tells only that it took no longer.
+        """
+        if missed_at is not None:
+            self.learn((missed_at + seen_at) / 2)
+        elif seen_at < self.mean:
+            self.learn(seen_at)
 
     def learn(self, duration: float) -> None:
         """Take in how long a job took."""

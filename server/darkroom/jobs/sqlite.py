@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.jobs.model import Attempt, Job, Row
-    from darkroom.jobs.store import Query
+    from darkroom.jobs.store import Child, Query
     from darkroom.spending import Cap, Entry, Sum
 
 T = TypeVar("T")
@@ -97,6 +97,32 @@ class SqliteStore:
             _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
             return Created(job, made=True)
+
+        return await self._change(insert, "so nothing was sent")
+
+    async def create_all(
+        self,
+        parent: Job,
+        children: Sequence[Child],
+        *,
+        identical_since: float | None,
+        totals: Sequence[tuple[Entry, Sequence[Cap]]],
+    ) -> Created:
+        """Insert a batch with all its jobs at once, unless its intent is here already."""
+
+        def insert(database: sqlite3.Connection) -> Created:
+            known = _same_intent(database, parent, identical_since)
+            if known is not None:
+                return Created(known, made=False, by_key=parent.idempotency_key is not None)
+            for total, caps in totals:
+                ledger.check_all(database, total, caps)
+            _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, parent)
+            for child in children:
+                _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, child.job)
+                self._put_attempts(database, child.attempts)
+                if child.entry is not None:
+                    ledger.put(database, child.entry)
+            return Created(parent, made=True)
 
         return await self._change(insert, "so nothing was sent")
 
@@ -188,6 +214,9 @@ class SqliteStore:
         if query.batch_id is not None:
             conditions.append("batch_id = ?")
             values.append(query.batch_id)
+        if query.provider_job_id is not None:
+            conditions.append("provider_job_id = ?")
+            values.append(query.provider_job_id)
         if query.statuses is not None:
             conditions.append(_among("status", query.statuses))
             values.extend(query.statuses)

@@ -29,6 +29,7 @@ class Query:
     provider: str | None = None
     statuses: frozenset[Status] | None = None
     batch_id: str | None = None
+    provider_job_id: str | None = None
     limit: int = 20
     before: tuple[float, str] | None = None
     """``(created_at, job_id)`` of the last row of the page before."""
@@ -41,6 +42,15 @@ class Created:
     job: Job
     made: bool
     by_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A job of a batch, with its attempts and its entry in the ledger."""
+
+    job: Job
+    attempts: Sequence[Attempt]
+    entry: Entry | None
 
 
 class Store(Protocol):
@@ -64,6 +74,20 @@ class Store(Protocol):
         With an ``idempotency_key``, a job of this owner with the same key is returned. Without
         one, a job of the same intent is: an ``unknown`` one always, one in `SAFE_TO_RETURN` if it
         was created at ``identical_since`` or later (None: never). Items of a batch are exempt.
+        """
+        ...
+
+    async def create_all(
+        self,
+        parent: Job,
+        children: Sequence[Child],
+        *,
+        identical_since: float | None,
+        totals: Sequence[tuple[Entry, Sequence[Cap]]],
+    ) -> Created:
+        """Insert a batch with all its jobs at once, unless its intent is here already.
+
+        ``totals`` are what all of them need together, and the caps that apply to it.
         """
         ...
 

@@ -14,7 +14,8 @@ import anyio
 from darkroom.errors import CallError, DarkroomError, JournalError, failure
 from darkroom.http import LostError
 from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused, Unknown, judge
-from darkroom.operation import FanOut, Request
+from darkroom.jobs.inputs import gone
+from darkroom.operation import UNREADABLE, FanOut, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from darkroom.core import Core
     from darkroom.errors import Failure, JsonValue
     from darkroom.jobs.attempts import Outcome
+    from darkroom.jobs.inputs import Inputs
     from darkroom.jobs.items import ItemSender
     from darkroom.jobs.model import Attempt, Job, QueuedFor
     from darkroom.jobs.poller import Poller
@@ -48,8 +50,9 @@ class _WithdrawnError(DarkroomError):
 class Submitter:
     """Moves jobs from ``queued`` to what the provider made of them."""
 
-    def __init__(self, core: Core, poller: Poller, items: ItemSender) -> None:
+    def __init__(self, core: Core, poller: Poller, items: ItemSender, inputs: Inputs) -> None:
         self._core = core
+        self._inputs = inputs
         self._poller = poller
         self._items = items
         self._tries: dict[str, int] = {}
@@ -58,7 +61,38 @@ class Submitter:
     # --- waiting for a turn ---
 
     def enqueue(self, live: Live) -> None:
-        """Send the request that starts a job as soon as the provider's limits allow."""
+        """Send the request that starts a job as soon as its inputs and the limits allow."""
+        if self._inputs.of(live.job):
+            self._core.spawn(self._enqueue_with_inputs, live)
+        else:
+            self._ask(live)
+
+    async def _enqueue_with_inputs(self, live: Live) -> None:
+        state, job_id = await self._inputs.state(live.job)
+        if state == "ready":
+            self._ask(live)
+        elif state == "waiting":
+            self._show(live, "input", None)
+            self._inputs.when_ended(job_id, lambda: self.enqueue(live))
+        else:
+            await self._without_input(live, gone(job_id))
+
+    async def _without_input(self, live: Live, error: Failure) -> None:
+        """End a job whose input will never come: its request never left."""
+        now = self._core.clock()
+        attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
+        closed = [attempt.next(state="refused", answered_at=now) for attempt in attempts]
+
+        def change(job: Job) -> Job | None:
+            if job.status != "queued":
+                return None
+            return job.next(
+                status="cancelled", updated_at=now, ended_at=now, error=error, queued_for=None
+            )
+
+        await self._core.record(live, change, closed)
+
+    def _ask(self, live: Live) -> None:
         job = live.job
         lane = self._core.channels[job.provider].lane(job.fingerprint)
         granted: list[bool] = []
@@ -67,13 +101,14 @@ class Submitter:
             granted.append(True)
             self._core.spawn(self._submit, live, turn)
 
-        lane.ask("start", go, slot=job.job_id)
+        kind = job.batch_id or "start"
+        lane.ask(kind, go, slot=job.job_id)
         if granted:
             return
         if not lane.slot_free(job.job_id):
             self._show(live, "slot", None)
         else:
-            self._show(live, "pacing", self._core.clock() + lane.estimate("start"))
+            self._show(live, "pacing", self._core.clock() + lane.estimate(kind))
 
     def _again(self, live: Live, reason: QueuedFor | None, seconds: float) -> None:
         """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
@@ -126,7 +161,8 @@ class Submitter:
         """Send the request, once; None where the job waits for the provider's next day."""
         try:
             key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
-            request = self._core.request(live.job, operation)
+            inputs = await self._inputs.addresses(live.job)
+            request = self._core.request(live.job, operation, inputs)
             async with self._daily:
                 if await self._over_for_today(live.job, operation, channel):
                     turn.give_back()
@@ -143,7 +179,7 @@ class Submitter:
         if not isinstance(answer, DarkroomError):
             try:
                 provider_id = operation.accepted(answer)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except UNREADABLE:
                 answer = LostError("bad_response: the answer could not be understood")
         outcome = judge(
             channel.provider,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from darkroom.errors import clean
 from darkroom.jobs.model import iso
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _output(output: Output, *, include_url: bool, addresses: bool) -> JsonObject
         "width": output.width,
         "height": output.height,
         "bytes": output.bytes,
-        "name": output.name,
+        "name": clean(output.name) or None,
         "file": output.file,
     }
     return {key: value for key, value in fields.items() if value is not None}

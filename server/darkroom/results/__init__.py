@@ -9,8 +9,3 @@ preview     pictures small enough for a chat (imports Pillow; import it where it
 still       the first frame of a WebM film
 save        copying into allowed folders, and nowhere else
 """
-
-from darkroom.results.collect import Collector
-from darkroom.results.shelf import Shelf
-
-__all__ = ["Collector", "Shelf"]

@@ -228,7 +228,9 @@ class Collector:
 
     async def _download(self, job: Job, output: Output) -> Output:
         now = self._core.clock()
-        folder = naming.day_folder(self._folder, now)
+        folder = naming.day_folder(self._folder, job.ended_at or now)
+        if job.folder is not None:
+            folder = self._folder / job.folder
         async with self._turns:
             if folder not in self._swept:
                 self._swept.add(folder)
@@ -268,16 +270,36 @@ class Collector:
                 return output, _Problem(code, f"its address died; {error.failure.message}")
             fresh = None
         title = self._core.channels[job.provider].provider.title
-        if fresh is None or fresh.url is None or fresh.url == output.url or self._expired(fresh):
+        if fresh is None or fresh.url is None or self._expired(fresh):
             return output, _Problem("expired", f"it has expired, and {title} gives it out no more")
+        if fresh.url == output.url:
+            if self._expired(output):
+                return output, _Problem("expired", f"it has expired at {title}")
+            return output, _Problem("provider_error", f"{title} gives out an address that is dead")
         renewed = replace(output, url=fresh.url, expires_at=fresh.expires_at, fetch_error=None)
         return renewed, None
 
-    def _expired(self, output: Output) -> bool:
+    async def address_of(self, job: Job, output: Output, life: float) -> str:
+        """Return an output's address that lives ``life`` seconds at least, if it can be had.
+
+        Raises
+        ------
+        FetchError: there is none any more.
+        """
+        if output.url is not None and not self._expired(output, life):
+            return output.url
+        fresh, problem = await self._renewed(job, output, _Addresses(self._core, job))
+        if problem is None and fresh.url is not None:
+            return fresh.url
+        if output.url is not None and not self._expired(output):
+            return output.url
+        raise FetchError(problem.reason, code=problem.code) if problem else FetchError("no address")
+
+    def _expired(self, output: Output, life: float = 0.0) -> bool:
         return (
             output.url is not None
             and output.expires_at is not None
-            and output.expires_at <= self._core.clock()
+            and output.expires_at <= self._core.clock() + life
         )
 
     def _stem(self, job: Job, output: Output) -> str:

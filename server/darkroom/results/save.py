@@ -66,7 +66,7 @@ def target(to: str, roots: Sequence[Path]) -> Target:
                 return Target(root, parts, None)
             if parts:
                 return Target(root, parts[:-1], parts[-1])
-    raise _refused(f"to: {to!r} is not a file or folder under an allowed folder", roots)
+    raise _refused(f"to: {to[:200]!r} is not a file or folder under an allowed folder", roots)
 
 
 def _relative(path: Path, root: Path) -> Path | None:

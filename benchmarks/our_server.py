@@ -1,0 +1,7 @@
+"""The command `darkroom`, as an installer writes it for the console. Run as a script, by its path."""
+
+import sys
+
+from darkroom.cli import main
+
+sys.exit(main())

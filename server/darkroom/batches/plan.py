@@ -1,0 +1,229 @@
+"""A batch as rows: every item validated, priced and timed before the first is sent."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from darkroom.arguments import validate
+from darkroom.batches.grammar import circles, resolved
+from darkroom.errors import CallError, JsonObject, call_error
+from darkroom.operation import Job as JobOperation
+from darkroom.operation import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from darkroom.batches.grammar import Item
+    from darkroom.jobs.model import Attempt, Job, Unit
+    from darkroom.operation import Params, Provider, StartParams
+    from darkroom.starting import Starter
+    from darkroom.works import Works
+
+MOST_MISTAKES = 20
+DAY_SECONDS = 86_400.0
+REQUESTS_PER_JOB = 2
+"""The submission and, when it is asked at the right time, one question for the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One job of a batch, ready to be written down."""
+
+    job: Job
+    attempts: list[Attempt]
+    operation: JobOperation
+    provider: Provider
+
+
+@dataclass(slots=True)
+class Plan:
+    """All jobs of a batch, what they cost and how long they take at the providers' limits."""
+
+    planned: list[Planned]
+    costs: dict[tuple[str, Unit], float] = field(default_factory=dict[tuple[str, "Unit"], float])
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list[str])
+
+
+async def plan(
+    works: Works,
+    starter: Starter,
+    providers: Mapping[str, Provider],
+    items: Sequence[Item],
+    mistakes: list[str],
+    *,
+    batch_id: str,
+    folder: str,
+) -> Plan:
+    """Make the rows of all items.
+
+    Raises
+    ------
+    CallError: ``invalid_argument``, naming every item that is wrong and how.
+    """
+    mistakes = [*mistakes, *circles(items)]
+    found = {item.id: _operation(providers, item.tool) for item in items}
+    ids = {
+        item.id: f"{pair[0].name}_{works.core.new_id()}"
+        for item in items
+        if (pair := found[item.id]) is not None
+    }
+    planned: list[Planned] = []
+    for item in items:
+        pair = found[item.id]
+        if pair is None:
+            mistakes.append(f"item '{item.id}': '{item.tool}' is no start tool that is listed here")
+            continue
+        provider, operation = pair
+        try:
+            params = validate(
+                operation.params,
+                cast("JsonObject", resolved(item.arguments, ids)),
+                admitted=works.core.admitted,
+                extra_mistakes=_check(works, provider, operation),
+            )
+            job, attempts = await starter.rows(provider, operation, cast("StartParams", params))
+        except CallError as error:
+            mistakes.append(f"item '{item.id}': {error.failure.message}")
+            continue
+        job = replace(
+            job,
+            job_id=ids[item.id],
+            batch_id=batch_id,
+            item=item.id,
+            folder=folder,
+            idempotency_key=None,
+        )
+        attempts = [replace(attempt, job_id=job.job_id) for attempt in attempts]
+        planned.append(Planned(job, attempts, operation, provider))
+    mistakes.extend(await _missing(works, planned, set(ids.values())))
+    if mistakes:
+        raise _refusal(mistakes)
+    return await _estimated(works, planned)
+
+
+def _check(
+    works: Works, provider: Provider, operation: JobOperation
+) -> Callable[[Params], Iterable[str]] | None:
+    check = operation.check
+    if check is None:
+        return None
+    settings = works.core.channels[provider.name].settings
+    return lambda params: check(params, settings)
+
+
+def _operation(
+    providers: Mapping[str, Provider], tool: str
+) -> tuple[Provider, JobOperation] | None:
+    for provider in providers.values():
+        for operation in provider.operations:
+            if operation.name == tool and isinstance(operation, JobOperation):
+                return provider, operation
+    return None
+
+
+async def _missing(works: Works, planned: Sequence[Planned], own: set[str]) -> list[str]:
+    mistakes: list[str] = []
+    for each in planned:
+        for reference in works.inputs.of(each.job):
+            if reference.job_id in own:
+                continue
+            source = await works.core.registry.get(reference.job_id)
+            if source is None or source.job.owner != each.job.owner:
+                mistakes.append(f"item '{each.job.item}': there is no job {reference.job_id}")
+    return mistakes
+
+
+def _refusal(mistakes: Sequence[str]) -> CallError:
+    shown = "; ".join(f"({n}) {text}" for n, text in enumerate(mistakes[:MOST_MISTAKES], 1))
+    more = f"; and {len(mistakes) - MOST_MISTAKES} more" if len(mistakes) > MOST_MISTAKES else ""
+    return call_error(
+        "invalid_argument",
+        f"{len(mistakes)} mistakes, so nothing was started: {shown}{more}",
+        "correct them and call again",
+    )
+
+
+# --- money and time ---
+
+
+async def _estimated(works: Works, planned: list[Planned]) -> Plan:
+    made = Plan(planned)
+    costs: Counter[tuple[str, Unit]] = Counter()
+    for each in planned:
+        if each.job.cost is not None:
+            costs[each.provider.name, each.job.cost.unit] += each.job.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+    made.costs = dict(costs)
+    made.seconds = seconds_for(works, [(each.provider, each.operation) for each in planned])
+    by_operation: defaultdict[str, list[Planned]] = defaultdict(list)
+    for each in planned:
+        by_operation[each.operation.name].append(each)
+    for same in by_operation.values():
+        await _allowances(works, made, same)
+    return made
+
+
+def seconds_for(works: Works, jobs: Sequence[tuple[Provider, JobOperation]]) -> float:
+    """Return how long jobs take at the limits of their providers, polls included.
+
+    Providers work side by side; the slowest one counts, and the longest job once more at its end.
+    """
+    longest = 0.0
+    for name in {provider.name for provider, _ in jobs}:
+        own = [operation for provider, operation in jobs if provider.name == name]
+        channel = works.core.channels[name]
+        limits = channel.provider.limits(channel.settings)
+        requests = REQUESTS_PER_JOB * len(own)
+        pace = max(
+            ((requests / rate.requests - 1) * rate.seconds for rate in limits.rates), default=0.0
+        )
+        busy = sum(operation.typical_seconds for operation in own) * works.core.time_scale
+        slots = busy / limits.concurrent_jobs if limits.concurrent_jobs else 0.0
+        last = max(operation.typical_seconds for operation in own) * works.core.time_scale
+        longest = max(longest, pace + last, slots, last)
+    return longest
+
+
+async def _allowances(works: Works, made: Plan, same: Sequence[Planned]) -> None:
+    """Say what the day's and the month's allowance do to the jobs of one operation."""
+    operation, provider = same[0].operation, same[0].provider
+    settings = works.core.channels[provider.name].settings
+    cap = operation.daily(settings) if operation.daily is not None else None
+    if cap is not None:
+        now = works.core.clock()
+        midnight = now // DAY_SECONDS * DAY_SECONDS
+        used = await works.core.registry.store.count(same[0].job.owner, operation.name, midnight)
+        over = len(same) - max(0, cap - used)
+        if over > 0:
+            days = math.ceil(over / cap)
+            made.seconds = max(made.seconds, midnight + days * DAY_SECONDS - now)
+            made.warnings.append(
+                f"{provider.title} takes {cap} {operation.name} a day: {over} of {len(same)} wait "
+                f"for the next {days} UTC day{'s' if days > 1 else ''}"
+            )
+    if provider.allowance is None or provider.allowance.left is None:
+        return
+    left = await _left(works, provider, operation, same[0].job.owner)
+    if left is not None and left < len(same):
+        made.warnings.append(
+            f"{left} of the month's allowance at {provider.title} are left for {len(same)} "
+            f"{operation.name}: the rest will be refused (quota_exhausted)"
+        )
+
+
+async def _left(
+    works: Works, provider: Provider, operation: JobOperation, owner: str
+) -> int | None:
+    allowance = provider.allowance
+    if allowance is None or allowance.left is None:
+        return None
+    channel = works.core.channels[provider.name]
+    try:
+        key = works.core.vault.key(provider, operation.credential, owner=owner)
+        answer = await channel.read(Request(method="GET", path=allowance.path), key)
+        return allowance.left(answer, operation.name, channel.settings) if answer.ok else None
+    except (CallError, KeyError, TypeError, ValueError):
+        return None

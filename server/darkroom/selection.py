@@ -1,0 +1,62 @@
+"""Which tools a host sees: the filters of ``[serve]`` and of the command line.
+
+``providers`` and ``tools`` keep only what they name, ``exclude`` takes away, and ``read_only`` wins
+over everything: with it no tool that changes or costs anything is listed or can be called.
+"""
+
+from __future__ import annotations
+
+import difflib
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from darkroom.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from darkroom.operation import Catalogue, Declared, Provider
+    from darkroom.settings import ServeSection, Settings
+
+
+def selected(
+    catalogues: Sequence[Catalogue], settings: Settings
+) -> Callable[[Provider | None, Declared], bool]:
+    """Return what tells whether a tool of a provider (None: of none) may be listed.
+
+    Raises
+    ------
+    ConfigurationError: a filter names what is not there.
+    """
+    wanted = settings.serve
+    providers = {p.name for catalogue in catalogues for p in catalogue.providers}
+    tools = {
+        *(t.name for catalogue in catalogues for t in catalogue.tools),
+        *(o.name for c in catalogues for p in c.providers for o in p.operations),
+    }
+    _refuse_unknown("providers", wanted.providers or (), providers)
+    _refuse_unknown("tools", wanted.tools or (), tools)
+    _refuse_unknown("exclude", wanted.exclude, tools)
+    return lambda provider, tool: _keeps(wanted, provider, tool)
+
+
+def _keeps(wanted: ServeSection, provider: Provider | None, tool: Declared) -> bool:
+    if wanted.read_only and not tool.hints.read_only:
+        return False
+    if _named(tool.name, wanted.exclude):
+        return False
+    if provider is not None and wanted.providers and provider.name not in wanted.providers:
+        return False
+    return not wanted.tools or _named(tool.name, wanted.tools)
+
+
+def _named(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _refuse_unknown(key: str, patterns: Iterable[str], known: Collection[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            near = difflib.get_close_matches(pattern, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(sorted(known))}"
+            raise ConfigurationError(f"serve.{key}: nothing is called {pattern!r}{hint}")

@@ -1,0 +1,217 @@
+"""MCP over Streamable HTTP, in both protocol eras, for whoever bears the token.
+
+A request has to name us by a name that we know (``Host``: a page that points its own name at this
+machine does not), come from no foreign page (``Origin``), and bear the token. ``/healthz`` and
+``/readyz`` need no token and say nothing else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import anyio
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import PlainTextResponse, Response
+
+from darkroom import bearer
+from darkroom.errors import CallError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from darkroom.serving import DarkroomServer
+    from darkroom.settings import Settings
+
+PATH = "/mcp"
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8811
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+ANSWER_SECONDS = 10
+"""How long calls have to be answered once the end has begun; what they sent has longer."""
+
+READY_SECONDS = 5.0
+
+
+def loopback(host: str) -> bool:
+    """Tell whether only this machine can reach what is bound to ``host``."""
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+class Names:
+    """The names by which clients may reach us.
+
+    Bound to every address of the machine, an address literal will do too: it cannot be pointed
+    elsewhere as a name can.
+    """
+
+    def __init__(self, host: str, more: Iterable[str]) -> None:
+        self._names = LOOPBACK_NAMES | {host.lower()} | {name.lower() for name in more}
+        self._literals = host in {"0.0.0.0", "::", ""}  # noqa: S104 -- compared, not bound
+
+    def known(self, authority: str) -> bool:
+        """Tell whether ``name[:port]`` is ours."""
+        try:
+            name = urlsplit(f"//{authority}").hostname or ""
+        except ValueError:
+            return False
+        if name in self._names:
+            return True
+        if self._literals:
+            with suppress(ValueError):
+                ipaddress.ip_address(name)
+                return True
+        return False
+
+    def origin(self, origin: str) -> bool:
+        """Tell whether a page from ``origin`` may speak to us."""
+        scheme, found, authority = origin.partition("://")
+        return bool(found) and scheme in {"http", "https"} and self.known(authority)
+
+
+class Gate:
+    """Lets through who knows our name, comes from no foreign page and bears the token."""
+
+    def __init__(self, app: ASGIApp, names: Names, token: bytes, ready: Callable[[], Any]) -> None:
+        self._app = app
+        self._names = names
+        self._token = token
+        self._ready = ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] == "http":
+            refusal = await self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, []).append(value)
+        hosts = headers.get(b"host", [])
+        if len(hosts) != 1 or not self._names.known(hosts[0].decode("latin-1")):
+            return PlainTextResponse("no server of that name is here\n", 421)
+        for origin in headers.get(b"origin", []):
+            if not self._names.origin(origin.decode("latin-1")):
+                return PlainTextResponse("pages from there may not speak to this server\n", 403)
+        if scope["path"] == "/healthz":
+            return PlainTextResponse("ok\n")
+        if scope["path"] == "/readyz":
+            ready = await self._ready()
+            return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+        given = headers.get(b"authorization", [])
+        if len(given) != 1 or not bearer.bears(given[0], self._token):
+            challenge = {"www-authenticate": "Bearer"}
+            return PlainTextResponse("a bearer token is needed\n", 401, challenge)
+        return None
+
+
+def web_app(
+    server: DarkroomServer,
+    token: bytes,
+    *,
+    host: str = DEFAULT_HOST,
+    names: Iterable[str] = (),
+    stopping: anyio.Event | None = None,
+) -> ASGIApp:
+    """Return the application: the SDK's transport behind the gate."""
+
+    async def ready() -> bool:
+        machine = server.machine
+        if machine is None or (stopping is not None and stopping.is_set()):
+            return False
+        with anyio.move_on_after(READY_SECONDS):
+            try:
+                await machine.works()
+            except CallError:
+                return False
+            return True
+        return False
+
+    # The gate has looked at Host and Origin already, and at more than the transport would.
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = server.streamable_http_app(streamable_http_path=PATH, transport_security=unchecked)
+    return Gate(app, Names(host, names), token, ready)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Ends in order at the first signal, and at once at the second."""
+
+    def __init__(self, config: uvicorn.Config, begin_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._begin_end = begin_end
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; it is not raised again at the end, so that the exit status is 0."""
+        del frame
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+        self._begin_end()
+
+
+async def serve_http(
+    server: DarkroomServer, settings: Settings, host: str, port: int, stopping: anyio.Event
+) -> None:
+    """Serve until a signal comes; returns when everything is written down.
+
+    Raises
+    ------
+    ConfigurationError: the address is taken or not ours, or the token is missing.
+    """
+    if not loopback(host) and settings.http.token_file is None:
+        raise ConfigurationError(
+            f"{host} can be reached from other machines: put a token into a file and name it in "
+            "[http] token_file (DARKROOM_HTTP__TOKEN_FILE)"
+        )
+    token = bearer.token(settings)
+    listening = _listen(host, port)
+    app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
+    config = uvicorn.Config(
+        cast("Any", app),
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=ANSWER_SECONDS,
+    )
+
+    def begin_end() -> None:
+        stopping.set()
+        server.end_streams()
+
+    with listening:
+        bound = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        sys.stderr.write(
+            f"darkroom: http://{shown}:{bound}{PATH}, token in {bearer.path_of(settings)}\n"
+        )
+        sys.stderr.flush()
+        await _Uvicorn(config, begin_end).serve(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(address[0]), port), family=family, backlog=1024)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{host}:{port} cannot be listened on ({reason})") from None

@@ -1,0 +1,65 @@
+"""Catalogues of other packages: found, and harmless when broken."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from darkroom.catalogues import GROUP, OURS, load_catalogues
+from darkroom.operation import LOCAL_READS, Catalogue, Params, Tool
+from darkroom_tools import CATALOGUE, jobs, zsky
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def announced(monkeypatch: pytest.MonkeyPatch, **values: object) -> list[EntryPoint]:
+    """Put each value into a module of its own; return the entry points that name them."""
+    points: list[EntryPoint] = []
+    for name, value in values.items():
+        module = ModuleType(f"catalogue_of_{name}")
+        module.__dict__["CATALOGUE"] = value
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        points.append(EntryPoint(name, f"{module.__name__}:CATALOGUE", GROUP))
+    return points
+
+
+OURS_POINT = EntryPoint(OURS, "darkroom_tools:CATALOGUE", GROUP)
+OTHER = Catalogue(
+    tools=(
+        Tool(
+            name="say_hello",
+            title="Say hello",
+            description="Say hello.",
+            params=Params,
+            hints=LOCAL_READS,
+            run=jobs.list_jobs,
+        ),
+    )
+)
+
+
+def test_ours_comes_first_and_the_others_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = announced(monkeypatch, zebra=OTHER, antelope=Catalogue())
+    assert load_catalogues([*points, OURS_POINT]) == (CATALOGUE, Catalogue(), OTHER)
+
+
+def test_a_broken_catalogue_is_named_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = announced(monkeypatch, no_catalogue="a string")
+    missing = EntryPoint("gone", "there_is_no_such_module:CATALOGUE", GROUP)
+    assert load_catalogues([missing, OURS_POINT, *points]) == (CATALOGUE,)
+    assert "catalogue gone (there_is_no_such_module:CATALOGUE) is left out" in caplog.text
+    assert "catalogue no_catalogue" in caplog.text
+
+
+def test_a_catalogue_cannot_take_a_name_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = announced(monkeypatch, imposter=Catalogue(providers=(zsky.PROVIDER,)))
+    assert load_catalogues([*points, OURS_POINT]) == (CATALOGUE,)
+    assert "catalogue imposter is left out" in caplog.text
+    assert "provider zsky" in caplog.text

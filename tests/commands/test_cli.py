@@ -1,0 +1,114 @@
+"""The command line itself: help, and what cannot be understood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from darkroom import __version__
+from darkroom.cli import main, parser
+from darkroom.credentials import templates
+from darkroom_tools import CATALOGUE
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+SCREEN_LINES = 24
+
+
+def actions(of: argparse.ArgumentParser) -> list[argparse.Action]:
+    return of._actions  # noqa: SLF001 -- argparse shows them nowhere else
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (choices,) = (action.choices for action in actions(parser()) if action.dest == "command")
+    return cast("dict[str, argparse.ArgumentParser]", choices)
+
+
+def test_the_help_fits_a_screen_and_names_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) <= SCREEN_LINES
+    for name in ("serve", "demo", "doctor", "tools", "call", "sandbox"):
+        assert f"    {name} " in shown
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_option_of_every_command_has_help(name: str) -> None:
+    command = commands()[name]
+    assert command.description
+    for action in actions(command):
+        assert action.help, action.option_strings
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"darkroom {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["serf"],
+        ["serve", "--sandbx"],
+        ["call"],
+        ["sandbox", "--port", "70000"],
+        ["sandbox", "--port", "http"],
+        ["sandbox", "--time-scale", "0"],
+        ["sandbox", "--time-scale", "inf"],
+    ],
+)
+def test_what_cannot_be_understood_is_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "usage: darkroom" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["serve"], ["tools"], ["call", "list_jobs"]])
+def test_every_mistake_of_the_settings_is_on_stderr(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[jobs]\nstorr = "sqlite"\nkeep_days = "many"\n', "utf-8")
+    monkeypatch.setenv("DARKROOM_CONFIG", str(configuration))
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "jobs.storr: there is no such key; did you mean 'store'?" in said.err
+    assert "jobs.keep_days" in said.err
+
+
+def test_every_address_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZSKY_BASE_URL", "ftp://zsky.ai")
+    monkeypatch.setenv("ZUPERTRY_BASE_URL", "http://app.zupertry.com")
+    assert main(["tools"]) == 2
+    said = capsys.readouterr().err
+    assert "ZSKY_BASE_URL: expected an address" in said
+    assert "ZUPERTRY_BASE_URL: expected https" in said
+
+
+def test_templates_that_a_host_did_not_fill_in_are_found() -> None:
+    given = {
+        "ZSKY_API_KEY": "${ZSKY_API_KEY}",
+        "ZUPERTRY_API_KEY_FILE": "%KEY_FILE%",
+        "DARKROOM_RESULTS__FOLDER": "{{results}}",
+        "ZNYX_BASE_URL": "https://znyx.example",
+        "SOMEBODY_ELSES": "${NOT_OURS}",
+    }
+    assert set(templates(given, CATALOGUE.providers)) == {
+        "ZSKY_API_KEY",
+        "ZUPERTRY_API_KEY_FILE",
+        "DARKROOM_RESULTS__FOLDER",
+    }

@@ -1,0 +1,204 @@
+"""Server processes on virtual time: several in one event loop, on one journal, killed at will.
+
+A process here is the shipped machine with its desks, without the protocol around them. It has a
+lock file, a connection to the journal and a share of the rates of its own, as a real one has.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import anyio
+import httpx2
+
+from darkroom.desk import Desk, desks
+from darkroom.errors import CallError
+from darkroom.machine import Machine
+from darkroom.settings import load
+from darkroom.world import World
+from darkroom_tools import CATALOGUE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from darkroom.jobs.store import Store
+    from darkroom.settings import Settings
+    from darkroom_tools.emulators.sandbox import Sandbox
+    from tests.harness import Fields
+
+T = TypeVar("T")
+
+BEGINNING = 1_000.0
+"""What the machine's monotonic clock says when a test begins."""
+
+
+class Yes:
+    """A person who approves everything."""
+
+    async def approve(self, tool: str, question: str, binding: str) -> None:
+        """Say yes."""
+        del tool, question, binding
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        """Show nothing."""
+        del done, total, message
+
+
+class Wire(httpx2.AsyncBaseTransport):
+    """The way to the emulators, as long as the process lives."""
+
+    def __init__(self, process: Process, way: httpx2.AsyncBaseTransport) -> None:
+        self._process = process
+        self._way = way
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send, or stand still for ever: the process is gone."""
+        if self._process.dead:
+            await anyio.sleep_forever()
+        return await self._way.handle_async_request(request)
+
+
+@dataclass
+class Process:
+    """One server process. ``begin`` it inside a task group; then `call`, `kill` or `stop` it."""
+
+    settings: Settings
+    environment: Mapping[str, str]
+    clock: Callable[[], float]
+    way: httpx2.AsyncBaseTransport
+    seed: int = 0
+    open_store: Callable[[Settings], Store] | None = None
+    dead: bool = False
+    machine: Machine = field(init=False)
+    _desks: dict[str, Desk] = field(init=False)
+    _scope: anyio.CancelScope = field(init=False)
+    _ended: anyio.Event = field(init=False)
+
+    def __post_init__(self) -> None:
+        wire = Wire(self, self.way)
+        opener = self.open_store
+
+        async def opened(settings: Settings) -> Store:
+            return cast("Callable[[Settings], Store]", opener)(settings)
+
+        world = World(
+            environment=self.environment,
+            clock=self.clock,
+            monotonic=lambda: BEGINNING + anyio.current_time(),
+            chance=random.Random(self.seed),  # noqa: S311 -- repeatable, not secret
+            run=self._run,
+            transport=wire,
+            sandbox=wire,
+            open_store=opened if opener is not None else None,
+        )
+        self.machine = Machine(CATALOGUE.providers, self.settings, world)
+        self._desks = tools(self.settings)
+
+    async def _run(self, work: Callable[[], T], /) -> T:
+        """Do blocking work in place: threads time out spuriously on virtual time."""
+        if self.dead:
+            await anyio.sleep_forever()
+        return work()
+
+    # --- its life ---
+
+    def begin(self, tasks: TaskGroup) -> None:
+        """Run the machine in a task of ``tasks``."""
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        tasks.start_soon(self._live)
+
+    async def _live(self) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.machine.run, tasks)
+                    await anyio.sleep_forever()
+        finally:
+            self._ended.set()
+
+    async def kill(self) -> None:
+        """End it as SIGKILL does: nothing more is sent or written, and its lock is free."""
+        self.dead = True
+        works = self.machine._works  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- a killed process is not asked
+        self._scope.cancel()
+        if works is not None:
+            for scope in works.core.open_attempts:
+                scope.cancel()
+        await self._ended.wait()
+        if works is not None and works.lease is not None:
+            os.close(cast("int", works.lease._descriptor))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- the system does this for a dead process
+            works.lease._descriptor = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as above
+            self.dead = False
+            await works.core.registry.store.close()
+            self.dead = True
+
+    async def stop(self) -> None:
+        """End it in order, as at the end of its input."""
+        await self.machine.drain()
+        self._scope.cancel()
+        await self._ended.wait()
+        await self.machine.close()
+        self.dead = True
+
+    # --- its tools ---
+
+    async def call(self, tool: str, **arguments: object) -> Fields:
+        """Call a tool; return its structured content.
+
+        Raises
+        ------
+        CallError: as a chat would see it.
+        """
+        result = await self._desks[tool].run(self.machine, arguments, Yes())
+        return cast("Fields", result.structured)
+
+    async def said(self, tool: str, **arguments: object) -> tuple[Fields, str]:
+        """Call a tool; return its structured content, or the code of its error."""
+        try:
+            return await self.call(tool, **arguments), ""
+        except CallError as error:
+            return {}, error.failure.code
+
+    async def store(self) -> Store:
+        """Return its journal."""
+        return await self.machine.store()
+
+
+_TOOLS: dict[int, dict[str, Desk]] = {}
+
+
+def tools(settings: Settings) -> dict[str, Desk]:
+    """Return the desks of all tools; their schemas do not change with the process."""
+    key = id(type(settings))
+    if key not in _TOOLS:
+        _TOOLS[key] = desks([CATALOGUE], lambda _: True, settings)
+    return _TOOLS[key]
+
+
+def environment(sandbox: Sandbox, folder: Path, **more: str) -> dict[str, str]:
+    """Return the variables of a process whose journal and results are in ``folder``."""
+    return {
+        **sandbox.environment(),
+        "DARKROOM_JOBS__STORE": "sqlite",
+        "DARKROOM_JOBS__STATE_DIR": str(folder / "state"),
+        "DARKROOM_RESULTS__FOLDER": str(folder / "results"),
+        "DARKROOM_RESULTS__DOWNLOAD": "never",
+        "DARKROOM_CREDENTIALS__DIR": str(folder / "keys"),
+        **more,
+    }
+
+
+def process(
+    sandbox: Sandbox, folder: Path, clock: Callable[[], float], *, seed: int = 0, **more: str
+) -> Process:
+    """Return a process on the journal in ``folder``, with the sandbox as its providers."""
+    variables = environment(sandbox, folder, **more)
+    settings = load(CATALOGUE.providers, variables)
+    return Process(settings, variables, clock, sandbox.transport(), seed)

@@ -1,0 +1,1 @@
+"""The gallery in a real browser, under the official host of MCP Apps."""

@@ -1,0 +1,1 @@
+"""The machine of jobs, proved through the shipped server on virtual time."""

@@ -1,0 +1,319 @@
+"""When the provider is asked about a job, and when the caller hears of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from darkroom_tools.emulators.kit import Fault
+from tests.harness import ERAS, Era, call, refused, rig
+from tests.machine.support import (
+    HOUR,
+    IMAGE,
+    TRYON,
+    VIDEO,
+    Paid,
+    asked,
+    ended,
+    zsky,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.harness import Rig
+
+pytestmark = pytest.mark.anyio
+
+PAID = pytest.mark.parametrize("paid", [IMAGE, VIDEO, TRYON], ids=str)
+
+
+def looks(world: Rig, paid: Paid) -> int:
+    return len(asked(world, paid.emulator, paid.look))
+
+
+@PAID
+@pytest.mark.parametrize("era", ERAS)
+async def test_nothing_is_asked_before_poll_after_seconds_however_often_it_is_checked(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, era: Era
+) -> None:
+    world = rig(clock, tmp_path)
+    async with world.client(era) as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            due = clock() + job["poll_after_seconds"] - 1  # rounded up to whole seconds
+            while clock() < due:
+                seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
+                assert seen["status"] == "running"
+                assert clock() + seen["poll_after_seconds"] >= due
+                assert looks(world, paid) == 0
+                await anyio.sleep(0.1)
+
+
+@PAID
+async def test_checking_all_the_time_asks_no_more_often_than_waiting_does(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid
+) -> None:
+    counts: list[int] = []
+    for impatient in (False, True):
+        world = rig(clock, tmp_path / str(impatient))
+        async with world.client() as client:
+            with anyio.fail_after(HOUR):
+                job = await call(client, paid.start, **paid.arguments)
+                while job["status"] == "running":
+                    wait = 0 if impatient else 40
+                    job = await call(client, paid.check, job_id=job["job_id"], wait_seconds=wait)
+                    await anyio.sleep(0.05)
+        counts.append(looks(world, paid))
+    assert counts[0] == counts[1]
+
+
+@PAID
+async def test_a_wait_ends_the_moment_the_job_does(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid
+) -> None:
+    world = rig(clock, tmp_path)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            await ended(client, paid.check, job["job_id"])
+            last = asked(world, paid.emulator, paid.look)[-1]
+            assert clock() == pytest.approx(last.at, abs=0.001)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_wait_that_runs_out_is_a_result_that_says_when_to_look_again(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world = rig(clock, tmp_path)
+    zsky(world).faults.add("generate_video", Fault(kind="never_finish"))
+    async with world.client(era) as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, VIDEO.start, **VIDEO.arguments)
+            for wait in (0, 1, 25, 40):
+                began = clock()
+                seen = await call(client, VIDEO.check, job_id=job["job_id"], wait_seconds=wait)
+                assert clock() - began == pytest.approx(wait, abs=0.01)
+                assert seen["status"] == "running"
+                assert seen["poll_after_seconds"] >= 1
+            began = clock()
+            await call(client, VIDEO.check, job_id=job["job_id"])
+            assert clock() - began == pytest.approx(25, abs=0.01)
+            await refused(client, VIDEO.check, job_id=job["job_id"], wait_seconds=41)
+
+
+async def test_many_waits_for_one_job_end_together(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    world = rig(clock, tmp_path)
+    heard: list[float] = []
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, TRYON.start, **TRYON.arguments)
+
+            async def one() -> None:
+                done = await call(client, TRYON.check, job_id=job["job_id"], wait_seconds=40)
+                assert done["status"] == "completed"
+                heard.append(clock())
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(one)
+    assert max(heard) - min(heard) < 0.001
+
+
+@pytest.mark.parametrize("seconds", [48.0, 55.0, 59.9, 60.0, 60.1, 63.0, 75.0])
+async def test_a_video_is_asked_about_at_most_8_times_a_minute_and_noticed_within_5_percent(
+    clock: Callable[[], float], tmp_path: Path, seconds: float
+) -> None:
+    world = rig(clock, tmp_path)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            began = clock()
+            job = await call(client, VIDEO.start, **VIDEO.arguments)
+            (account, *_) = zsky(world).keys.values()
+            account.jobs[job["provider_job_id"]].finishes_at = began + seconds
+            await ended(client, VIDEO.check, job["job_id"])
+            delay = clock() - began - seconds
+    assert looks(world, VIDEO) <= 8 * max(1, seconds / 60)
+    assert delay <= 0.05 * seconds
+
+
+async def test_a_job_that_never_ends_is_asked_about_ever_less_often(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    world = rig(clock, tmp_path)
+    zsky(world).faults.add("generate_image", Fault(kind="never_finish"))
+    async with world.client() as client:
+        with anyio.fail_after(10 * HOUR):
+            await call(client, IMAGE.start, **IMAGE.arguments)
+            await anyio.sleep(4 * HOUR)
+    times = [request.at for request in asked(world, "zsky", "get_job")]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    steady = gaps[30:]  # the first ones meet the rate's window, too
+    assert steady == pytest.approx(sorted(steady))
+    assert gaps[-1] == pytest.approx(60)
+    assert len(times) < 400
+
+
+@PAID
+@pytest.mark.parametrize("seconds", ["20", "200"])
+async def test_retry_after_of_a_poll_is_obeyed_and_holds_everything_else(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, seconds: str
+) -> None:
+    world = rig(clock, tmp_path)
+    limited = Fault(kind="status", status=429, retry_after=seconds)
+    world.sandbox.emulators[paid.emulator].faults.add(paid.look, limited)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            done = await ended(client, paid.check, job["job_id"])
+            assert done["status"] == "completed"
+    first, second, *_ = asked(world, paid.emulator, paid.look)
+    assert second.at - first.at >= float(seconds)
+    between = [r for r in asked(world, paid.emulator) if first.at < r.at < first.at + int(seconds)]
+    assert between == []
+
+
+@PAID
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_404_now_and_then_does_not_end_a_job(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, times: int
+) -> None:
+    world = rig(clock, tmp_path)
+    missing = Fault(kind="status", status=404)
+    world.sandbox.emulators[paid.emulator].faults.add(paid.look, missing, times=times)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            assert (await ended(client, paid.check, job["job_id"]))["status"] == "completed"
+
+
+@PAID
+async def test_three_times_404_in_a_row_is_a_job_that_is_gone(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid
+) -> None:
+    world = rig(clock, tmp_path)
+    missing = Fault(kind="status", status=404)
+    world.sandbox.emulators[paid.emulator].faults.add(paid.look, missing, times=None)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            done = await ended(client, paid.check, job["job_id"])
+            await anyio.sleep(600)
+    assert done["status"] == "failed"
+    assert done["error"]["code"] == "not_found"
+    assert looks(world, paid) == 3
+
+
+@PAID
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_stops_working_leaves_the_job_running_with_a_warning(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, status: int
+) -> None:
+    world = rig(clock, tmp_path)
+    denied = Fault(kind="status", status=status)
+    world.sandbox.emulators[paid.emulator].faults.add(paid.look, denied, times=3)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            while looks(world, paid) == 0:
+                await anyio.sleep(1)
+            seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
+            assert seen["status"] == "running"
+            (warning,) = seen["warnings"]
+            assert "it will be asked again" in warning
+            done = await ended(client, paid.check, job["job_id"])
+            assert done["status"] == "completed"
+            assert "warnings" not in done
+
+
+@PAID
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="refuse"),
+        Fault(kind="drop_before"),
+        Fault(kind="drop_after"),
+        Fault(kind="drop_during"),
+        Fault(kind="hang_before"),
+        Fault(kind="hang_after"),
+        Fault(kind="delay", seconds=5),
+        Fault(kind="malformed"),
+        Fault(kind="truncated"),
+        Fault(kind="wrong_types"),
+        Fault(kind="empty"),
+        Fault(kind="huge", size=8 << 20),
+        Fault(kind="redirect"),
+        *(Fault(kind="status", status=s) for s in (400, 408, 418, 500, 502, 503, 504)),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+async def test_a_poll_that_fails_is_made_again_and_the_job_completes(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, fault: Fault
+) -> None:
+    world = rig(clock, tmp_path)
+    world.sandbox.emulators[paid.emulator].faults.add(paid.look, fault, times=2)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            done = await ended(client, paid.check, job["job_id"])
+    assert done["status"] == "completed"
+    assert "warnings" not in done
+
+
+@PAID
+async def test_an_answer_that_cannot_be_understood_is_a_warning_until_one_can(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid
+) -> None:
+    world = rig(clock, tmp_path)
+    world.sandbox.emulators[paid.emulator].faults.add(paid.look, Fault(kind="malformed"))
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            while looks(world, paid) == 0:
+                await anyio.sleep(0.5)
+            seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
+            assert "cannot be understood" in seen["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        b'{"job_id":"x","status":"completed","result_url":"https://zsky.sandbox.test/a","expires_in":NaN}',
+        b'{"job_id":"x","status":"completed","result_url":"https://zsky.sandbox.test/a","expires_in":1e400}',
+        b'{"job_id":"x","status":"completed","result_url":"https://zsky.sandbox.test/a","expires_in":1e300}',
+        b'{"job_id":"x","status":"completed","result_url":"https://zsky.sandbox.test/a","expires_in":-1e300}',
+        b'{"job_id":"x","status":"completed","result_url":"https://zsky.sandbox.test/\\ud800"}',
+        b'{"job_id":"x","status":"completed","result_url":"https://[","expires_in":1}',
+        b'{"job_id":"x","status":"completed","result_url":"https://user:pass@zsky.sandbox.test/a"}',
+        b'{"job_id":"x","status":"queued\\ud800"}',
+        b'{"job_id":"x","status":"failed","error":"\\ud800\\u202e"}',
+        b"\xff\xfe",
+        b"[" * 50_000,
+        b'{"status":' + b"9" * 5000 + b"}",
+    ],
+    ids=range(12),
+)
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_no_answer_of_a_provider_breaks_a_check(
+    clock: Callable[[], float], tmp_path: Path, strange: bytes, store: str
+) -> None:
+    world = rig(clock, tmp_path, store=store)  # pyright: ignore[reportArgumentType] -- one of two
+    answer = Fault(kind="status", status=200, body=strange)
+    zsky(world).faults.add("get_job", answer, times=3)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, IMAGE.start, **IMAGE.arguments)
+            for _ in range(4):
+                seen = await call(
+                    client, IMAGE.check, job_id=job["job_id"], wait_seconds=20, include_url=True
+                )
+                assert seen["status"] in {"running", "completed", "failed"}
+            listed = await client.call_tool("list_jobs", {})
+            assert listed.model_dump_json()
+            done = await ended(client, IMAGE.check, job["job_id"])
+            assert done["status"] in {"completed", "failed"}

@@ -1,0 +1,1 @@
+"""Money: caps, approval, the ledger, settling what is unknown, and keys that are replaced."""

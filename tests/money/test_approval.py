@@ -1,0 +1,259 @@
+"""Asking the person, in both protocol eras: nothing leaves before a yes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+
+from tests.harness import ERAS, Era, Rig, call, refused, rig
+from tests.machine.support import HOUR, asked, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ERAS)]
+
+ABOVE = {"DARKROOM_APPROVAL__ABOVE": '{"zsky_videos": 0}'}
+VIDEO = "zsky_start_video"
+
+
+class Asked:
+    """A person who answers as told, and what they were asked."""
+
+    def __init__(self, action: Any = "accept", *, approve: object = True) -> None:
+        self.questions: list[str] = []
+        self.action = action
+        self.approve = approve
+        self.sent_before_the_answer: list[int] = []
+        self.world: Rig | None = None
+
+    async def __call__(self, context: object, params: Any) -> ElicitResult:
+        del context
+        assert isinstance(params, ElicitRequestFormParams)
+        self.questions.append(params.message)
+        if self.world is not None:
+            sent = sum(len(each.requests) for each in self.world.sandbox.emulators.values())
+            self.sent_before_the_answer.append(sent)
+        if self.action == "never":
+            await anyio.sleep_forever()
+        content = {"approve": self.approve} if self.action == "accept" else None
+        return ElicitResult(action=self.action, content=content)  # pyright: ignore[reportArgumentType] -- what a host may send
+
+
+def over(clock: Callable[[], float], folder: Path, **environment: str) -> Rig:
+    return rig(
+        clock, folder, environment={**ABOVE, "DARKROOM_RESULTS__DOWNLOAD": "never", **environment}
+    )
+
+
+async def test_a_yes_starts_it_and_nothing_is_sent_before(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world, person = over(clock, tmp_path), Asked()
+    person.world = world
+    async with world.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, VIDEO, prompt="waves")
+    assert job["status"] == "running"
+    assert person.questions == ["Spend 1 videos (about 0.50) at ZSky on zsky_start_video?"]
+    assert person.sent_before_the_answer == [0]
+    assert len(asked(world, "zsky", "generate_video")) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "approve"),
+    [("accept", False), ("decline", True), ("cancel", True), ("accept", "yes"), ("accept", None)],
+)
+async def test_anything_but_a_yes_is_a_no_and_sends_nothing(
+    clock: Callable[[], float], tmp_path: Path, era: Era, action: str, approve: object
+) -> None:
+    world, person = over(clock, tmp_path), Asked(action, approve=approve)
+    async with world.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            text = await refused(client, VIDEO, prompt="waves")
+            assert (await call(client, "list_jobs"))["jobs"] == []
+    assert text.startswith("[declined] ")
+    assert "nothing was sent" in text
+    assert len(person.questions) == 1
+    assert asked(world, "zsky") == []
+
+
+async def test_a_host_that_cannot_ask_is_told_the_setting_that_allows_it(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world = over(clock, tmp_path)
+    async with world.client(era) as client:
+        with anyio.fail_after(HOUR):
+            text = await refused(client, VIDEO, prompt="waves")
+    assert text.startswith("[not_configured] ")
+    assert "[approval] never_ask = ['zsky_start_video']" in text
+    assert asked(world, "zsky") == []
+    allowed = over(
+        clock, tmp_path / "allowed", DARKROOM_APPROVAL__NEVER_ASK='["zsky_start_video"]'
+    )
+    async with allowed.client(era) as client:
+        assert (await call(client, VIDEO, prompt="waves"))["status"] == "running"
+
+
+async def test_what_costs_no_more_than_the_amount_is_not_asked_about(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world, person = over(clock, tmp_path), Asked("decline")
+    async with world.client(era, elicitation=person) as client:
+        assert (await call(client, "zsky_start_image", prompt="waves"))["status"] == "running"
+    assert person.questions == []
+
+
+async def test_an_amount_in_money_is_looked_at_too(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world = over(clock, tmp_path, DARKROOM_APPROVAL__ABOVE='{"money": 0.10}')
+    person = Asked("decline")
+    async with world.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            assert (await call(client, "zsky_start_image", prompt="waves"))["status"] == "running"
+            assert (await refused(client, VIDEO, prompt="waves")).startswith("[declined] ")
+
+
+async def test_an_identical_repeat_is_not_asked_about_again(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world, person = over(clock, tmp_path), Asked()
+    async with world.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            first = await call(client, VIDEO, prompt="waves")
+            again = await call(client, VIDEO, prompt="waves")
+            other = await call(client, VIDEO, prompt="other waves")
+    assert first["job_id"] == again["job_id"] != other["job_id"]
+    assert len(person.questions) == 2
+
+
+async def test_a_cap_is_said_before_anybody_is_asked(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world = over(clock, tmp_path, DARKROOM_SPENDING__ZSKY_VIDEOS_PER_DAY="0")
+    person = Asked()
+    async with world.client(era, elicitation=person) as client:
+        text = await refused(client, VIDEO, prompt="waves")
+    assert text.startswith("[spend_cap_reached] ")
+    assert person.questions == []
+
+
+async def test_wrong_arguments_are_refused_before_anybody_is_asked(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world, person = over(clock, tmp_path), Asked()
+    async with world.client(era, elicitation=person) as client:
+        assert (await refused(client, VIDEO, prompt="")).startswith("[invalid_argument] ")
+    assert person.questions == []
+
+
+async def test_no_answer_is_a_no(clock: Callable[[], float], tmp_path: Path, era: Era) -> None:
+    """On 2026-07-28 the call has ended with the question, and nothing waits for an answer."""
+    world, person = over(clock, tmp_path), Asked("never")
+    began = clock()
+    async with world.client(era, elicitation=person) as client:
+        if era == "legacy":
+            with anyio.fail_after(HOUR):
+                text = await refused(client, VIDEO, prompt="waves")
+            assert text.startswith("[declined] ")
+            assert 40 <= clock() - began <= 45
+        else:
+            result = await client.session.call_tool(
+                VIDEO, {"prompt": "waves"}, allow_input_required=True
+            )
+            assert isinstance(result, InputRequiredResult)
+            await anyio.sleep(HOUR)
+    assert asked(world, "zsky") == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        (VIDEO, {"prompt": "other waves"}),
+        (VIDEO, {"prompt": "waves", "idempotency_key": "one more"}),
+        ("zsky_rotate_key", {}),
+        ("znyx_revoke_token", {"key_id": 1}),
+    ],
+)
+async def test_a_yes_to_one_thing_is_no_yes_to_another(
+    clock: Callable[[], float], tmp_path: Path, era: Era, tool: str, arguments: dict[str, object]
+) -> None:
+    if era == "legacy":
+        pytest.skip("there the host answers the question itself, within the call")
+    key_file = tmp_path / "key"
+    key_file.write_text("zsky_live_sandbox_not_a_real_key")
+    world = rig(
+        clock,
+        tmp_path,
+        without=("ZSKY_API_KEY",),
+        environment={**ABOVE, "ZSKY_API_KEY_FILE": str(key_file)},
+    )
+    async with world.client(era, elicitation=Asked("never")) as client:
+        question = await client.session.call_tool(
+            VIDEO, {"prompt": "waves"}, allow_input_required=True
+        )
+        assert isinstance(question, InputRequiredResult)
+        (name,) = question.input_requests or {}
+        yes: Any = {name: ElicitResult(action="accept", content={"approve": True})}
+        with pytest.raises(MCPError, match="Invalid or expired requestState"):
+            await client.session.call_tool(
+                tool,
+                arguments,
+                input_responses=yes,
+                request_state=question.request_state,
+                allow_input_required=True,
+            )
+        await settle()
+        assert asked(world, "zsky") == asked(world, "znyx") == []
+        taken = await client.session.call_tool(
+            VIDEO,
+            {"prompt": "waves"},
+            input_responses=yes,
+            request_state=question.request_state,
+            allow_input_required=True,
+        )
+        assert isinstance(taken, CallToolResult)
+        assert not taken.is_error
+    assert len(asked(world, "zsky", "generate_video")) == 1
+
+
+DESTROYS: list[tuple[str, dict[str, object]]] = [
+    ("zsky_rotate_key", {}),
+    ("zsky_delete_result", {"job_id": "0123456789abcdef0123456789abcdef"}),
+    ("znyx_create_token", {"token_type": "ci"}),
+    ("znyx_rotate_token", {"key_id": 2}),
+    ("znyx_revoke_token", {"key_id": 2}),
+    ("znyx_publish_bundle", {"env": "dev", "policies": {}}),
+    ("znyx_activate_bundle", {"env": "dev", "version": 1}),
+    ("znyx_promote_bundle", {"env": "dev"}),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments"), DESTROYS, ids=[tool for tool, _ in DESTROYS])
+async def test_what_destroys_or_reveals_always_asks_and_a_no_sends_nothing(
+    clock: Callable[[], float], tmp_path: Path, era: Era, tool: str, arguments: dict[str, object]
+) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("zsky_live_sandbox_not_a_real_key")
+    world = rig(
+        clock,
+        tmp_path,
+        without=("ZSKY_API_KEY",),
+        environment={
+            "ZSKY_API_KEY_FILE": str(key_file),
+            "DARKROOM_CREDENTIALS__DIR": str(tmp_path / "keys"),
+        },
+    )
+    person = Asked("decline")
+    async with world.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            text = await refused(client, tool, **arguments)
+    assert text.startswith("[declined] ")
+    assert len(person.questions) == 1
+    assert all(not each.requests for each in world.sandbox.emulators.values())

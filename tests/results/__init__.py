@@ -1,0 +1,1 @@
+"""Results: downloaded, named, shown, copied, and read as resources."""

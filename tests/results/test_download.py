@@ -1,0 +1,192 @@
+"""What a job made is fetched when it ends, and what cannot be fetched is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from darkroom_tools.emulators.kit import Fault
+from tests.harness import Rig, call, rig
+
+from .support import asked, files_in, image, tryon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.anyio
+
+PIXEL_BOMB = (
+    b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 60_000, 8, 2, 0, 0, 0)
+) + b"\0" * 64
+BODIES = {
+    "a page": b"<!doctype html><title>Sign in</title>",
+    "an archive": b"PK\x03\x04" + b"\0" * 200,
+    "sound": b"\0\0\0\x14ftypM4A \0\0\0\0M4A " + b"\0" * 64,
+    "nothing": b"",
+}
+
+
+def serve(server: Rig, fault: Fault, times: int | None = 1) -> None:
+    """Let ZSky's store answer with a fault."""
+    server.sandbox.emulators["zsky"].faults.add("download", fault, times=times)
+
+
+async def test_a_sidecar_tells_where_a_file_came_from_and_holds_no_secret(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    async with server.client() as client:
+        path = Path((await image(client, seed=7))["outputs"][0]["file"])
+        tried = await tryon(client, server)
+    beside = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
+    assert beside["provider"] == "zsky"
+    assert beside["operation"] == "zsky_start_image"
+    assert beside["parameters"]["prompt"] == "A lighthouse at dusk"
+    assert beside["parameters"]["seed"] == 7
+    assert beside["cost"] == {"amount": 1, "unit": "images", "basis": "estimate"}
+    assert beside["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert beside["created_at"] <= beside["completed_at"] <= beside["saved_at"]
+    other = Path(tried["outputs"][0]["file"])
+    for sidecar in (path.name + ".json", other.name + ".json"):
+        text = (path.parent / sidecar).read_text("utf-8")
+        assert "Signature" not in text
+        assert server.environment["ZSKY_API_KEY"] not in text
+        assert "?" not in text
+
+
+async def test_the_signature_of_an_argument_is_not_written_into_a_sidecar(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    async with server.client() as client:
+        started = await call(
+            client,
+            "zupertry_start_tryon",
+            model_image_url="https://shop.example.com/a.jpg?X-Amz-Signature=canary#part",
+            garment_image_url="https://shop.example.com/b.jpg",
+        )
+        ended = await call(client, "zupertry_check_tryon", job_id=started["job_id"])
+    path = Path(ended["outputs"][0]["file"])
+    beside = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
+    assert beside["parameters"]["model_image_url"] == "https://shop.example.com/a.jpg"
+
+
+async def test_two_results_of_one_prompt_have_two_names(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    async with server.client() as client:
+        first = await image(client, idempotency_key="a")
+        second = await image(client, idempotency_key="b")
+    names = [Path(job["outputs"][0]["file"]).name for job in (first, second)]
+    assert names == ["zsky-lighthouse-at-dusk-1.webp", "zsky-lighthouse-at-dusk-1-2.webp"]
+    assert all("2026-11-22" in job["outputs"][0]["file"] for job in (first, second))
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+async def test_what_is_no_picture_is_not_kept(
+    clock: Callable[[], float], tmp_path: Path, body: bytes
+) -> None:
+    server = rig(clock, tmp_path)
+    serve(server, Fault(kind="status", status=200, body=body), times=None)
+    async with server.client() as client:
+        ended = await image(client)
+        assert ended["status"] == "completed"
+        assert "output 0 was not downloaded" in ended["warnings"][0]
+        assert ended["outputs"][0]["url"].startswith("https://")
+        await anyio.sleep(86_400)
+        assert asked(server, "zsky", "download") == 1, "time does not change what it is"
+    assert files_in(server.results) == []
+
+
+async def test_a_picture_with_too_many_pixels_is_kept_and_never_decoded(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    serve(server, Fault(kind="status", status=200, body=PIXEL_BOMB))
+    async with server.client() as client:
+        ended = await image(client)
+        assert ended["outputs"][0]["width"] == 60_000
+        result = await client.call_tool("show_results", {"job_ids": [ended["job_id"]]})
+        assert not result.is_error
+        assert len(result.content) == 2, "a text, and a card that says why"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="drop_during"),
+        Fault(kind="drop_before"),
+        Fault(kind="status", status=503),
+        Fault(kind="status", status=429),
+        Fault(kind="hang_after"),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+async def test_a_download_that_broke_off_is_tried_again_without_being_asked(
+    clock: Callable[[], float], tmp_path: Path, fault: Fault
+) -> None:
+    server = rig(clock, tmp_path)
+    serve(server, fault)
+    async with server.client() as client:
+        started = await call(client, "zsky_start_image", prompt="A kite", width=256, height=256)
+        await anyio.sleep(600)
+        ended = await call(client, "zsky_check_job", job_id=started["job_id"], wait_seconds=0)
+        assert "warnings" not in ended
+        assert Path(ended["outputs"][0]["file"]).name == "zsky-kite-1.webp"
+    assert files_in(server.results) == ["zsky-kite-1.webp", "zsky-kite-1.webp.json"]
+
+
+async def test_a_download_that_goes_on_failing_is_given_up_after_a_few_tries(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    serve(server, Fault(kind="status", status=500), times=None)
+    async with server.client() as client:
+        ended = await image(client)
+        assert "status 500" in ended["warnings"][0]
+        await anyio.sleep(86_400)
+        assert asked(server, "zsky", "download") == 6
+        again = await call(client, "zsky_check_job", job_id=ended["job_id"], wait_seconds=0)
+        assert len(again["warnings"]) == 1
+
+
+async def test_an_endless_body_ends(clock: Callable[[], float], tmp_path: Path) -> None:
+    server = rig(clock, tmp_path)
+    serve(server, Fault(kind="huge", size=2**40))
+    async with server.client() as client:
+        ended = await image(client)
+    assert "was not downloaded" in ended["warnings"][0]
+    assert files_in(server.results) == []
+
+
+async def test_on_demand_nothing_is_downloaded_before_somebody_looks(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path, environment={"DARKROOM_RESULTS__DOWNLOAD": "on_demand"})
+    async with server.client() as client:
+        ended = await image(client)
+        assert "url" in ended["outputs"][0]
+        assert files_in(server.results) == []
+        await client.call_tool("show_results", {"job_ids": [ended["job_id"]]})
+        again = await call(client, "zsky_check_job", job_id=ended["job_id"])
+        assert Path(again["outputs"][0]["file"]).exists()
+
+
+async def test_never_means_that_nothing_is_downloaded(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path, environment={"DARKROOM_RESULTS__DOWNLOAD": "never"})
+    async with server.client() as client:
+        ended = await image(client)
+        result = await client.call_tool("show_results", {"job_ids": [ended["job_id"]]})
+        assert "[results] download" in str(result.content[0])
+        assert ended["outputs"][0]["url"] in str(result.content[0])
+    assert files_in(server.results) == []
+    assert asked(server, "zsky", "download") == 0

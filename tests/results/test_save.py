@@ -1,0 +1,257 @@
+"""Copies go where they are wanted, under the allowed folders and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from darkroom.errors import CallError
+from darkroom.results.save import opened, target
+from darkroom_tools.emulators.kit import Fault
+from tests.harness import ERAS, Era, Rig, call, refused, rig
+
+from .support import files_in, image, video
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return the folder of a project, which is the only allowed one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+async def server(clock: Callable[[], float], tmp_path: Path, project: Path) -> Rig:
+    return rig(clock, tmp_path, environment={"DARKROOM_FILES__ROOTS": json.dumps([str(project)])})
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_output_becomes_the_file_that_was_asked_for(
+    server: Rig, project: Path, era: Era
+) -> None:
+    async with server.client(era) as client:
+        job = await image(client)
+        result = await call(client, "save_results", job_ids=[job["job_id"]], to="assets/hero.webp")
+    path = project / "assets" / "hero.webp"
+    assert result == {
+        "saved": [
+            {
+                "job_id": job["job_id"],
+                "index": 0,
+                "file": str(path),
+                "bytes": path.stat().st_size,
+            }
+        ]
+    }
+    assert path.read_bytes() == Path(job["outputs"][0]["file"]).read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.jpg", "JPEG"), ("a.jpeg", "JPEG"), ("a.PNG", "PNG"), ("a.webp", "WEBP")],
+)
+async def test_the_extension_converts_the_format(
+    server: Rig, project: Path, name: str, kind: str
+) -> None:
+    async with server.client() as client:
+        job = await image(client)
+        await call(client, "save_results", job_ids=[job["job_id"]], to=name)
+    with Image.open(project / name) as picture:
+        assert picture.format == kind
+        assert picture.size == (256, 256)
+
+
+async def test_many_outputs_go_into_a_folder_under_their_own_names(
+    server: Rig, project: Path
+) -> None:
+    async with server.client() as client:
+        ids = [(await image(client, idempotency_key=key))["job_id"] for key in "abc"]
+        await call(client, "save_results", job_ids=ids, to="out/pictures/")
+    assert files_in(project) == [
+        "zsky-lighthouse-at-dusk-1-2.webp",
+        "zsky-lighthouse-at-dusk-1-3.webp",
+        "zsky-lighthouse-at-dusk-1.webp",
+    ]
+
+
+async def test_nothing_is_overwritten_unless_it_is_asked_for(server: Rig, project: Path) -> None:
+    (project / "hero.webp").write_bytes(b"mine")
+    async with server.client() as client:
+        job = await image(client)
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to="hero.webp")
+        assert error.startswith("[conflict]")
+        assert (project / "hero.webp").read_bytes() == b"mine"
+        ids = [job["job_id"]]
+        await call(client, "save_results", job_ids=ids, to="hero.webp", overwrite=True)
+        assert (project / "hero.webp").read_bytes() != b"mine"
+
+
+async def test_of_several_nothing_is_written_when_one_name_is_taken(
+    server: Rig, project: Path
+) -> None:
+    (project / "zsky-kite-1.webp").write_bytes(b"mine")
+    async with server.client() as client:
+        ids = [(await image(client, prompt))["job_id"] for prompt in ("a boat", "a kite")]
+        await refused(client, "save_results", job_ids=ids, to="./")
+    assert files_in(project) == ["zsky-kite-1.webp"]
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "../hero.webp",
+        "assets/../../hero.webp",
+        "/etc/hero.webp",
+        "~/hero.webp",
+        "a\0b.webp",
+        "hero",
+        "hero.sh",
+        ".bashrc",
+        ".",
+        "..",
+        "/",
+    ],
+)
+async def test_a_place_that_is_not_allowed_is_refused(server: Rig, project: Path, to: str) -> None:
+    async with server.client() as client:
+        job = await image(client)
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to=to)
+        assert error.startswith("[invalid_argument]")
+    assert files_in(project) == []
+
+
+async def test_no_link_leads_out(server: Rig, project: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (project / "link").symlink_to(outside)
+    (project / "hero.webp").symlink_to(outside / "hero.webp")
+    async with server.client() as client:
+        ids = [(await image(client))["job_id"]]
+        for to in ("link/hero.webp", "link/below/", "link/"):
+            error = await refused(client, "save_results", job_ids=ids, to=to, overwrite=True)
+            assert error.startswith("[invalid_argument]")
+        error = await refused(client, "save_results", job_ids=ids, to="hero.webp")
+        assert error.startswith("[conflict]")
+        error = await refused(client, "save_results", job_ids=ids, to="hero.webp", overwrite=True)
+        assert error.startswith("[conflict]")
+    assert files_in(outside) == []
+
+
+def test_a_folder_that_becomes_a_link_after_the_check_is_not_followed(
+    project: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    where = target("sub/hero.webp", (project,))
+    with opened(where) as folder:
+        (project / "sub").rmdir()
+        (project / "sub").symlink_to(outside)
+        with (tmp_path / "source").open("w+b") as source, pytest.raises(FileNotFoundError):
+            folder.write("hero.webp", source, overwrite=False)
+    assert files_in(outside) == []
+
+
+async def test_one_file_cannot_hold_two_outputs(server: Rig) -> None:
+    async with server.client() as client:
+        ids = [(await image(client, prompt))["job_id"] for prompt in ("a boat", "a kite")]
+        error = await refused(client, "save_results", job_ids=ids, to="hero.webp")
+        assert "name a folder" in error
+
+
+async def test_a_film_keeps_its_kind(server: Rig, project: Path) -> None:
+    async with server.client() as client:
+        ids = [(await video(client))["job_id"]]
+        error = await refused(client, "save_results", job_ids=ids, to="film.mp4")
+        assert "cannot be converted" in error
+        await call(client, "save_results", job_ids=ids, to="film.webm")
+    assert files_in(project) == ["film.webm"]
+
+
+async def test_a_file_that_was_changed_is_not_copied(server: Rig, project: Path) -> None:
+    async with server.client() as client:
+        job = await image(client)
+        Path(job["outputs"][0]["file"]).write_bytes(b"something else")
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to="a.webp")
+        assert "was changed after it was saved" in error
+    assert files_in(project) == []
+
+
+async def test_a_damaged_picture_is_copied_as_it_is_and_not_converted(
+    server: Rig, project: Path
+) -> None:
+    broken = Fault(kind="status", status=200, body=b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
+    server.sandbox.emulators["zsky"].faults.add("download", broken)
+    async with server.client() as client:
+        ids = [(await image(client))["job_id"]]
+        error = await refused(client, "save_results", job_ids=ids, to="a.jpg")
+        assert error.startswith("[invalid_argument]")
+        await call(client, "save_results", job_ids=ids, to="a.png")
+    assert files_in(project) == ["a.png"]
+
+
+async def test_a_job_that_has_not_ended_has_nothing_to_save(server: Rig) -> None:
+    async with server.client() as client:
+        job = await call(client, "zsky_start_video", prompt="a boat")
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to="a/")
+        assert error.startswith("[conflict]")
+
+
+async def test_jobs_are_named_one_way_and_must_be_known(server: Rig) -> None:
+    async with server.client() as client:
+        for arguments in ({}, {"job_ids": ["zsky_x"], "batch_id": "b"}):
+            error = await refused(client, "save_results", to="a/", **arguments)
+            assert error.startswith("[invalid_argument]")
+        for arguments in ({"job_ids": ["zsky_x"]}, {"batch_id": "b"}):
+            error = await refused(client, "save_results", to="a/", **arguments)
+            assert error.startswith("[not_found]")
+
+
+PARTS = st.sampled_from(["..", ".", "", "a", "b", "~", "~root", "/", "\\", "C:", "\0", " ", "é"])
+
+
+@given(parts=st.lists(PARTS, max_size=8), slash=st.booleans(), absolute=st.booleans())
+def test_no_target_is_ever_outside(parts: list[str], slash: bool, absolute: bool) -> None:  # noqa: FBT001 -- hypothesis passes by name
+    root = Path("/projects/one")
+    to = ("/" if absolute else "") + "/".join(parts) + ("/" if slash else "")
+    try:
+        where = target(to, (root,))
+    except CallError as error:
+        assert error.failure.code == "invalid_argument"
+        return
+    path = where.path(where.name or "x")
+    assert Path(os.path.normpath(path)).is_relative_to(root)
+    assert ".." not in path.parts
+
+
+async def test_without_roots_the_results_folder_is_allowed_and_a_home_folder_is_not(
+    clock: Callable[[], float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = rig(clock, tmp_path).settings
+    project = tmp_path / "code"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    assert settings.file_roots == (project, tmp_path / "results")
+    for wide in (Path("/"), tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(wide)
+        assert settings.file_roots == (tmp_path / "results",)

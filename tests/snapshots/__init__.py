@@ -1,0 +1,70 @@
+"""What hosts are told of every tool, kept beside the tests: a changed schema is a visible decision.
+
+``python -m tests.snapshots --write`` rewrites the files; without ``--write`` it names what differs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.app import build_server
+from darkroom.settings import load
+from darkroom.world import World
+from darkroom_tools import CATALOGUE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mcp_types import Tool
+
+FOLDER = Path(__file__).parent / "tools"
+PROVIDERS = tuple(provider.name for provider in CATALOGUE.providers)
+
+
+def listed(providers: Collection[str] = PROVIDERS) -> dict[str, Tool]:
+    """Return the tools that are listed when these providers have all their credentials."""
+    environment = {
+        credential.variable: "present"
+        for provider in CATALOGUE.providers
+        if provider.name in providers
+        for credential in provider.credentials
+    }
+    settings = load(CATALOGUE.providers, environment)
+    server = build_server(settings, [CATALOGUE], World(environment=environment))
+    return {tool.name: tool for tool in anyio.run(server.list_tools, backend="trio")}
+
+
+def every_tool() -> dict[str, Tool]:
+    """Return every tool that is ever listed, ``get_setup`` too."""
+    return listed(()) | listed()
+
+
+def snapshot(tool: Tool) -> str:
+    """Write down what a host is told of a tool."""
+    fields = tool.model_dump(by_alias=True, exclude_none=True, mode="json")
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+
+def differences() -> list[str]:
+    """Name the tools whose snapshot is missing, outdated or left over."""
+    tools = every_tool()
+    kept = {path.stem: path.read_text("utf-8") for path in FOLDER.glob("*.json")}
+    wrong = [name for name, tool in tools.items() if kept.get(name) != snapshot(tool)]
+    return sorted({*wrong, *(kept.keys() - tools.keys())})
+
+
+def write() -> list[str]:
+    """Rewrite what differs, and name it."""
+    changed, tools = differences(), every_tool()
+    FOLDER.mkdir(exist_ok=True)
+    for name in changed:
+        path = FOLDER / f"{name}.json"
+        if name in tools:
+            path.write_text(snapshot(tools[name]), "utf-8")
+        else:
+            path.unlink()
+    return changed

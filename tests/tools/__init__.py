@@ -1,0 +1,1 @@
+"""The providers' tools through the shipped server, against their emulators, on virtual time."""

@@ -1,0 +1,136 @@
+"""How ZNYX's answers are read. What cannot be understood never counts as allowed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from darkroom.operation import UnreadableError
+from darkroom_tools import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from darkroom.errors import JsonObject, JsonValue
+    from darkroom.operation import Answer, Params
+
+NOT_MODIFIED = 304
+
+BY_SEVERITY = ("BLOCK", "REDACT", "TRANSFORM", "WARN", "ALLOW")
+"""EvaluationResponse.decision, the worst first; what is not here is worse still."""
+
+AS_IT_IS = frozenset({"ALLOW", "WARN"})
+WHEN_CLEANED = frozenset({"REDACT", "TRANSFORM"})
+CLEANED = ("sanitized_text", "sanitized_tool_args")
+
+
+# --- evaluations ---
+
+
+def evaluation(answer: Answer, params: Params) -> JsonObject:
+    """Return the EvaluationResponse with ``allowed``, without the many fields that are null.
+
+    REDACT and TRANSFORM allow what was cleaned; where nothing cleaned came (a tool's result has
+    none), they allow nothing.
+    """
+    del params
+    if not isinstance(answer.body, dict) or "decision" not in answer.body:
+        raise UnreadableError("no decision")
+    fields = cast("JsonObject", without_null(answer.body))
+    decision = fields.get("decision")
+    cleaned = any(name in fields for name in CLEANED)
+    allowed = decision in AS_IT_IS or (decision in WHEN_CLEANED and cleaned)
+    return {"allowed": allowed, **fields}
+
+
+def stream(answer: Answer, params: Params) -> JsonObject:
+    """Sum up the event stream: its worst window decides, for nothing cleaned ever comes.
+
+    ``final_decision`` of the provider is only ever ALLOW or BLOCK.
+    """
+    del params
+    decisions: list[str] = []
+    hits: list[JsonValue] = []
+    done: JsonObject | None = None
+    for name, fields in events(answer.body):
+        if name == "done":
+            done = fields
+            decisions.append(str(fields.get("final_decision")))
+        elif name in ("guardrail", "block"):
+            decisions.append(str(fields.get("decision")))
+            hits.extend(reading.objects(fields.get("rule_hits")))
+    if done is None:
+        raise UnreadableError("the stream ended before it was done")
+    worst = min(decisions, key=lambda each: BY_SEVERITY.index(each) if each in BY_SEVERITY else -1)
+    summary: JsonObject = {"allowed": worst in AS_IT_IS, "decision": worst, "rule_hits": hits}
+    return {**summary, **cast("JsonObject", without_null(done))}
+
+
+def events(body: JsonValue) -> Iterator[tuple[str, JsonObject]]:
+    """Read ``text/event-stream``: names and the JSON objects of their data."""
+    if not isinstance(body, str):
+        raise UnreadableError("no event stream")
+    for block in body.replace("\r\n", "\n").split("\n\n"):
+        lines = [line.partition(":") for line in block.split("\n")]
+        data = "\n".join(value.removeprefix(" ") for name, _, value in lines if name == "data")
+        if not data:
+            continue
+        event = next((value.strip() for name, _, value in lines if name == "event"), "message")
+        fields: object = json.loads(data)
+        if not isinstance(fields, dict):
+            raise UnreadableError(f"no object in {event}")
+        yield event, cast("JsonObject", fields)
+
+
+def without_null(value: JsonValue) -> JsonValue:
+    """Leave out members that are null, however deep."""
+    if isinstance(value, dict):
+        return {name: without_null(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [without_null(inner) for inner in value]
+    return value
+
+
+# --- bundles, tokens, traces ---
+
+
+def latest_bundle(answer: Answer, params: Params) -> JsonObject:
+    """Return the bundle, or that it is the one of the last time."""
+    if answer.status == NOT_MODIFIED:
+        return {"not_modified": True}
+    return required(answer, params)
+
+
+def required(answer: Answer, params: Params) -> JsonObject:
+    """Return the provider's object; anything else is no answer."""
+    del params
+    if not isinstance(answer.body, dict):
+        raise UnreadableError("no object")
+    return answer.body
+
+
+def listed(name: str) -> Callable[[Answer, Params], JsonObject]:
+    """Read a list: a bare array, or an object that wraps one under ``name`` or ``items``."""
+
+    def read(answer: Answer, params: Params) -> JsonObject:
+        del params
+        body = answer.body
+        if not isinstance(body, dict):
+            entries, more = body, {}
+        else:
+            more = {key: value for key, value in body.items() if key not in (name, "items")}
+            entries = body.get(name, body.get("items"))
+        if not isinstance(entries, list):
+            raise UnreadableError(f"no list of {name}")
+        shown = [
+            {**one, "raw_key": "[hidden]"} if "raw_key" in one else one
+            for one in reading.objects(entries)
+        ]
+        return {**more, name: [*shown]}
+
+    return read
+
+
+def raw_key(answer: Answer) -> str | None:
+    """Return the key of a TokenResponse; only creation and rotation show it."""
+    return reading.text(answer.object, "raw_key")
