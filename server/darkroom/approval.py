@@ -58,6 +58,18 @@ class Person(Protocol):
         ...
 
 
+class Nobody:
+    """Nobody is behind what the machine does by itself."""
+
+    async def approve(self, tool: str, question: str, binding: str) -> None:
+        """Refuse: nobody can be asked."""
+        del binding
+        raise cannot_ask(tool, question)
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        """Tell nobody."""
+
+
 def cannot_ask(tool: str, question: str) -> Exception:
     """Return the refusal for a host that has no way to ask."""
     return call_error(

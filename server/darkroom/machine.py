@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from darkroom.approval import Person
     from darkroom.batches.batch import Batches
     from darkroom.calling import Caller
+    from darkroom.guard import Guard
     from darkroom.jobs.registry import Live
     from darkroom.jobs.store import Store
     from darkroom.operation import Call, Check, CheckParams, Params, Provider, StartParams
     from darkroom.results.shelf import Shelf
     from darkroom.settings import Settings
     from darkroom.settling import Verdict
-    from darkroom.starting import Started
+    from darkroom.starting import Started, Starter
     from darkroom.works import Works
     from darkroom.world import World
 
@@ -66,6 +67,7 @@ class Machine:
         self._broken: ConfigurationError | JournalError | None = None
         self._works: Works | None = None
         self._batches: Batches | None = None
+        self._starter: Starter | None = None
         self._watchers: list[Callable[[Job], None]] = []
 
     # --- opening and closing ---
@@ -92,7 +94,8 @@ class Machine:
             works.core.registry.watchers.append(self._tell)
             self._works = works
             await recover(works)
-            self._batches = Batches(works, self.owner, self.providers, Starter(works, self.owner))
+            self._starter = Starter(works, self.owner, self._guard(works))
+            self._batches = Batches(works, self.owner, self.providers, self._starter)
             await self._batches.take_up()
         except (ConfigurationError, JournalError) as error:
             self._broken = error
@@ -107,6 +110,25 @@ class Machine:
     def _tell(self, job: Job) -> None:
         for watcher in self._watchers:
             watcher(job)
+
+    def _guard(self, works: Works) -> Guard | None:
+        """Return the policy gate that the configuration asks for.
+
+        Raises
+        ------
+        ConfigurationError: the provider that it names judges nothing.
+        """
+        name = self.settings.guard.provider
+        if name is None:
+            return None
+        from darkroom.calling import Caller  # noqa: PLC0415 -- needed with a guard
+        from darkroom.guard import Guard  # noqa: PLC0415 -- as above
+
+        provider = self.providers.get(name)
+        if provider is None or provider.policy is None:
+            able = ", ".join(p.name for p in self.providers.values() if p.policy is not None)
+            raise ConfigurationError(f"[guard] provider = '{name}': expected one of: {able}")
+        return Guard(works, Caller(works, self.owner, self.find), provider, provider.policy)
 
     async def batches(self) -> Batches:
         """Return the room of the batches."""
@@ -163,11 +185,10 @@ class Machine:
         self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
     ) -> Started:
         """Start a job; see `Starter.start`."""
-        from darkroom.starting import Starter  # noqa: PLC0415 -- see `run`
-
-        return await Starter(await self.works(), self.owner).start(
-            provider, operation, params, person
-        )
+        await self.works()
+        if self._starter is None:
+            raise TypeError("the machine is ready without its starter")
+        return await self._starter.start(provider, operation, params, person)
 
     async def job(self, job_id: str) -> Live | None:
         """Return one of the owner's jobs by our id; a dead process's job is taken over first."""

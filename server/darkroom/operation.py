@@ -259,6 +259,25 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a policy says of a text. ``text`` is to be sent in its place; ``note`` tells of it."""
+
+    allowed: bool
+    text: str | None = None
+    rules: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a provider judges a text before it is sent elsewhere: a call of its own, and its result."""
+
+    operation: str
+    arguments: Callable[[str], JsonObject]
+    verdict: Callable[[JsonObject], Verdict]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """One provider: where it is, who we are there, what it allows, what it can do.
 
@@ -299,6 +318,9 @@ class Provider:
 
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     """Environment variables of the provider's own that are no secrets -> the setting they give."""
+
+    policy: Policy | None = None
+    """For `[guard] provider`: how this provider judges texts."""
 
     probe: str | None = None
     """Name of the cheapest read-only operation, by which `darkroom doctor` tries the key."""
@@ -475,6 +497,9 @@ class Job(Declared):
     typical_seconds: float
     longest_seconds: float
     cost: Callable[[Any, Any], Cost | None]
+    texts: tuple[str, ...] = ()
+    """Arguments that a policy is asked about before they are sent; dotted paths."""
+
     lookback: Lookback | None = None
     cancel: str | None = None
     """Name of the call that cancels such a job at the provider."""

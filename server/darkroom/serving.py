@@ -30,6 +30,7 @@ from mcp_types import ResourceTemplate as SdkTemplate
 
 from darkroom.core import log
 from darkroom.errors import CallError, DarkroomError
+from darkroom.jobs.view import job_uri
 from darkroom.machine import Machine
 from darkroom.tasks_extension import TaskListenHandler, TasksExtension
 
@@ -52,11 +53,6 @@ COMPLETION_SECONDS = 3.0
 
 MOST_WAITING = 256
 """Notifications for sessions of 2025-11-25 that wait to be sent; the oldest news is dropped."""
-
-
-def job_uri(job_id: str) -> str:
-    """Return the address of a job's resource."""
-    return f"darkroom://jobs/{job_id}"
 
 
 class Changes(InMemorySubscriptionBus):

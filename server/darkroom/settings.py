@@ -151,6 +151,18 @@ class CredentialsSection(Section):
     )
 
 
+class GuardSection(Section):
+    """Whether prompts are checked against a policy before they are sent."""
+
+    provider: str | None = Field(
+        default=None, description="Provider whose policy checks prompts (znyx). Without it: none."
+    )
+    fail: Literal["closed", "open"] = Field(
+        default="closed",
+        description="When the policy cannot be asked: refuse (closed), or go on with a warning (open).",
+    )
+
+
 class HttpSection(Section):
     """How `darkroom serve --http` is reached."""
 
@@ -201,6 +213,7 @@ class Settings(Section):
     approval: ApprovalSection = ApprovalSection()
     spending: SpendingSection = SpendingSection()
     credentials: CredentialsSection = CredentialsSection()
+    guard: GuardSection = GuardSection()
     http: HttpSection = HttpSection()
     serve: ServeSection = ServeSection()
 

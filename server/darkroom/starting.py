@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from darkroom.approval import Nobody
 from darkroom.arguments import canonical_arguments, validate
 from darkroom.errors import CallError, JournalError, call_error
+from darkroom.guard import Screened
 from darkroom.jobs.model import Attempt, Job, canonical, digest
 from darkroom.jobs.registry import Live
 from darkroom.jobs.store import Created, Query
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from darkroom.approval import Person
     from darkroom.credentials import Key
     from darkroom.errors import JsonObject
+    from darkroom.guard import Guard
     from darkroom.operation import Job as JobOperation
-    from darkroom.operation import Provider, StartParams
+    from darkroom.operation import Provider, StartParams, Verdict
     from darkroom.works import Works
 
 ANSWER_SECONDS = 40.0
@@ -49,8 +52,9 @@ class Started:
 class Starter:
     """Starts jobs for an owner."""
 
-    def __init__(self, works: Works, owner: str) -> None:
+    def __init__(self, works: Works, owner: str, guard: Guard | None = None) -> None:
         self._works = works
+        self._guard = guard
         self._core = works.core
         self._owner = owner
 
@@ -68,8 +72,10 @@ class Starter:
         """
         core = self._core
         key = core.vault.key(provider, operation.credential, owner=self._owner)
-        bound = await self._bind(provider, operation, params)
+        screened = await self._screen(operation, params, person, {})
+        bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
+        draft = replace(draft, warnings=screened.warnings)
         await self._refuse_used_names(operation, bound, draft)
         if missing := await self._works.inputs.missing(draft, self._owner):
             raise call_error(
@@ -84,13 +90,34 @@ class Starter:
             raise CallError(live.job.error)
         return Started(live, started.warnings)
 
+    async def _screen(
+        self,
+        operation: JobOperation,
+        params: StartParams,
+        person: Person,
+        seen: dict[str, Verdict],
+    ) -> Screened:
+        if self._guard is None or not operation.texts:
+            return Screened(params)
+        return await self._guard.screen(operation, params, person, seen)
+
     async def rows(
-        self, provider: Provider, operation: JobOperation, params: StartParams
+        self,
+        provider: Provider,
+        operation: JobOperation,
+        params: StartParams,
+        person: Person,
+        seen: dict[str, Verdict],
     ) -> tuple[Job, list[Attempt]]:
-        """Return the rows that a start call would write, for a batch to write them with others."""
+        """Return the rows that a start call would write, for a batch to write them with others.
+
+        ``seen`` holds what the policy has said of the batch's texts so far.
+        """
         key = self._core.vault.key(provider, operation.credential, owner=self._owner)
-        bound = await self._bind(provider, operation, params)
+        screened = await self._screen(operation, params, person, seen)
+        bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
+        draft = replace(draft, warnings=screened.warnings)
         await self._refuse_used_names(operation, bound, draft)
         return draft, self._attempts(operation, bound, draft)
 
@@ -112,7 +139,8 @@ class Starter:
     ) -> None:
         """Add a job to a running batch, once, whoever asks for it and however often."""
         params = validate(operation.params, arguments, admitted=self._core.admitted)
-        job, attempts = await self.rows(provider, operation, cast("StartParams", params))
+        given = cast("StartParams", params)
+        job, attempts = await self.rows(provider, operation, given, Nobody(), {})
         job = replace(
             job,
             batch_id=batch_id,

@@ -160,6 +160,7 @@ START_IMAGE_EDIT = Job(
     longest_seconds=LONGEST_EDIT_SECONDS,
     cost=lambda _params, _settings: Cost(1, "credits"),  # "consumes API call credits"
     label=source_of,
+    texts=("operations.generative.style_transfer.prompt",),
 )
 
 CHECK_IMAGE_EDIT = Check(

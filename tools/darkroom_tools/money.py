@@ -50,7 +50,9 @@ async def get_spending(machine: Machine, params: GetSpending, person: Person) ->
     lines: list[str] = []
     keys: set[tuple[str, Unit]] = {(each.provider, each.unit) for each in sums}
     for provider in machine.providers.values():
-        keys.update((provider.name, u) for u in provider.units if tariff.caps(provider.name, u, now))
+        keys.update(
+            (provider.name, u) for u in provider.units if tariff.caps(provider.name, u, now)
+        )
     for provider, unit in sorted(keys):
         own = [each for each in sums if (each.provider, each.unit) == (provider, unit)]
         entry = _entry(provider, unit, own)

@@ -18,6 +18,7 @@ from darkroom.operation import (
     Hints,
     Limits,
     Params,
+    Policy,
     Provider,
     Request,
     Secret,
@@ -546,6 +547,11 @@ PROVIDER = Provider(
         LIST_TRACES,
         GET_TRACE,
         GET_BILLING_SUMMARY,
+    ),
+    policy=Policy(
+        operation=EVALUATE_INPUT.name,
+        arguments=lambda text: {"text": text},
+        verdict=znyx_answers.verdict,
     ),
     probe=GET_LATEST_BUNDLE.name,
 )

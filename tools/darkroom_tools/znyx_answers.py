@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from darkroom.operation import UnreadableError
+from darkroom.operation import UnreadableError, Verdict
 from darkroom_tools import reading
 
 if TYPE_CHECKING:
@@ -41,6 +41,26 @@ def evaluation(answer: Answer, params: Params) -> JsonObject:
     cleaned = any(name in fields for name in CLEANED)
     allowed = decision in AS_IT_IS or (decision in WHEN_CLEANED and cleaned)
     return {"allowed": allowed, **fields}
+
+
+def verdict(result: JsonObject) -> Verdict:
+    """Read an evaluation as a verdict on a text: what is cleaned is sent in its place."""
+    decision = str(result.get("decision"))
+    rules = tuple(
+        str(hit.get("rule_id") or hit.get("message") or "")
+        for hit in reading.objects(result.get("rule_hits"))
+    )
+    allowed = result.get("allowed") is True
+    text = reading.text(result, "sanitized_text") if decision in WHEN_CLEANED else None
+    if decision in WHEN_CLEANED and text is None:
+        allowed = False
+    hit = f" ({', '.join(rules[:3])})" if rules else ""
+    note = None
+    if decision in WHEN_CLEANED:
+        note = f"ZNYX said {decision}{hit}: the cleaned text was sent"
+    elif decision == "WARN":
+        note = f"ZNYX warns{hit}"
+    return Verdict(allowed=allowed, text=text, rules=rules, note=note)
 
 
 def stream(answer: Answer, params: Params) -> JsonObject:

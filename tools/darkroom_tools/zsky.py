@@ -208,6 +208,7 @@ START_IMAGE = Job(
     lookback=USAGE_COUNTERS,
     label=prompt_of,
     daily=lambda settings: settings.images_per_day,
+    texts=("prompt",),
 )
 
 START_VIDEO = Job(
@@ -228,6 +229,7 @@ START_VIDEO = Job(
     lookback=USAGE_COUNTERS,
     label=prompt_of,
     daily=lambda settings: settings.videos_per_day,
+    texts=("prompt",),
 )
 
 CHECK_JOB = Check(

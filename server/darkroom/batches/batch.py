@@ -132,6 +132,7 @@ class Batches:
             mistakes,
             batch_id=batch_id,
             folder=folder,
+            person=person,
         )
         arguments: JsonObject = {"name": name} if name else {}
         if then is not None:

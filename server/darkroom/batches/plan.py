@@ -16,9 +16,10 @@ from darkroom.operation import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from darkroom.approval import Person
     from darkroom.batches.grammar import Item
     from darkroom.jobs.model import Attempt, Job, Unit
-    from darkroom.operation import Params, Provider, StartParams
+    from darkroom.operation import Params, Provider, StartParams, Verdict
     from darkroom.starting import Starter
     from darkroom.works import Works
 
@@ -57,6 +58,7 @@ async def plan(
     *,
     batch_id: str,
     folder: str,
+    person: Person,
 ) -> Plan:
     """Make the rows of all items.
 
@@ -72,6 +74,7 @@ async def plan(
         if (pair := found[item.id]) is not None
     }
     planned: list[Planned] = []
+    seen: dict[str, Verdict] = {}
     for item in items:
         pair = found[item.id]
         if pair is None:
@@ -85,7 +88,8 @@ async def plan(
                 admitted=works.core.admitted,
                 extra_mistakes=_check(works, provider, operation),
             )
-            job, attempts = await starter.rows(provider, operation, cast("StartParams", params))
+            given = cast("StartParams", params)
+            job, attempts = await starter.rows(provider, operation, given, person, seen)
         except CallError as error:
             mistakes.append(f"item '{item.id}': {error.failure.message}")
             continue

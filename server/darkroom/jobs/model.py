@@ -161,7 +161,9 @@ def digest(*parts: str) -> str:
 
 def iso(at: float) -> str:
     """Write a time as ISO 8601 in UTC, to the second; one out of the calendar as its end."""
-    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND), UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
 
 
 def row_to_json(row: Row) -> JsonObject:

@@ -15,6 +15,11 @@ WARNING_CHARACTERS = 200
 MOST_WARNINGS = 5
 
 
+def job_uri(job_id: str) -> str:
+    """Return the address of a job's resource."""
+    return f"darkroom://jobs/{job_id}"
+
+
 def job_view(
     job: Job,
     *,
@@ -45,7 +50,10 @@ def job_view(
         "progress": {"done": job.progress.done, "total": job.progress.total}
         if job.progress is not None
         else None,
-        "outputs": [_output(o, include_url=include_url, addresses=addresses) for o in job.outputs]
+        "outputs": [
+            _output(job.job_id, o, include_url=include_url, addresses=addresses)
+            for o in job.outputs
+        ]
         or None,
         "cost": cost_view(job.cost),
         "error": job.error.to_json() if job.error is not None else None,
@@ -61,7 +69,7 @@ def job_view(
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _output(output: Output, *, include_url: bool, addresses: bool) -> JsonObject:
+def _output(job_id: str, output: Output, *, include_url: bool, addresses: bool) -> JsonObject:
     show = addresses and output.url is not None and (output.file is None or include_url)
     fields: dict[str, JsonValue] = {
         "index": output.index,
@@ -73,6 +81,7 @@ def _output(output: Output, *, include_url: bool, addresses: bool) -> JsonObject
         "bytes": output.bytes,
         "name": clean(output.name) or None,
         "file": output.file,
+        "uri": f"{job_uri(job_id)}/outputs/{output.index}" if output.file is not None else None,
     }
     return {key: value for key, value in fields.items() if value is not None}
 

@@ -91,8 +91,13 @@ class Collector:
 
     def demand(self, live: Live) -> None:
         """Download what is missing of a completed job because somebody asks for it now."""
-        if self._idle(live) and any(map(_missing, live.job.outputs)):
-            self._begin(live)
+        missing = [output for output in live.job.outputs if _missing(output)]
+        if not missing or not self._idle(live):
+            return
+        always = self._core.settings.results.download == "always"
+        if always and not self._ours(live.job) and all(o.fetch_error is None for o in missing):
+            return  # the process that has it is downloading it
+        self._begin(live)
 
     def _idle(self, live: Live) -> bool:
         known = live.job.operation in self._core.operations

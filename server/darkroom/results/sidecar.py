@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.errors import JsonObject, JsonValue
-
     from darkroom.jobs.model import Job, Output
 
 SUFFIX = ".json"
