@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import MCPServer
+from mcp_types import CallToolResult
 
 server = MCPServer("bare")
 
@@ -32,7 +33,6 @@ def tool_of(payload: dict[str, Any], kind: str) -> Any:
             return dict(structured)
 
         return check
-    from mcp_types import CallToolResult  # noqa: PLC0415 -- one of two is needed
 
     def check_result(job_id: str, wait_seconds: int = 25) -> CallToolResult:  # noqa: ARG001 -- as ours takes
         """Return the state of a job."""

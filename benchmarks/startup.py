@@ -29,8 +29,11 @@ def spawn(options: Options) -> list[Number]:
     """Compare the time from starting the process to its first list of tools."""
     numbers: list[Number] = []
     for era in ERAS:
+        cpu: dict[tuple[str, ...], list[float]] = {BARE: [], OURS: []}
         bare, ours = interleaved(
-            options.times(25, 1), partial(first_list, BARE, era), partial(first_list, OURS, era)
+            options.times(25, 1),
+            partial(first_list, BARE, era, cpu[BARE]),
+            partial(first_list, OURS, era, cpu[OURS]),
         )
         numbers.append(
             Number(
@@ -42,6 +45,8 @@ def spawn(options: Options) -> list[Number]:
                     "tools listed": float(_tools(era)),
                     **spread(ours, "ours ms"),
                     **spread(bare, "bare ms"),
+                    "ours CPU ms min": min(cpu[OURS]) * 1e3,
+                    "bare CPU ms min": min(cpu[BARE]) * 1e3,
                 },
                 profile=() if options.quick else _imports(era),
             )
@@ -49,14 +54,27 @@ def spawn(options: Options) -> list[Number]:
     return numbers
 
 
-def first_list(command: Sequence[str], era: Era) -> float:
-    """Return the seconds from starting a process to its first list of tools."""
+def first_list(command: Sequence[str], era: Era, cpu: list[float]) -> float:
+    """Return the seconds from starting a process to its first list of tools.
+
+    ``cpu``: gets the seconds that its main thread has had a core until then; on a machine that is
+    busy with other things they say more.
+    """
     with TemporaryDirectory() as folder:
         variables = environment(Path(folder))
         began = time.perf_counter()
         with host(command, variables) as server:
             server.tools(era)
-            return time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            cpu.append(_core_seconds(server.pid))
+            return seconds
+
+
+def _core_seconds(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split(maxsplit=1)[0]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def memory(options: Options) -> list[Number]:

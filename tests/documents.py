@@ -195,8 +195,8 @@ EXAMPLE_VALUES: dict[str, object] = {
     "files.roots": ["~/projects"],
     "znyx.org_id": "my-organisation",
     "znyx.project_id": "my-project",
-    "zyng.workflows.<name>.workflow_details": "workflow.json",
-    "zyng.workflows.<name>.output_details": "output.json",
+    "zyng.workflows.<name>.workflow_details": {"steps": ["upscale"]},
+    "zyng.workflows.<name>.output_details": {"format": "webp"},
     "approval.above": {"money": 1, "zsky_videos": 2},
     "approval.never_ask": ["zsky_delete_result"],
 }

@@ -71,6 +71,78 @@ PROMISES = {
             "machine/test_journal_faults.py::test_a_journal_that_cannot_be_written_at_the_start_leaves_a_server_that_says_so",
         ),
     ),
+    "key-is-intent": Promise(
+        "An `idempotency_key` is the same job for as long as the job is kept; with other arguments "
+        "it is refused.",
+        (
+            "machine/test_intent.py::test_a_key_is_the_same_job_however_late_and_whatever_the_job_has_become",
+            "machine/test_intent.py::test_a_key_with_other_arguments_is_a_conflict_and_sends_nothing",
+        ),
+    ),
+    "last-breath": Promise(
+        "The end of the input, SIGTERM and SIGINT leave no attempt unrecorded.",
+        (
+            "commands/test_stdio.py::test_the_end_of_the_input_lets_an_open_attempt_be_recorded_and_answered",
+            "commands/test_stdio.py::test_a_signal_lets_an_open_attempt_be_recorded_and_answered",
+        ),
+    ),
+    "asks-first": Promise(
+        "What destroys or reveals something asks the person; anything but a yes sends nothing.",
+        (
+            "machine/test_destroying.py::test_anything_but_a_yes_sends_nothing",
+            "machine/test_destroying.py::test_no_answer_within_40_seconds_is_a_no",
+            "machine/test_destroying.py::test_a_host_that_cannot_ask_gets_a_refusal_that_names_the_setting",
+        ),
+    ),
+    "limits-kept": Promise(
+        "No more requests or jobs than the provider allows, starts and questions together.",
+        (
+            "machine/test_pacing.py::test_thirty_images_keep_to_three_at_once_and_twenty_requests_a_minute",
+            "machine/test_pacing.py::test_calls_of_a_chat_share_the_rate_with_starts_and_polls",
+        ),
+    ),
+    "no-needless-question": Promise(
+        "A provider is asked no earlier than `poll_after_seconds` says, however often it is checked.",
+        (
+            "machine/test_polling.py::test_nothing_is_asked_before_poll_after_seconds_however_often_it_is_checked",
+        ),
+    ),
+    "wakes-at-once": Promise(
+        "A check that waits returns the moment its job ends; a wait that runs out is a result.",
+        (
+            "machine/test_polling.py::test_a_wait_ends_the_moment_the_job_does",
+            "machine/test_polling.py::test_a_wait_that_runs_out_is_a_result_that_says_when_to_look_again",
+        ),
+    ),
+    "mistakes-named": Promise(
+        "Every mistake in the arguments is named at once, before anything is sent.",
+        (
+            "machine/test_generated_arguments.py::test_every_mistake_is_named_at_once_with_the_nearest_name",
+            "machine/test_generated_arguments.py::test_generated_arguments_give_a_result_or_a_clean_error",
+        ),
+    ),
+    "errors-translated": Promise(
+        "Every documented error has one of our codes, the way out and the provider's own words.",
+        (
+            "machine/test_documented_errors.py::test_a_documented_error_has_our_code_the_way_out_and_the_providers_words",
+        ),
+    ),
+    "quoted-data": Promise(
+        "Text from a provider is a short, clean quotation, never an instruction.",
+        ("machine/test_provider_text.py::test_a_refusal_quotes_the_provider_and_no_more",),
+    ),
+    "keys-unseen": Promise(
+        "No key is shown but its last four characters.",
+        ("commands/test_doctor.py::test_no_key_is_shown_but_its_last_four_characters",),
+    ),
+    "protocol-only": Promise(
+        "Nothing but the protocol is written to standard output.",
+        ("commands/test_stdio.py::test_what_a_library_prints_does_not_get_into_the_protocol",),
+    ),
+    "small-answers": Promise(
+        "The result of a check costs a model at most 250 tokens.",
+        ("machine/test_saved_results.py::test_a_check_costs_at_most_250_tokens",),
+    ),
     "results-saved": Promise(
         "A result is downloaded as soon as it is there, because its address dies.",
         (

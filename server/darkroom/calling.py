@@ -198,6 +198,9 @@ class Caller:
             await self._close(attempt, "unknown", outcome.evidence)
             raise CallError(with_next_step(outcome.failure, call.if_lost or LOST))
         await self._close(attempt, "refused", {"code": outcome.failure.code})
+        if outcome.failure.code == "auth_failed" and (newer := core.vault.renewed(key)):
+            # the key was rotated meanwhile
+            return await self._change(provider, call, request, params, newer, live, target)
         raise CallError(outcome.failure)
 
     async def _close(self, attempt: Attempt, state: str, evidence: JsonObject | None) -> None:

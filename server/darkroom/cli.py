@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SANDBOX = "use the providers' emulators inside this process: no key, no network, no cost"
 USAGE_ERROR = 2
+HOST_NAMES = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,17 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "Lists the tools of the providers whose credentials are in the environment.",
     )
     serve.add_argument("--sandbox", action="store_true", help=SANDBOX)
-    for name, what in (
-        ("providers", "only these providers' tools, and those that belong to none"),
-        ("tools", "only these tools"),
-        ("exclude", "not these tools"),
-    ):
-        serve.add_argument(
-            f"--{name}", type=_names, metavar="NAME,...", help=f"{what}; * is a wildcard"
-        )
-    serve.add_argument(
-        "--read-only", action="store_true", help="only tools that change and cost nothing"
-    )
+    _add_filters(serve)
     serve.add_argument(
         "--http",
         action="store_true",
@@ -112,6 +103,37 @@ def parser() -> argparse.ArgumentParser:
     )
     call.add_argument("--sandbox", action="store_true", help=SANDBOX)
 
+    for name, summary, more in (
+        (
+            "install",
+            "put this server into a host's configuration",
+            "Shows the change and asks before it is written; the rest of the file stays as it is.",
+        ),
+        ("uninstall", "take this server out of a host's configuration", ""),
+    ):
+        changing = command(name, summary, more)
+        changing.add_argument(
+            "host", metavar="HOST", choices=HOST_NAMES, help=", ".join(HOST_NAMES)
+        )
+        changing.add_argument(
+            "--name", type=_server_name, default="darkroom", help="of the entry (default: darkroom)"
+        )
+        changing.add_argument(
+            "--project", action="store_true", help="the file of the project in this folder"
+        )
+        changing.add_argument("--yes", action="store_true", help="do not ask")
+        if name == "install":
+            changing.add_argument(
+                "--print", action="store_true", help="print the entry and write nothing"
+            )
+            changing.add_argument(
+                "--with-keys",
+                action="store_true",
+                help="write the keys themselves into the file, where anybody who reads it sees them",
+            )
+            changing.add_argument("--sandbox", action="store_true", help=SANDBOX)
+            _add_filters(changing)
+
     sandbox = command(
         "sandbox",
         "serve the emulators on a loopback port, for anybody's client",
@@ -135,8 +157,28 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    for name, what in (
+        ("providers", "only these providers' tools, and those that belong to none"),
+        ("tools", "only these tools"),
+        ("exclude", "not these tools"),
+    ):
+        command.add_argument(
+            f"--{name}", type=_names, metavar="NAME,...", help=f"{what}; * is a wildcard"
+        )
+    command.add_argument(
+        "--read-only", action="store_true", help="only tools that change and cost nothing"
+    )
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _server_name(text: str) -> str:
+    if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(text)
+    return text
 
 
 def _port(text: str) -> int:

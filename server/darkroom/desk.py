@@ -147,6 +147,8 @@ def job_result(
     include_url: bool = False,
 ) -> Result:
     """Show a job."""
+    if live.fetching:
+        warnings = (*warnings, "its files are still being downloaded; check again for them")
     if live.trouble is not None and not live.job.ended:
         warnings = (*warnings, f"{live.trouble}; it will be asked again")
     view = job_view(

@@ -179,7 +179,7 @@ class Failure:
                 "trying again may help" if self.retryable else "trying again does not help"
             )
         parts.append(f"next: {self.next_step}")
-        return ". ".join(part.rstrip(".") for part in parts)
+        return " ".join(part if part.endswith(("?", "!", ".")) else f"{part}." for part in parts)
 
 
 class CallError(DarkroomError):

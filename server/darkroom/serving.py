@@ -37,6 +37,7 @@ from darkroom.tasks_extension import TaskListenHandler, TasksExtension
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 
+    from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
     from mcp.server.mcpserver.context import Context
     from mcp.server.session import ServerSession
@@ -58,27 +59,31 @@ MOST_WAITING = 256
 class Changes(InMemorySubscriptionBus):
     """Says in both protocol eras that a job's resource has changed, to who asked.
 
-    On 2026-07-28 the SDK's listen streams subscribe here; sessions of 2025-11-25 are kept by the
-    address that they subscribed to.
+    On 2026-07-28 the SDK's listen streams subscribe here; connections of 2025-11-25 are kept by
+    the address that they subscribed to.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._sessions: dict[str, list[ServerSession]] = {}
+        self._connections: dict[str, set[Connection]] = {}
 
     def subscribed(self, uri: str, session: ServerSession) -> None:
-        """Tell a session of changes from now on."""
-        sessions = self._sessions.setdefault(uri, [])
-        if session not in sessions:
-            sessions.append(session)
+        """Tell a session's connection of changes, as long as it stands."""
+        connection = _connection(session)
+        connections = self._connections.setdefault(uri, set())
+        if connection not in connections:
+            connections.add(connection)
+            connection.exit_stack.callback(self._forget, uri, connection)
 
     def unsubscribed(self, uri: str, session: ServerSession) -> None:
         """Tell it no more."""
-        sessions = [other for other in self._sessions.get(uri, ()) if other is not session]
-        if sessions:
-            self._sessions[uri] = sessions
-        else:
-            self._sessions.pop(uri, None)
+        self._forget(uri, _connection(session))
+
+    def _forget(self, uri: str, connection: Connection) -> None:
+        connections = self._connections.get(uri, set())
+        connections.discard(connection)
+        if not connections:
+            self._connections.pop(uri, None)
 
     @asynccontextmanager
     async def told_by(self, machine: Machine) -> AsyncGenerator[None]:
@@ -86,12 +91,12 @@ class Changes(InMemorySubscriptionBus):
         send, receive = anyio.create_memory_object_stream[str](MOST_WAITING)
 
         def changed(job: Job) -> None:
-            if not self._listeners and not self._sessions:
+            if not self._listeners and not self._connections:
                 return
             uri = job_uri(job.job_id)
             for listener in list(self._listeners.values()):
                 listener(ResourceUpdated(uri=uri))
-            if uri in self._sessions:
+            if uri in self._connections:
                 try:
                     send.send_nowait(uri)
                 except anyio.WouldBlock:
@@ -107,11 +112,13 @@ class Changes(InMemorySubscriptionBus):
 
     async def _deliver(self, receive: Any) -> None:
         async for uri in receive:
-            for session in list(self._sessions.get(uri, ())):
-                try:
-                    await session.send_resource_updated(uri)
-                except Exception:  # noqa: BLE001 -- a session that ended; the others want their news
-                    self.unsubscribed(uri, session)
+            for connection in tuple(self._connections.get(uri, ())):
+                await connection.send_resource_updated(uri)
+
+
+def _connection(session: ServerSession) -> Connection:
+    """Return what stays: a session object lives as long as its request."""
+    return session._connection  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- the SDK has no other way
 
 
 class DarkroomServer(MCPServer[Machine]):

@@ -355,7 +355,7 @@ def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
 def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> dict[str, object]:
     values: dict[str, object] = {}
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or DELIMITER not in variable:
+        if not variable.startswith(PREFIX) or DELIMITER not in variable or not text.strip():
             continue
         path = variable.removeprefix(PREFIX).lower().split(DELIMITER)
         if path[0] not in kind.model_fields:

@@ -99,7 +99,9 @@ class Host:
         return self.ask("tools/call", name=tool, arguments=arguments)
 
     def answer(self) -> Message:
-        return cast("Message", json.loads(self.output.readline()))
+        frame = cast("Message", json.loads(self.output.readline()))
+        assert "result" in frame, frame
+        return frame
 
     def greet(self) -> None:
         self.ask(

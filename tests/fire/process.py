@@ -140,7 +140,9 @@ class Process:
             self.dead = True
 
     async def stop(self) -> None:
-        """End it in order, as at the end of its input."""
+        """End it in order, as at the end of its input; one that was killed has ended."""
+        if self.dead:
+            return
         await self.machine.drain()
         self._scope.cancel()
         await self._ended.wait()

@@ -58,8 +58,16 @@ def built() -> Path:
     shutil.copy(HERE / "host.mjs", BUILD / "host.mjs")
     esbuild = BUILD / "node_modules" / "esbuild" / "bin" / "esbuild"
     subprocess.run(
-        [node, esbuild, "host.mjs", "--bundle", "--format=iife", "--outfile=host.js"]
-        + ["--platform=browser", "--log-level=error"],
+        [
+            node,
+            esbuild,
+            "host.mjs",
+            "--bundle",
+            "--format=iife",
+            "--outfile=host.js",
+            "--platform=browser",
+            "--log-level=error",
+        ],
         cwd=BUILD,
         check=True,
     )

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import trio.testing
 
-from darkroom_tools.emulators.zsky import ZskyEmulator
-from darkroom_tools.emulators.zupertry import ZupertryEmulator
 from tests.harness import Fields, call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mcp import Client
 
     from darkroom_tools.emulators.kit import Asked, Emulator
+    from darkroom_tools.emulators.zsky import ZskyEmulator
+    from darkroom_tools.emulators.zupertry import ZupertryEmulator
     from tests.harness import Rig
 
 SAMPLES = "https://samples.sandbox.test"
@@ -110,7 +110,9 @@ async def ended(client: Client, check: str, job_id: object, *, hours: float = 1.
                 return job
 
 
-async def side_by_side(client: Client, tool: str, calls: Sequence[Mapping[str, object]]) -> list[Fields]:
+async def side_by_side(
+    client: Client, tool: str, calls: Sequence[Mapping[str, object]]
+) -> list[Fields]:
     """Call a tool several times at once; return the results in the order of the calls."""
     results: dict[int, Fields] = {}
 
@@ -121,6 +123,12 @@ async def side_by_side(client: Client, tool: str, calls: Sequence[Mapping[str, o
         for index, arguments in enumerate(calls):
             tasks.start_soon(one, index, arguments)
     return [results[index] for index in range(len(calls))]
+
+
+async def until(happened: Callable[[], object], *, every: float = 0.5) -> None:
+    """Let time pass until something has happened that nobody is told of."""
+    while not happened():  # noqa: ASYNC110 -- an emulator has no events
+        await anyio.sleep(every)
 
 
 async def settle() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 from mcp import Client, MCPError
-from mcp_types import ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types import ElicitRequestFormParams, ElicitResult, InputRequiredResult, InputResponses
 
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import ERAS, Era, call, refused, rig
@@ -188,7 +188,7 @@ async def test_an_approval_for_one_job_is_not_taken_for_another(
             )
             assert isinstance(needed, InputRequiredResult)
             assert needed.input_requests
-            answers = dict.fromkeys(needed.input_requests, YES)
+            answers: InputResponses = dict.fromkeys(needed.input_requests, YES)
             with pytest.raises(MCPError, match="requestState"):
                 await client.session.call_tool(
                     DELETE,

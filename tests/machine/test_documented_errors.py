@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import pytest
@@ -18,7 +18,7 @@ from darkroom_tools.emulators import zupertry_state
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.zsky import ALLOWANCE
 from tests.harness import call, refused, rig
-from tests.machine.support import DAY, HOUR, IMAGE, TRYON, VIDEO, ended, zsky
+from tests.machine.support import DAY, HOUR, IMAGE, TRYON, VIDEO, Paid, ended, zsky
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mcp import Client
 
 pytestmark = pytest.mark.anyio
+
+Row: TypeAlias = "tuple[str, str, Mapping[str, object]]"
+"""An operation of an emulator, the tool that leads to it, and arguments."""
 
 NEVER_ASK = {"DARKROOM_APPROVAL__NEVER_ASK": '["zsky_delete_result", "zsky_rotate_key"]'}
 REQUEST_ID = "req_0123456789"
@@ -59,7 +62,7 @@ STARTS = (
     ("generate_image", IMAGE.start, IMAGE.arguments),
     ("generate_video", VIDEO.start, VIDEO.arguments),
 )
-OTHERS: tuple[tuple[str, str, Mapping[str, object]], ...] = (
+OTHERS: tuple[Row, ...] = (
     ("get_job", "zsky_check_job", {"job_id": UNKNOWN_JOB}),
     ("delete_job", "zsky_delete_result", {"job_id": UNKNOWN_JOB}),
     ("usage", "zsky_get_usage", {}),
@@ -102,16 +105,16 @@ ZSKY = [
 
 REFERENCE = "https://docs.zupertry.com/api-reference"
 ERROR_CODES = "https://docs.zupertry.com/error-codes"
-SUBMIT = ("submit", TRYON.start, TRYON.arguments)
-GET = ("get", "zupertry_check_tryon", {"job_id": "job_0"})
-CANCEL = ("cancel", "zupertry_cancel_tryon", {"job_id": "job_0"})
-LIST = ("list", "zupertry_list_tryons", {})
-WORKSPACES = ("workspaces", "zupertry_list_workspaces", {})
-ACCOUNT = ("account", "zupertry_get_account", {})
+SUBMIT: Row = ("submit", TRYON.start, TRYON.arguments)
+GET: Row = ("get", "zupertry_check_tryon", {"job_id": "job_0"})
+CANCEL: Row = ("cancel", "zupertry_cancel_tryon", {"job_id": "job_0"})
+LIST: Row = ("list", "zupertry_list_tryons", {})
+WORKSPACES: Row = ("workspaces", "zupertry_list_workspaces", {})
+ACCOUNT: Row = ("account", "zupertry_get_account", {})
 EVERY = (SUBMIT, GET, CANCEL, LIST, WORKSPACES, ACCOUNT)
 
 KEY = "check the key"
-ROWS: list[tuple[str, tuple[tuple[str, str, Mapping[str, Any]], ...], int, str, str, str]] = [
+ROWS: list[tuple[str, tuple[Row, ...], int, str, str, str]] = [
     (REFERENCE, EVERY, 401, "invalid_api_key", "auth_failed", KEY),
     (REFERENCE, EVERY, 401, "api_key_revoked", "auth_failed", KEY),
     (REFERENCE, (SUBMIT, GET), 403, "account_suspended", "suspended", "stop calling"),
@@ -181,14 +184,16 @@ async def test_a_documented_error_has_our_code_the_way_out_and_the_providers_wor
         assert error.get("provider_code") == case.provider_code
 
 
-@pytest.mark.parametrize(("operation", "tool", "arguments"), [*OTHERS[:1], *OTHERS[2:], *EVERY[1:2], *EVERY[3:]])
+@pytest.mark.parametrize(
+    ("operation", "tool", "arguments"), [*OTHERS[:1], *OTHERS[2:], *EVERY[1:2], *EVERY[3:]]
+)
 @pytest.mark.parametrize("status", [500, 502, 503])
 async def test_a_5xx_of_a_read_is_tried_again_twice_and_then_told(  # "500 retry", Error Codes
     clock: Callable[[], float],
     tmp_path: Path,
     operation: str,
     tool: str,
-    arguments: dict[str, object],
+    arguments: Mapping[str, object],
     status: int,
 ) -> None:
     world = rig(clock, tmp_path)
@@ -209,7 +214,7 @@ async def test_a_read_that_fails_twice_succeeds_the_third_time(
     tmp_path: Path,
     operation: str,
     tool: str,
-    arguments: dict[str, object],
+    arguments: Mapping[str, object],
 ) -> None:
     world = rig(clock, tmp_path)
     emulator = world.sandbox.emulators["zsky" if tool.startswith("zsky") else "zupertry"]
@@ -225,7 +230,7 @@ async def test_a_read_that_must_wait_long_says_for_how_long(  # "Retry-After", R
     tmp_path: Path,
     operation: str,
     tool: str,
-    arguments: dict[str, object],
+    arguments: Mapping[str, object],
 ) -> None:
     world = rig(clock, tmp_path)
     emulator = world.sandbox.emulators["zsky" if tool.startswith("zsky") else "zupertry"]
@@ -263,7 +268,7 @@ async def test_a_prompt_that_is_blocked_is_not_charged(  # 451, Error Codes
 
 @pytest.mark.parametrize("paid", [IMAGE, VIDEO], ids=str)
 async def test_an_output_that_is_blocked_ends_the_job_and_counts(  # "status":"blocked", Job Status
-    clock: Callable[[], float], tmp_path: Path, paid: Any
+    clock: Callable[[], float], tmp_path: Path, paid: Paid
 ) -> None:
     world = rig(clock, tmp_path)
     async with world.client() as client:
@@ -304,7 +309,7 @@ async def test_a_suspended_key_is_told_once_for_each_call(  # 403, Safety & Susp
 
 @pytest.mark.parametrize(("paid", "kind"), [(IMAGE, "image"), (VIDEO, "video")])
 async def test_a_used_up_month_is_not_a_burst(  # 429, Error Codes and Allowance
-    clock: Callable[[], float], tmp_path: Path, paid: Any, kind: str
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, kind: str
 ) -> None:
     world = rig(clock, tmp_path)
     (account, *_) = zsky(world).keys.values()

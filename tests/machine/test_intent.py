@@ -136,9 +136,7 @@ async def test_arguments_that_mean_the_same_are_the_same_call(
 async def test_a_window_of_0_starts_a_job_for_every_call(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    world = rig(
-        clock, tmp_path, environment={"DARKROOM_JOBS__IDENTICAL_WINDOW_SECONDS": "0"}
-    )
+    world = rig(clock, tmp_path, environment={"DARKROOM_JOBS__IDENTICAL_WINDOW_SECONDS": "0"})
     async with world.client() as client:
         first = await call(client, IMAGE.start, **IMAGE.arguments)
         second = await call(client, IMAGE.start, **IMAGE.arguments)

@@ -208,9 +208,11 @@ async def test_a_cancellation_whose_answer_cannot_be_written_down_is_still_told(
 
 class _UnreadableStore(TroubledStore):
     async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
+        del holder, is_dead
         raise JournalError("the folder is read-only, so no job was taken over")
 
     async def prune(self, before: float) -> int:
+        del before
         raise JournalError("the folder is read-only, so nothing was deleted")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
 import pytest
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.harness import Fields
     from tests.machine.support import Paid
 
 pytestmark = pytest.mark.anyio
@@ -159,7 +160,7 @@ async def test_a_start_says_what_became_of_it_and_is_received_at_most_once(
                     assert job["status"] == "queued"
                     assert job["queued_for"] == "pacing"
                     assert "error" not in job
-                    shown = result.structured_content or {}
+                    shown = cast("Fields", result.structured_content)
                     wait = float(case.fault.retry_after or 3)
                     assert wait <= shown["poll_after_seconds"] <= wait + 1
                     assert "starts_at" in shown

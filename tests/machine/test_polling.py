@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,6 +18,7 @@ from tests.machine.support import (
     Paid,
     asked,
     ended,
+    until,
     zsky,
 )
 
@@ -152,7 +154,7 @@ async def test_a_job_that_never_ends_is_asked_about_ever_less_often(
             await call(client, IMAGE.start, **IMAGE.arguments)
             await anyio.sleep(4 * HOUR)
     times = [request.at for request in asked(world, "zsky", "get_job")]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     steady = gaps[30:]  # the first ones meet the rate's window, too
     assert steady == pytest.approx(sorted(steady))
     assert gaps[-1] == pytest.approx(60)
@@ -220,8 +222,7 @@ async def test_a_key_that_stops_working_leaves_the_job_running_with_a_warning(
     async with world.client() as client:
         with anyio.fail_after(HOUR):
             job = await call(client, paid.start, **paid.arguments)
-            while looks(world, paid) == 0:
-                await anyio.sleep(1)
+            await until(lambda: looks(world, paid))
             seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
             assert seen["status"] == "running"
             (warning,) = seen["warnings"]
@@ -274,8 +275,7 @@ async def test_an_answer_that_cannot_be_understood_is_a_warning_until_one_can(
     async with world.client() as client:
         with anyio.fail_after(HOUR):
             job = await call(client, paid.start, **paid.arguments)
-            while looks(world, paid) == 0:
-                await anyio.sleep(0.5)
+            await until(lambda: looks(world, paid))
             seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
             assert "cannot be understood" in seen["warnings"][0]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from darkroom.errors import clean
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import ERAS, Era, call, refused, rig
-from tests.machine.support import HOUR, IMAGE, TRYON, Paid, ended
+from tests.machine.support import HOUR, IMAGE, TRYON, Paid, asked, ended, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,10 @@ async def test_a_refusal_quotes_the_provider_and_no_more(
     is_tame(said)
     assert len(said) <= LONGEST
     assert len(job["error"]["request_id"]) <= LONGEST
-    assert job["error"]["message"] == f"{'ZSky' if paid is IMAGE else 'Zuper Try-On'} did not accept the key"
+    assert (
+        job["error"]["message"]
+        == f"{'ZSky' if paid is IMAGE else 'Zuper Try-On'} did not accept the key"
+    )
 
 
 @PAID
@@ -126,10 +129,7 @@ async def test_names_that_a_provider_gives_are_short_and_tame(
     async with world.client() as client:
         with anyio.fail_after(HOUR):
             job = await call(client, paid.start, **paid.arguments)
-            while not any(
-                r.operation == paid.look for r in world.sandbox.emulators[paid.emulator].requests
-            ):
-                await anyio.sleep(0.5)
+            await until(lambda: asked(world, paid.emulator, paid.look))
             seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
     assert seen["status"] == "running"
     is_tame(seen["provider_status"])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.sqlite import SqliteStore
 from darkroom_tools.emulators.kit import Fault
-from tests.harness import Rig, call, inline, rig
+from tests.harness import Fields, Rig, call, inline, rig
 from tests.machine.support import (
     HOUR,
     IMAGE,
@@ -21,11 +22,14 @@ from tests.machine.support import (
     ended,
     received,
     settle,
+    until,
     zsky,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from darkroom.jobs.model import Attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -48,29 +52,37 @@ async def after_a_kill(clock: Callable[[], float], world: Rig) -> Rig:
     return rig(clock, folder, store="sqlite", sandbox=world.sandbox)
 
 
+async def unsettled(world: Rig) -> list[Attempt]:
+    """Return the attempts without a job that a dead server left open in a journal."""
+    store = await SqliteStore.open(world.state / "journal.sqlite", run=inline)
+    try:
+        return await store.unsettled(lambda _: True)
+    finally:
+        await store.close()
+
+
 @PAID
 async def test_a_job_that_was_written_but_not_sent_is_sent_after_a_kill(
     clock: Callable[[], float], tmp_path: Path, paid: Paid
 ) -> None:
     world = first(clock, tmp_path)
-    # three jobs that never end hold all of ZSky's slots; a full minute all of Zupertry's turns
+    job: Fields = {}
+    # three requests that last hold all of ZSky's slots, a full minute all of Zupertry's turns
     with anyio.fail_after(HOUR):
         async with world.client() as client:
-            if paid is IMAGE:
-                zsky(world).faults.add("generate_image", Fault(kind="delay", seconds=20), times=3)
-                async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as tasks:
+                if paid is IMAGE:
+                    slow = Fault(kind="delay", seconds=20)
+                    zsky(world).faults.add("generate_image", slow, times=3)
                     for number in range(3):
                         arguments = {"prompt": f"slow {number}"}
                         tasks.start_soon(client.call_tool, IMAGE.start, arguments)
                     await settle()
-                    job = await call(client, paid.start, **paid.arguments)
-                    second = await after_a_kill(clock, world)
-                    tasks.cancel_scope.cancel()
-            else:
-                for _ in range(60):
+                for _ in range(60 if paid is TRYON else 0):
                     await call(client, "zupertry_get_account")
                 job = await call(client, paid.start, **paid.arguments)
-                second = await after_a_kill(clock, world)
+                tasks.cancel_scope.cancel()
+            second = await after_a_kill(clock, world)
         assert job["status"] == "queued"
         before = received(world, paid)
         await anyio.sleep(60)
@@ -106,11 +118,10 @@ async def test_a_request_under_way_at_a_kill_is_of_unknown_fate_and_not_sent_aga
     fault = Fault(kind=kind, seconds=10)  # pyright: ignore[reportArgumentType] -- one of FaultKind
     world.sandbox.emulators[paid.emulator].faults.add(paid.submit, fault)
     with anyio.fail_after(HOUR):
-        async with world.client() as client, anyio.create_task_group() as tasks:
-            tasks.start_soon(client.call_tool, paid.start, dict(paid.arguments))
-            await anyio.sleep(5)
+        async with world.client() as client:
+            with anyio.move_on_after(5):
+                await client.call_tool(paid.start, dict(paid.arguments))
             second = await after_a_kill(clock, world)
-            tasks.cancel_scope.cancel()
         async with second.client() as client:
             (job,) = (await call(client, "list_jobs"))["jobs"]
             assert job["status"] == "unknown"
@@ -230,8 +241,7 @@ async def test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check(
     with anyio.fail_after(HOUR):
         async with world.client() as client:
             job = await call(client, paid.start, **paid.arguments)
-            while not asked(world, paid.emulator, "download"):
-                await anyio.sleep(0.5)
+            await until(lambda: asked(world, paid.emulator, "download"))
             second = await after_a_kill(clock, world)
         async with second.client() as client:
             (listed,) = (await call(client, "list_jobs"))["jobs"]
@@ -251,13 +261,12 @@ async def test_a_deletion_under_way_at_a_kill_is_kept_as_unknown(
         async with world.client() as client:
             job = await call(client, IMAGE.start, **IMAGE.arguments)
             await ended(client, IMAGE.check, job["job_id"])
-            async with anyio.create_task_group() as tasks:
-                arguments = {"job_id": job["job_id"]}
-                tasks.start_soon(client.call_tool, "zsky_delete_result", arguments)
-                await anyio.sleep(5)
-                second = await after_a_kill(clock, world)
-                tasks.cancel_scope.cancel()
+            with anyio.move_on_after(5):
+                await client.call_tool("zsky_delete_result", {"job_id": job["job_id"]})
+            second = await after_a_kill(clock, world)
+        assert [attempt.state for attempt in await unsettled(second)] == ["sent"]
         async with second.client() as client:
             done = await call(client, IMAGE.check, job_id=job["job_id"])
             assert done["status"] == "completed"
+        assert await unsettled(second) == []
     assert len(asked(world, "zsky", "delete_job")) == 1

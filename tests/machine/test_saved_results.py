@@ -96,9 +96,7 @@ async def test_without_downloads_a_result_is_its_address(
 async def test_results_of_one_name_are_numbered_and_none_is_overwritten(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    world = rig(
-        clock, tmp_path, environment={"DARKROOM_JOBS__IDENTICAL_WINDOW_SECONDS": "0"}
-    )
+    world = rig(clock, tmp_path, environment={"DARKROOM_JOBS__IDENTICAL_WINDOW_SECONDS": "0"})
     names: list[str] = []
     async with world.client() as client:
         with anyio.fail_after(HOUR):

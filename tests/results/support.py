@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp_types import CallToolResult, ImageContent
@@ -11,7 +12,6 @@ from tests.harness import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mcp import Client
 
@@ -47,6 +47,11 @@ async def tryon(client: Client, rig: Rig) -> Fields:
         garment_image_url=rig.sandbox.sample("garment", 1),
     )
     return await call(client, "zupertry_check_tryon", job_id=started["job_id"], wait_seconds=40)
+
+
+def file_of(job: Fields) -> Path:
+    """Return where the first output of a job is kept."""
+    return Path(job["outputs"][0]["file"])
 
 
 async def shown(client: Client, **arguments: object) -> CallToolResult:

@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from darkroom_tools.emulators.kit import Fault
-from tests.harness import Rig, call, rig
+from tests.harness import Rig, call, inline, rig
 
-from .support import asked, files_in, image, tryon
+from .support import asked, file_of, files_in, image, tryon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,9 +50,9 @@ async def test_a_sidecar_tells_where_a_file_came_from_and_holds_no_secret(
     assert beside["parameters"]["prompt"] == "A lighthouse at dusk"
     assert beside["parameters"]["seed"] == 7
     assert beside["cost"] == {"amount": 1, "unit": "images", "basis": "estimate"}
-    assert beside["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert beside["sha256"] == hashlib.sha256(await inline(path.read_bytes)).hexdigest()
     assert beside["created_at"] <= beside["completed_at"] <= beside["saved_at"]
-    other = Path(tried["outputs"][0]["file"])
+    other = file_of(tried)
     for sidecar in (path.name + ".json", other.name + ".json"):
         text = (path.parent / sidecar).read_text("utf-8")
         assert "Signature" not in text
@@ -72,7 +72,7 @@ async def test_the_signature_of_an_argument_is_not_written_into_a_sidecar(
             garment_image_url="https://shop.example.com/b.jpg",
         )
         ended = await call(client, "zupertry_check_tryon", job_id=started["job_id"])
-    path = Path(ended["outputs"][0]["file"])
+    path = file_of(ended)
     beside = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
     assert beside["parameters"]["model_image_url"] == "https://shop.example.com/a.jpg"
 
@@ -84,7 +84,7 @@ async def test_two_results_of_one_prompt_have_two_names(
     async with server.client() as client:
         first = await image(client, idempotency_key="a")
         second = await image(client, idempotency_key="b")
-    names = [Path(job["outputs"][0]["file"]).name for job in (first, second)]
+    names = [file_of(job).name for job in (first, second)]
     assert names == ["zsky-lighthouse-at-dusk-1.webp", "zsky-lighthouse-at-dusk-1-2.webp"]
     assert all("2026-11-22" in job["outputs"][0]["file"] for job in (first, second))
 
@@ -139,7 +139,7 @@ async def test_a_download_that_broke_off_is_tried_again_without_being_asked(
         await anyio.sleep(600)
         ended = await call(client, "zsky_check_job", job_id=started["job_id"], wait_seconds=0)
         assert "warnings" not in ended
-        assert Path(ended["outputs"][0]["file"]).name == "zsky-kite-1.webp"
+        assert file_of(ended).name == "zsky-kite-1.webp"
     assert files_in(server.results) == ["zsky-kite-1.webp", "zsky-kite-1.webp.json"]
 
 
@@ -176,7 +176,7 @@ async def test_on_demand_nothing_is_downloaded_before_somebody_looks(
         assert files_in(server.results) == []
         await client.call_tool("show_results", {"job_ids": [ended["job_id"]]})
         again = await call(client, "zsky_check_job", job_id=ended["job_id"])
-        assert Path(again["outputs"][0]["file"]).exists()
+        assert file_of(again).exists()
 
 
 async def test_never_means_that_nothing_is_downloaded(

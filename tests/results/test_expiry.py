@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,10 +10,11 @@ import pytest
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import Rig, call, refused, rig, text_of
 
-from .support import DAY, HOUR, asked, files_in, image, shown, tryon
+from .support import DAY, HOUR, asked, file_of, files_in, image, shown, tryon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +61,7 @@ async def test_zupertry_gives_a_fresh_address_after_its_hour(
         await anyio.sleep(2 * HOUR)
         await shown(client, job_ids=[ended["job_id"]])
         again = await call(client, "zupertry_check_tryon", job_id=ended["job_id"])
-        assert Path(again["outputs"][0]["file"]).exists()
+        assert file_of(again).exists()
 
 
 async def test_an_address_that_lives_is_not_asked_for_again(
@@ -88,7 +88,7 @@ async def test_an_address_that_died_early_is_asked_for_again(
         await anyio.sleep(60)
         ended = await call(client, "zsky_check_job", job_id=started["job_id"])
     assert "warnings" not in ended
-    assert Path(ended["outputs"][0]["file"]).exists()
+    assert file_of(ended).exists()
 
 
 async def test_a_provider_that_cannot_be_asked_does_not_make_a_result_expire(
@@ -122,7 +122,7 @@ async def test_a_file_that_is_gone_is_fetched_again(
     server = rig(clock, tmp_path)
     async with server.client() as client:
         ended = await image(client)
-        path = Path(ended["outputs"][0]["file"])
+        path = file_of(ended)
         path.unlink()
         await anyio.sleep(2 * DAY)
         await shown(client, job_ids=[ended["job_id"]])

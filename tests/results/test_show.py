@@ -6,7 +6,6 @@ import base64
 import io
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -25,10 +24,11 @@ from darkroom_tools import results
 from darkroom_tools.emulators import pictures as drawing
 from tests.harness import ERAS, Era, call, refused, rig, text_of
 
-from .support import image, pictures, shown, tryon, video
+from .support import file_of, image, pictures, shown, tryon, video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from darkroom.machine import Machine
 
@@ -149,10 +149,10 @@ async def test_a_file_that_was_changed_or_linked_away_is_not_shown(
 ) -> None:
     async with rig(clock, tmp_path).client() as client:
         changed, linked = await image(client, "a boat"), await image(client, "a kite")
-        path = Path(linked["outputs"][0]["file"])
+        path = file_of(linked)
         path.rename(tmp_path / "elsewhere.webp")
         path.symlink_to(tmp_path / "elsewhere.webp")
-        Path(changed["outputs"][0]["file"]).write_bytes(b"\x89PNG\r\n\x1a\n")
+        file_of(changed).write_bytes(b"\x89PNG\r\n\x1a\n")
         result = await shown(client, job_ids=[changed["job_id"], linked["job_id"]])
         for picture in pictures(result):
             card = decoded(picture.data).convert("RGB")

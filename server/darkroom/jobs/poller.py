@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.channel import no_answer
+from darkroom.channel import UNAUTHORIZED, no_answer
 from darkroom.errors import CallError, Failure, JournalError, clean, failure
 from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
@@ -192,6 +192,9 @@ class Poller:
             return
         finally:
             turn.done()
+        if answer.status == UNAUTHORIZED and self._core.vault.renewed(key):
+            self._again(live, 0.0)  # the key was rotated meanwhile
+            return
         try:
             await self.take_in(live, answer)
         except JournalError as error:

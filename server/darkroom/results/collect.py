@@ -30,6 +30,9 @@ FIRST_RETRY_SECONDS = 30.0
 RETRY_FACTOR = 4.0
 LONGEST_RETRY_SECONDS = 3_600.0
 
+RESUME_AFTER_SECONDS = 2.0
+"""A start answers first and looks back then."""
+
 RESUME_PAGE = 100
 RESUME_MOST = 2_000
 """Of so many completed jobs, newest first, a start looks whether a download was cut off."""
@@ -107,6 +110,7 @@ class Collector:
         """Take up downloads that were cut off when a process died."""
         if self._core.settings.results.download != "always":
             return
+        await anyio.sleep(RESUME_AFTER_SECONDS)
         core, before, looked = self._core, None, 0
         oldest = core.clock() - RESUME_SECONDS
         while looked < RESUME_MOST:

@@ -1,0 +1,28 @@
+"""`darkroom uninstall`: take this server out of a host's configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from darkroom.catalogues import load_catalogues
+from darkroom.commands.install import apply, file_of
+from darkroom.credentials import process_environment
+from darkroom.hosts.files import change
+from darkroom.hosts.known import HOSTS
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the change, ask, and write it; jobs, results and keys stay where they are."""
+    host = HOSTS[options.host]
+    path = file_of(host, process_environment(), project=options.project)
+    secrets = [
+        credential.variable
+        for catalogue in load_catalogues()
+        for provider in catalogue.providers
+        for credential in provider.credentials
+    ]
+    planned = change(path, (host.section, options.name), None, toml=host.toml)
+    return apply(planned, secrets, yes=options.yes, done=f"Start {host.title} again.")

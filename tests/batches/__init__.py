@@ -1,0 +1,1 @@
+"""Batches: the grammar, the plan, and jobs that depend on each other."""

@@ -1,0 +1,1 @@
+"""What hosts use beside tools: prompts, completions, progress, filters, installation."""

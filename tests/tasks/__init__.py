@@ -1,0 +1,1 @@
+"""The Tasks extension over the jobs of the shipped server."""

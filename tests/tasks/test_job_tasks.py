@@ -1,0 +1,239 @@
+"""Start tools that answer with a task, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    CallToolResult,
+    ElicitResult,
+    SubscriptionFilter,
+    SubscriptionsListenRequest,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+)
+
+from tests.harness import Fields, call, refused, rig
+from tests.tasks.support import TaskClient, ask, task_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mcp import Client
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = "A lighthouse at dusk"
+ACKNOWLEDGED = {"resultType": "complete"}
+
+
+async def started(client: Client, tool: str = "zsky_start_image", **arguments: object) -> Fields:
+    """Start a job and return its task."""
+    fields = await call(client, tool, **(arguments or {"prompt": PROMPT}))
+    return fields["task"]
+
+
+async def ended(client: Client, task_id: str) -> Fields:
+    """Ask for a task, as often as it says, until it has ended."""
+    while True:
+        task = await ask(client, "tasks/get", taskId=task_id)
+        if task["status"] not in {"working", "input_required"}:
+            return task
+        await anyio.sleep(task["pollIntervalMs"] / 1_000)
+
+
+async def test_a_start_is_a_task_whose_result_is_what_check_says(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        seed = await started(client)
+        assert seed["status"] == "working"
+        assert seed["ttlMs"] is None
+        assert seed["pollIntervalMs"] > 0
+        assert not {"result", "error", "inputRequests"} & seed.keys()
+        task = await ended(client, seed["taskId"])
+        assert task["status"] == "completed"
+        checked = await client.call_tool("zsky_check_job", {"job_id": seed["taskId"]})
+        assert isinstance(checked, CallToolResult)
+        assert task["result"]["structuredContent"] == checked.structured_content
+        assert task["result"]["structuredContent"]["status"] == "completed"
+        assert task["result"]["content"][0]["text"]
+
+
+async def test_who_did_not_declare_tasks_sees_no_difference(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with rig(clock, tmp_path).client() as client:
+        job = await call(client, "zsky_start_image", prompt=PROMPT)
+        assert job["status"] == "running"
+        for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+            with pytest.raises(MCPError) as refusal:
+                await ask(client, method, taskId=job["job_id"], inputResponses={})
+            assert refusal.value.error.code == MISSING_REQUIRED_CLIENT_CAPABILITY
+
+
+async def test_the_older_era_has_no_tasks_whatever_is_declared(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with task_client(rig(clock, tmp_path), "legacy") as client:
+        job = await call(client, "zsky_start_image", prompt=PROMPT)
+        assert job["status"] == "running"
+
+
+async def test_a_refused_start_is_an_ordinary_error(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        assert "[invalid_argument]" in await refused(client, "zsky_start_image", sead=1)
+
+
+async def test_other_calls_are_answered_at_once(clock: Callable[[], float], tmp_path: Path) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        assert "jobs" in await call(client, "list_jobs")
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel"])
+@pytest.mark.parametrize("task_id", ["zsky_AAAAAAAAAAAAAAAAAAAAAA", "", "nonsense"])
+async def test_an_unknown_task_is_an_error(
+    clock: Callable[[], float], tmp_path: Path, method: str, task_id: str
+) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        with pytest.raises(MCPError) as refusal:
+            await ask(client, method, taskId=task_id)
+        assert refusal.value.error.code == INVALID_PARAMS
+
+
+async def test_another_owner_has_no_such_task(clock: Callable[[], float], tmp_path: Path) -> None:
+    server = rig(clock, tmp_path)
+    async with task_client(server) as client:
+        seed = await started(client)
+        machine = cast("Any", server.server).machine
+        machine.owner = "somebody else"
+        with pytest.raises(MCPError) as refusal:
+            await ask(client, "tasks/get", taskId=seed["taskId"])
+        assert refusal.value.error.code == INVALID_PARAMS
+
+
+async def test_a_task_is_cancelled_at_the_provider_where_it_can(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    photos = {
+        "model_image_url": server.sandbox.sample("model", 1),
+        "garment_image_url": server.sandbox.sample("garment", 1),
+    }
+    async with task_client(server) as client:
+        seed = await started(client, "zupertry_start_tryon", **photos)
+        assert await ask(client, "tasks/cancel", taskId=seed["taskId"]) == ACKNOWLEDGED
+        task = await ended(client, seed["taskId"])
+        assert task["status"] == "cancelled"
+        assert "result" not in task
+        at_provider = await call(client, "zupertry_list_tryons")
+        assert "cancelled" in str(at_provider).lower()
+        assert await ask(client, "tasks/cancel", taskId=seed["taskId"]) == ACKNOWLEDGED
+
+
+async def test_a_task_that_cannot_be_cancelled_goes_on(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        seed = await started(client)
+        assert await ask(client, "tasks/cancel", taskId=seed["taskId"]) == ACKNOWLEDGED
+        assert (await ended(client, seed["taskId"]))["status"] == "completed"
+
+
+async def test_answers_to_nothing_are_acknowledged_and_ignored(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        seed = await started(client)
+        answers: dict[str, Any] = {"unasked": {"action": "accept"}}
+        assert (
+            await ask(client, "tasks/update", taskId=seed["taskId"], inputResponses=answers)
+            == ACKNOWLEDGED
+        )
+        assert (await ended(client, seed["taskId"]))["status"] == "completed"
+
+
+async def test_approval_is_asked_before_there_is_a_task(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    async def yes(context: Any, params: Any) -> ElicitResult:
+        del context
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={"approve": True})
+
+    server = rig(clock, tmp_path, environment={"DARKROOM_APPROVAL__ABOVE": '{"zsky_images": 0}'})
+    async with task_client(server, elicitation=yes) as client:
+        seed = await started(client)
+        assert len(asked) == 1
+        assert (await ended(client, seed["taskId"]))["status"] == "completed"
+
+
+async def test_a_declined_start_is_no_task(clock: Callable[[], float], tmp_path: Path) -> None:
+    async def no(context: Any, params: Any) -> ElicitResult:
+        del context, params
+        return ElicitResult(action="decline")
+
+    server = rig(clock, tmp_path, environment={"DARKROOM_APPROVAL__ABOVE": '{"zsky_images": 0}'})
+    async with task_client(server, elicitation=no) as client:
+        assert "[declined]" in await refused(client, "zsky_start_image", prompt=PROMPT)
+
+
+async def test_a_task_lives_on_in_the_next_process(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    first = rig(clock, tmp_path, store="sqlite")
+    async with task_client(first) as client:
+        seed = await started(client)
+    second = rig(clock, tmp_path, store="sqlite", sandbox=first.sandbox)
+    async with task_client(second) as client:
+        task = await ended(client, seed["taskId"])
+    assert task["status"] == "completed"
+    assert task["createdAt"] == seed["createdAt"]
+
+
+async def listen(client: Client, *task_ids: str) -> None:
+    filtered = SubscriptionFilter.model_validate({"taskIds": list(task_ids)})
+    params = SubscriptionsListenRequestParams(notifications=filtered)
+    request = SubscriptionsListenRequest(params=params)
+    await client.session.send_request(request, SubscriptionsListenResult)
+
+
+async def test_a_stream_tells_of_tasks_until_they_have_ended(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    knows = TaskClient()
+    async with (
+        task_client(rig(clock, tmp_path), knows=knows) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        seed = await started(client)
+        tasks.start_soon(listen, client, seed["taskId"], "zsky_AAAAAAAAAAAAAAAAAAAAAA")
+        task = await ended(client, seed["taskId"])
+        with anyio.fail_after(60):
+            await knows.over.wait()
+        tasks.cancel_scope.cancel()
+        assert {told["taskId"] for told in knows.told} == {seed["taskId"]}
+        assert knows.told[0]["status"] == "working"
+        last = {key: value for key, value in knows.told[-1].items() if key != "_meta"}
+        assert last == {key: value for key, value in task.items() if key in last}
+        assert last["result"] == task["result"]
+
+
+async def test_a_stream_tells_of_tasks_only_who_declared_them(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with rig(clock, tmp_path).client() as client:
+        job = await call(client, "zsky_start_image", prompt=PROMPT)
+        with pytest.raises(MCPError) as refusal:
+            await listen(client, job["job_id"])
+        assert refusal.value.error.code == MISSING_REQUIRED_CLIENT_CAPABILITY

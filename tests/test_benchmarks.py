@@ -1,0 +1,78 @@
+"""The benchmarks run: what they find is for `make bench`, on a machine that is quiet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.measure import Number, interleaved, percentile
+from benchmarks.report import to_json, to_markdown
+
+ROOT = Path(__file__).parents[1]
+TARGETS = {
+    "spawn": 2,
+    "memory": 3,
+    "check": 2,
+    "live": 2,
+    "poll": 1,
+    "journal": 1,
+    "polling": 4,
+    "pictures": 3,
+    "tokens": 10,
+}
+"""How many numbers of each benchmark have a target."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_runs_and_reports_all_its_numbers(name: str, tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(found)],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=240,
+    )
+    assert found.exists(), run.stderr.decode()
+    numbers = json.loads(found.read_text("utf-8"))["numbers"]
+    assert sum(number["at_most"] is not None for number in numbers) == TARGETS[name]
+    assert all(number["value"] >= 0 or number["unit"] == "MiB" for number in numbers)
+
+
+def test_a_number_is_judged_as_it_is_shown() -> None:
+    assert Number(what="ratio", value=1.004, at_most=1.0).met
+    assert not Number(what="ratio", value=1.006, at_most=1.0).met
+    assert Number(what="for information", value=1e9).met
+
+
+def test_candidates_are_measured_in_turn_with_the_order_reversed() -> None:
+    order: list[str] = []
+
+    def candidate(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    first, second = interleaved(2, lambda: candidate("a"), lambda: candidate("b"), warm_up=0)
+    assert order == ["b", "a", "a", "b"]
+    assert (first, second) == ([2.0, 3.0], [1.0, 4.0])
+
+
+def test_a_percentile_is_a_sample_that_was_taken() -> None:
+    samples = [float(value) for value in range(1, 101)]
+    assert percentile(samples, 0.5) == 50
+    assert percentile(samples, 0.99) == 99
+    assert percentile([7.0], 0.99) == 7
+
+
+def test_a_missed_target_stands_out_on_the_page() -> None:
+    results = {"spawn": [Number(what="ratio", value=1.5, at_most=1.0, profile=["mcp 400 ms"])]}
+    page = to_markdown({"cores": 2}, results)
+    assert "| spawn | ratio | 1.50 | 1 | **missed** |" in page
+    assert "mcp 400 ms" in page
+    (entry,) = json.loads(json.dumps(to_json({"cores": 2}, results)))["numbers"]
+    assert entry["met"] is False

@@ -1,0 +1,1 @@
+"""MCP over HTTP, as a process with a socket and in process."""
