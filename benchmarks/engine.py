@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from darkroom.catalogue import Catalogue
 from darkroom.jobs.memory import MemoryStore
 from darkroom.jobs.store import Created
 from darkroom.machine import running
-from darkroom.operation import Answer, Catalogue, Limits
+from darkroom.operation import Answer, Limits
 from darkroom.settings import load
 from darkroom.world import World
 from darkroom_tools import zsky

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.context import Context
 
-    from darkroom.operation import Catalogue, Provider, Resource, Result
+    from darkroom.catalogue import Catalogue, Resource, Result
+    from darkroom.operation import Provider
     from darkroom.settings import Settings
     from darkroom.world import World
 

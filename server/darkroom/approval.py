@@ -93,6 +93,7 @@ class HostPerson:
 
     def __init__(self, context: Context[Any, Any]) -> None:
         self._context = context
+        self._told = -1.0
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Ask through the host; see `Person`."""
@@ -130,7 +131,10 @@ class HostPerson:
             raise declined(tool)
 
     async def progress(self, done: float, total: float | None, message: str) -> None:
-        """Send a progress notification, if the host asked for them."""
+        """Send a progress notification, if the host asked for them; each has to say more is done."""
+        if done <= self._told:
+            return
+        self._told = done
         await self._context.report_progress(done, total, message)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
+
 from darkroom import deposit
 from darkroom.arguments import canonical_arguments
+from darkroom.core import log
 from darkroom.errors import (
     CallError,
     JournalError,
@@ -15,9 +18,10 @@ from darkroom.errors import (
     failure,
     with_next_step,
 )
+from darkroom.exchange import build_request
 from darkroom.jobs.attempts import Accepted, Unknown, describe, judge
 from darkroom.jobs.model import Attempt, canonical, digest
-from darkroom.operation import UNREADABLE, build_request
+from darkroom.operation import UNREADABLE, UnreadableError
 from darkroom.receipts import remember
 from darkroom.spending import CapReached, Entry
 
@@ -30,10 +34,12 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import Live
     from darkroom.operation import Answer, Call, Params, Provider, Request
-    from darkroom.spending import EntryState
     from darkroom.works import Works
 
 LOST = "look at the present state before trying again"
+
+ANSWER_SECONDS = 43.0
+"""A call answers by then, however long the person thought; what was sent goes on."""
 
 
 class Caller:
@@ -59,7 +65,7 @@ class Caller:
         ------
         CallError: it was refused, or its fate is unknown, or the person said no.
         """
-        core = self._core
+        core, began = self._core, anyio.current_time()
         channel = core.channels[provider.name]
         key = core.vault.key(provider, call.credential, owner=self._owner)
         live: Live | None = None
@@ -83,9 +89,14 @@ class Caller:
         if call.repeatable:
             answer = await self._read(provider, call, request, key)
         else:
-            answer = await core.detached(
-                lambda: self._change(provider, call, request, sent, key, live, target)
-            )
+            answer = None
+            with anyio.move_on_at(began + ANSWER_SECONDS):
+                answer = await core.detached(
+                    lambda: self._change(provider, call, request, sent, key, live, target)
+                )
+            if answer is None:
+                lost = failure("outcome_unknown", provider.title)
+                raise CallError(with_next_step(lost, call.if_lost or LOST))
         try:
             result = call.result(answer, params) if call.result is not None else plain(answer)
             if live is not None:
@@ -101,16 +112,21 @@ class Caller:
     async def _read(self, provider: Provider, call: Call, request: Request, key: Key) -> Answer:
         channel = self._core.channels[provider.name]
         entry = await self._reserve(provider, call)
+        counted = 0
+
+        def lost() -> None:
+            nonlocal counted
+            counted += 1
+
         try:
-            answer = await channel.read(request, key, statuses=call.statuses)
-        except CallError:
-            await self._settle(entry, "spent")  # it may have been counted
-            raise
-        if answer.ok or answer.status in call.accepts:
-            await self._settle(entry, "spent")
-            return answer
-        await self._settle(entry, "released")
-        raise CallError(describe(provider, answer, call.statuses))
+            answer = await channel.read(request, key, statuses=call.statuses, lost=lost)
+            if not answer.ok and answer.status not in call.accepts:
+                raise CallError(describe(provider, answer, call.statuses))
+            counted += 1
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._settle(entry, counted)
+        return answer
 
     async def _reserve(self, provider: Provider, call: Call) -> Entry | None:
         if call.cost is None:
@@ -136,10 +152,20 @@ class Caller:
             raise reached.error from None
         return entry
 
-    async def _settle(self, entry: Entry | None, state: EntryState) -> None:
-        if entry is not None:
-            settled = replace(entry, state=state)
+    async def _settle(self, entry: Entry | None, times: int) -> None:
+        """Write down how often a call was counted, or may have been; nothing depends on it."""
+        if entry is None:
+            return
+        settled = replace(
+            entry,
+            state="spent" if times else "released",
+            amount=entry.amount * max(times, 1),
+            money=entry.money and entry.money * max(times, 1),
+        )
+        try:
             await self._core.registry.store.write(None, [], entry=settled)
+        except JournalError as error:
+            log.error("the journal cannot be written: %s", error)
 
     # --- what is sent once ---
 
@@ -287,5 +313,12 @@ def _provider_id(provider: Provider, given: str, live: Live | None) -> str:
 
 
 def plain(answer: Answer) -> JsonObject:
-    """Return the provider's object as it is; anything else under ``result``."""
+    """Return the provider's object as it is, a list or nothing under ``result``.
+
+    Raises
+    ------
+    UnreadableError: it is text, so no answer of the provider's interface.
+    """
+    if isinstance(answer.body, str):
+        raise UnreadableError("no JSON")
     return answer.object if isinstance(answer.body, dict) else {"result": answer.body}

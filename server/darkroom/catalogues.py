@@ -6,7 +6,7 @@ import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from darkroom.operation import Catalogue
+from darkroom.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -77,17 +77,19 @@ class Channel:
         *,
         kind: Kind = "call",
         statuses: Mapping[int, Code] = NOTHING_ELSE,
+        lost: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send a request that changes nothing; repeat it at most twice where that may help.
 
-        Returns the first answer that is a success or says something final.
+        Returns the first answer that is a success or says something final. ``lost`` is called for
+        every try whose fate is unknown: it may have been counted.
 
         Raises
         ------
         CallError: there was no such answer.
         """
         with anyio.move_on_after(READ_SECONDS):
-            return await self._read(request, key, kind, statuses)
+            return await self._read(request, key, kind, statuses, lost)
         raise self._late(self.lane(key.fingerprint), kind)
 
     async def turn(self, key: Key) -> Turn:
@@ -109,7 +111,12 @@ class Channel:
         return CallError(failure(code, self.provider.title, retry_after_seconds=wait or None))
 
     async def _read(
-        self, request: Request, key: Key, kind: Kind, statuses: Mapping[int, Code]
+        self,
+        request: Request,
+        key: Key,
+        kind: Kind,
+        statuses: Mapping[int, Code],
+        lost: Callable[[], None],
     ) -> Answer:
         lane = self.lane(key.fingerprint)
         repeat = 0
@@ -119,6 +126,8 @@ class Channel:
                 answer = await self.outlet.send(request, key, once=False)
             except (NotSentError, LostError) as error:
                 problem = no_answer(self.provider, error)
+                if isinstance(error, LostError):
+                    lost()
             else:
                 if answer.status == UNAUTHORIZED and (newer := self._vault.renewed(key)):
                     key = newer  # rotated meanwhile, here or by another process
@@ -126,6 +135,8 @@ class Channel:
                 if answer.status not in REPEATED_STATUSES:
                     return answer
                 problem = describe(self.provider, answer, statuses)
+                if answer.status not in self.provider.refusals:
+                    lost()
             finally:
                 turn.done()
             backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)

@@ -13,7 +13,8 @@ import anyio
 
 from darkroom.crew import Crew
 from darkroom.errors import JournalError, call_error
-from darkroom.operation import Admitted, References, build_request
+from darkroom.exchange import build_request
+from darkroom.operation import Admitted, References
 
 if TYPE_CHECKING:
     import random
@@ -155,7 +156,15 @@ class Core:
         """Run ``function`` to its end in a task of the machine's own, and return what it returns.
 
         A caller that is cancelled (a host that gave up) leaves it running.
+
+        Raises
+        ------
+        CallError: ``timeout``, as soon as the machine is about to stop: nothing is begun any more.
         """
+        if self.closing:
+            raise call_error(
+                "timeout", "the server is stopping; nothing was sent", "start it again"
+            )
         box: list[T] = []
         failed: list[BaseException] = []
         finished = anyio.Event()

@@ -66,6 +66,7 @@ def place(
 
 def save(target: Path, text: str) -> Path:
     """Write a secret: a new file (0600), synced, then put in the target's place at once."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from darkroom.arguments import validate
+from darkroom.catalogue import Result, Tool
 from darkroom.core import log
 from darkroom.errors import CallError, DarkroomError, JournalError, JsonObject, call_error
 from darkroom.jobs.view import job_text, job_view
-from darkroom.operation import Call, Check, Job, Result, Tool
+from darkroom.operation import Call, Check, Job
 from darkroom.schema import input_schema
 from darkroom.selection import selected
 
@@ -21,16 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from darkroom.approval import Person
+    from darkroom.catalogue import Catalogue
     from darkroom.jobs.registry import Live
     from darkroom.machine import Machine
-    from darkroom.operation import (
-        Catalogue,
-        CheckParams,
-        Declared,
-        Params,
-        Provider,
-        StartParams,
-    )
+    from darkroom.operation import CheckParams, Declared, Params, Provider, StartParams
     from darkroom.settings import Settings
 
 TEXT_CHARACTERS = 2_000

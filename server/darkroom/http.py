@@ -7,6 +7,7 @@ arrived; `LostError`, nobody can tell.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,7 @@ DEADLINE_SECONDS = 30.0
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
 LONGEST_RETRY_AFTER_SECONDS = 24 * 3600.0
 _FRESH = "darkroom.fresh"
+log = logging.getLogger("darkroom")
 
 
 class NotSentError(DarkroomError):
@@ -129,6 +131,13 @@ class Outlet:
             raise LostError("the answer could not be decoded") from None
         except httpx2.HTTPError:
             raise LostError("the connection broke after the request left") from None
+        except LostError:
+            raise
+        except Exception as error:  # a request that left must not be without a fate
+            log.error("a request failed: %s", type(error).__name__)
+            if not left:
+                raise NotSentError("it could not be built") from None
+            raise LostError("sending it failed in this server") from None
         return Answer(
             status=response.status_code,
             body=_parse(body),

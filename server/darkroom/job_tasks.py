@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
+
 from darkroom.approval import cannot_ask
+from darkroom.catalogue import Tool
 from darkroom.core import log
 from darkroom.desk import job_result
 from darkroom.errors import CallError
 from darkroom.jobs.model import iso
-from darkroom.operation import Call, Job
+from darkroom.operation import Job
 from darkroom.tasks_extension import Task
 
 if TYPE_CHECKING:
@@ -18,12 +21,19 @@ if TYPE_CHECKING:
 
     from mcp_types import CallToolResult
 
+    from darkroom.catalogue import Result
     from darkroom.desk import Desk
+    from darkroom.following import Followed
+    from darkroom.jobs.model import Job as Row
     from darkroom.jobs.registry import Live
     from darkroom.machine import Machine
-    from darkroom.operation import Result
 
 LONGEST_WAIT_SECONDS = 3_600.0
+LOOK_SECONDS = 30.0
+"""How often a batch is looked at whose jobs may be another process's."""
+
+PAUSE_SECONDS = 1.0
+"""Jobs of a batch that change within this time are told of together."""
 
 
 class JobTasks:
@@ -43,36 +53,54 @@ class JobTasks:
     async def begun(self, context: Any, tool: str, result: CallToolResult) -> Task | None:
         """Return the task of a start that has not ended at once."""
         desk = self._listed.get(tool)
-        if desk is None or not isinstance(desk.tool, Job):
+        followed = self._followed(tool)
+        if followed is None and (desk is None or not isinstance(desk.tool, Job)):
             return None
         fields = cast("dict[str, object]", result.structured_content or {})
-        task = await self.find(context, str(fields.get("job_id")))
+        key = followed.argument if followed is not None else "job_id"
+        task = await self.find(context, str(fields.get(key)))
         return task if task is not None and task.status == "working" else None
 
+    def _followed(self, tool: str) -> Followed | None:
+        """Return what follows a neutral tool, if all of it may be called here."""
+        desk = self._listed.get(tool)
+        followed = desk.tool.followed if desk is not None and isinstance(desk.tool, Tool) else None
+        return followed if followed is not None and followed.check in self._listed else None
+
     async def find(self, context: Any, task_id: str) -> Task | None:
-        """Return a job of the owner as a task."""
+        """Return a job or a batch of the owner as a task."""
         machine = _machine(context)
         live = await machine.job(task_id)
         if live is None:
             return None
+        followed = self._followed(live.job.operation)
+        if followed is not None:
+            check = {followed.argument: task_id, "wait_seconds": 0}
+            said = await self._listed[followed.check].run(machine, check, _Nobody())
+            status = str((said.structured or {}).get("status"))
+            return self._task(live.job, said, status, over=status != "running")
+        if live.job.provider not in machine.providers:
+            return None
         (await machine.works()).collector.take_up(live)
-        job = live.job
-        said = job_result(machine, live, machine.check_tool(job))
-        poll_after = machine.poll_after(live)
+        said = job_result(machine, live, machine.check_tool(live.job))
+        return self._task(live.job, said, live.job.status, over=live.settled)
+
+    def _task(self, job: Row, said: Result, status: str, *, over: bool) -> Task:
+        poll_after = (said.structured or {}).get("poll_after_seconds")
         task = Task(
             task_id=job.job_id,
             status="working",
             created_at=iso(job.created_at),
             updated_at=iso(job.updated_at),
             message=said.text,
-            poll_ms=poll_after * 1_000 if poll_after is not None else None,
+            poll_ms=poll_after * 1_000 if isinstance(poll_after, int) else None,
         )
-        if not live.settled:
+        if not over:
             return task
-        if job.status == "cancelled":
-            return _as(task, status="cancelled")
+        if status == "cancelled":
+            return replace(task, status="cancelled", poll_ms=None)
         result = self._shown(said).model_dump(by_alias=True, mode="json", exclude_none=True)
-        return _as(task, status="completed", result=result)
+        return replace(task, status="completed", poll_ms=None, result=result)
 
     async def changed(self, context: Any, task: Task) -> None:
         """Return when the job has a newer version, or its files are there."""
@@ -80,33 +108,46 @@ class JobTasks:
         live = await machine.job(task.task_id)
         if live is None:
             return
+        works = await machine.works()
+        if self._followed(live.job.operation) is not None:
+            await works.tracker.change(task.task_id, LOOK_SECONDS)
+            await anyio.sleep(PAUSE_SECONDS)
+            return
         seen = _stamp(live)
-        registry = (await machine.works()).core.registry
-        await registry.wait(live, LONGEST_WAIT_SECONDS, until=lambda live: _stamp(live) != seen)
+        await works.core.registry.wait(
+            live, LONGEST_WAIT_SECONDS, until=lambda live: _stamp(live) != seen
+        )
 
     async def update(self, context: Any, task_id: str, responses: dict[str, Any]) -> None:
         """Ignore the answers: a job asks before it begins (the call itself), never afterwards."""
         del context, task_id, responses
 
     async def cancel(self, context: Any, task_id: str) -> None:
-        """Cancel a job by its provider's tool for that, if there is one and it may be called."""
+        """Cancel what still waits here, and at the provider what it has a tool for."""
         machine = _machine(context)
         live = await machine.job(task_id)
-        if live is None:
+        if live is None or live.job.operation not in self._listed:
             return
-        provider = machine.providers[live.job.provider]
-        for operation in provider.operations:
-            if isinstance(operation, Call) and operation.withdraws and operation.asks is None:
-                desk = self._listed.get(operation.name)
-                if desk is not None:
-                    (await machine.works()).core.spawn(_cancel, machine, desk, live.job.job_id)
+        (await machine.works()).core.spawn(self._cancel, machine, live)
 
-
-async def _cancel(machine: Machine, desk: Desk, job_id: str) -> None:
-    try:
-        await desk.run(machine, {"job_id": job_id}, _Nobody())
-    except CallError as error:
-        log.info("%s was not cancelled: %s", job_id, error.failure.code)
+    async def _cancel(self, machine: Machine, live: Live) -> None:
+        job = live.job
+        begun = self._listed[job.operation].tool
+        try:
+            if isinstance(begun, Tool) and begun.followed is not None:
+                arguments, name = {begun.followed.argument: job.job_id}, begun.followed.cancel
+            elif not isinstance(begun, Job):
+                return
+            elif job.status == "queued":
+                await (await machine.caller()).withdraw(live)
+                return
+            else:
+                arguments, name = {"job_id": job.job_id}, begun.cancel
+            desk = self._listed.get(name) if name is not None else None
+            if desk is not None:
+                await desk.run(machine, arguments, _Nobody())
+        except CallError as error:
+            log.info("%s was not cancelled: %s", job.job_id, error.failure.code)
 
 
 def _machine(context: Any) -> Machine:
@@ -115,10 +156,6 @@ def _machine(context: Any) -> Machine:
 
 def _stamp(live: Live) -> tuple[int, bool]:
     return live.job.version, live.settled
-
-
-def _as(task: Task, **changes: Any) -> Task:
-    return replace(task, **changes, poll_ms=None)
 
 
 class _Nobody:

@@ -94,6 +94,8 @@ class Machine:
             works.core.registry.watchers.append(self._tell)
             self._works = works
             await recover(works)
+            if works.lease is not None:
+                works.submitter.take_over = lambda: recover(works)
             self._starter = Starter(works, self.owner, self._guard(works))
             self._batches = Batches(works, self.owner, self.providers, self._starter)
             await self._batches.take_up()

@@ -8,203 +8,47 @@ kinds, and one way to look at what two of them start:
     FanOut    a Job of many requests                   zyng_start_images
     Check     reads the state of a Job                 zsky_check_job
 
-and `Tool`, for what belongs to no provider (``list_jobs``). Pacing, repeating, waiting, journaling
+Arguments are models of `darkroom.params`, requests and answers shapes of `darkroom.exchange`; both
+are named here too, so that a provider module needs one import. Pacing, repeating, waiting, journaling
 and redaction are not declared: they exist once, in the machine.
+
+A declaration is equal only to itself (``eq=False``): there is one of each, and every start pays for
+the methods that a dataclass generates.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from string import Formatter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
-from pydantic_core import PydanticCustomError
-
-from darkroom.addresses import Origin, check_public_address
-from darkroom.errors import Code, Failure, JsonObject, JsonValue
+from darkroom.errors import Code, JsonObject
+from darkroom.exchange import UNREADABLE, Answer, Method, Request, State, UnreadableError
 from darkroom.jobs.model import Unit
+from darkroom.params import (
+    DEFAULT_WAIT_SECONDS,
+    LONGEST_STRING,
+    MAX_WAIT_SECONDS,
+    REFERENCE,
+    Address,
+    AddressMark,
+    Admitted,
+    CheckParams,
+    JobId,
+    JobParams,
+    Params,
+    References,
+    StartParams,
+    check_address,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import httpx2
+    from pydantic import SecretStr
 
-    from darkroom.approval import Person
-    from darkroom.jobs.model import Cost, Output, Progress, Status
-    from darkroom.machine import Machine
-    from darkroom.prompts import Prompt
+    from darkroom.jobs.model import Cost, Output
     from darkroom.settings import ProviderSettings
-
-Method = Literal["GET", "POST", "DELETE"]
-
-LONGEST_STRING = 20_000
-"""Characters of an argument that states no limit of its own."""
-
-
-# --- arguments ---------------------------------------------------------------------------------
-
-
-class Params(BaseModel):
-    """Base of all argument models: closed, strict, built when first used.
-
-    An optional argument is written ``name: type | None = None``; ``None`` stands for "left out",
-    and a caller's ``null`` is refused.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        defer_build=True,
-        allow_inf_nan=False,
-        str_max_length=LONGEST_STRING,
-    )
-
-
-class StartParams(Params):
-    """Base of the arguments of every start tool."""
-
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-
-
-def _check_job_id(value: str) -> str:
-    if not value.strip("."):  # as a segment of a path it would name another one
-        raise PydanticCustomError("job_id", "expected a job_id, of this server or the provider")
-    return value
-
-
-JobId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_job_id)]
-
-MAX_WAIT_SECONDS = 40
-DEFAULT_WAIT_SECONDS = 25
-
-
-class JobParams(Params):
-    """Arguments of a tool that acts on one job: ours or the provider's id."""
-
-    job_id: JobId
-
-
-class CheckParams(JobParams):
-    """Arguments of a check tool."""
-
-    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
-    include_url: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AddressMark:
-    """Marks an argument that takes an address a provider will fetch."""
-
-
-REFERENCE = re.compile(r"job:([A-Za-z0-9_]{1,64})(?:#([0-9]{1,4}))?")
-"""An output of an earlier job, in place of an address."""
-
-
-@dataclass(slots=True)
-class References:
-    """The references met while arguments are validated, and the addresses that replace them."""
-
-    seen: set[str] = field(default_factory=set[str])
-    addresses: dict[str, str] = field(default_factory=dict[str, str])
-
-
-def check_address(value: str, info: ValidationInfo) -> str:
-    """Return an address that a provider may fetch, or a reference to one; see `Address`."""
-    context = cast("Mapping[str, Any]", info.context or {})
-    if value.startswith("job:"):
-        if REFERENCE.fullmatch(value) is None:
-            raise PydanticCustomError(
-                "address", "expected job:<job_id> or job:<job_id>#<index of the output>"
-            )
-        references = cast("References", context.get("references", References()))
-        references.seen.add(value)
-        return references.addresses.get(value, value)
-    admitted = cast("Admitted", context.get("admitted", Admitted()))
-    mistake = check_public_address(
-        value, admitted=admitted.origins, admitted_suffixes=admitted.suffixes
-    )
-    if mistake is not None:
-        raise PydanticCustomError("address", "{mistake}", {"mistake": mistake})
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """Addresses that are let through though they are not public: the operator's emulators."""
-
-    origins: tuple[Origin, ...] = ()
-    suffixes: tuple[str, ...] = ()
-
-
-Address = Annotated[
-    str, Field(min_length=1, max_length=4096), AfterValidator(check_address), AddressMark()
-]
-"""A public http(s) address of a picture that the provider fetches, or an output of a job."""
-
-
-# --- what goes out and what comes back ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request to a provider, without credentials: path relative to the base address."""
-
-    method: Method
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict[str, str])
-    body: JsonValue = None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A provider's answer, read to its end.
-
-    ``body`` is the JSON value; text that is not JSON is a plain string, no body is None.
-    Header names are lower case.
-    """
-
-    status: int
-    body: JsonValue
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    received_at: float = 0.0
-    """Seconds since the epoch."""
-
-    @property
-    def ok(self) -> bool:
-        """Tell whether the status is 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004 -- the class of statuses
-
-    @property
-    def object(self) -> JsonObject:
-        """The body as an object; an empty one where it is anything else."""
-        return self.body if isinstance(self.body, dict) else {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What a provider says of a job, in our words; the same from a poll, a list or a webhook."""
-
-    status: Status
-    provider_status: str | None = None
-    outputs: tuple[Output, ...] = ()
-    cost: Cost | None = None
-    failure: Failure | None = None
-    progress: Progress | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class UnreadableError(Exception):
-    """A reader raises this for an answer that it cannot understand; the text says what was wrong."""
-
-
-UNREADABLE = (UnreadableError, KeyError, TypeError, ValueError, AttributeError)
-"""What readers raise for an answer that they do not understand."""
 
 
 # --- a provider --------------------------------------------------------------------------------
@@ -245,7 +89,7 @@ class Limits:
     concurrent_jobs: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Allowance:
     """Tells an exhausted allowance from too many requests where one status means both.
 
@@ -268,7 +112,7 @@ class Verdict:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Policy:
     """How a provider judges a text before it is sent elsewhere: a call of its own, and its result."""
 
@@ -277,7 +121,7 @@ class Policy:
     verdict: Callable[[JsonObject], Verdict]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Provider:
     """One provider: where it is, who we are there, what it allows, what it can do.
 
@@ -366,7 +210,7 @@ CredentialChoice: TypeAlias = "str | tuple[str, ...] | None"
 """The variable of the credential to use, or several: the first that is there. None: the only one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Declared:
     """What every tool states about itself."""
 
@@ -379,7 +223,7 @@ class Declared:
     """What hosts read of it beside the protocol (the interface that shows its results)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Secret:
     """A key that an answer holds: it goes into a file, and nowhere else.
 
@@ -392,7 +236,7 @@ class Secret:
     replaces: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Call(Declared):
     """An operation that answers at once.
 
@@ -436,7 +280,7 @@ class Call(Declared):
     """What a later job builds upon: the provider's id of it, and what is kept in the journal."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Listing:
     """One request that answers for many jobs: ``GET path``, newest first, ``size`` at most."""
 
@@ -446,7 +290,7 @@ class Listing:
     """The states by the provider's id; a job that cannot be read is left out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StateSource:
     """How to ask for a job's state (``GET path``, ``{id}`` is the provider's id), and to read it."""
 
@@ -460,7 +304,7 @@ class StateSource:
         return Request(method="GET", path=self.path.format(id=quote(provider_job_id, safe="")))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lookback:
     """What to ask when the fate of a submission is unknown: evidence for the person, no verdict.
 
@@ -473,7 +317,7 @@ class Lookback:
     evidence: Callable[[Answer, float], JsonObject]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job(Declared):
     """An operation that starts a job.
 
@@ -513,7 +357,7 @@ class Job(Declared):
     poll_interval_seconds: float = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FanOut(Job):
     """A job of many requests: one that opens it (as a `Job`), then one for each item.
 
@@ -533,7 +377,7 @@ class FanOut(Job):
     deadline_seconds: Callable[[Any], float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Check(Declared):
     """A tool that reads jobs started by any of ``operations``.
 
@@ -550,156 +394,52 @@ class Check(Declared):
 Operation: TypeAlias = Call | Job | Check
 
 
-# --- tools that belong to no provider ----------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A picture in a result, whole and small."""
-
-    data: bytes
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a tool returns: one object for the model and a line or two of text for the person.
-
-    Hosts that see an object show the model nothing else: a result with ``pictures`` has none.
-    ``meta`` is for the host's interfaces and is not shown to the model.
-    """
-
-    structured: JsonObject | None
-    text: str
-    pictures: tuple[Picture, ...] = ()
-    meta: JsonObject | None = None
-
-
-class Run(Protocol):
-    """What a neutral tool does."""
-
-    def __call__(self, machine: Machine, params: Any, person: Person, /) -> Awaitable[Result]:
-        """Run with valid arguments; raise `errors.CallError` for what the model should read."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool(Declared):
-    """A tool that belongs to no provider. ``always``: listed even when no credential is there."""
-
-    run: Run
-    listed: Callable[[bool], bool] = bool
-    """Whether it is listed, given whether any provider has a credential."""
-
-
-class Sandbox(Protocol):
-    """Emulators of a catalogue's providers, in this process."""
-
-    def transport(self) -> httpx2.AsyncBaseTransport:
-        """Return the way to them; it never touches the network."""
-        ...
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables that point a server to them, credentials included."""
-        ...
-
-
-class OpenSandbox(Protocol):
-    """Build the emulators."""
-
-    def __call__(self, *, time_scale: float) -> Sandbox:
-        """``time_scale`` is a factor on how long jobs take."""
-        ...
-
-
-class ServeSandbox(Protocol):
-    """Serve the emulators on a loopback port until told to end by a signal."""
-
-    def __call__(
-        self,
-        *,
-        port: int,
-        time_scale: float,
-        control: bool,
-        ready: Callable[[str, Mapping[str, str]], None],
-    ) -> Awaitable[None]:
-        """Call ``ready`` with the address of the index and the variables once it answers."""
-        ...
-
-
-# --- resources ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What a resource holds: text, or bytes."""
-
-    data: str | bytes
-    media_type: str
-
-
-class Read(Protocol):
-    """Reads a resource; ``variables`` are those of its address."""
-
-    def __call__(self, machine: Machine, variables: Mapping[str, str], /) -> Awaitable[Content]:
-        """Return the content; raise `errors.CallError` (``not_found``: no such resource)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """Something to read under an address: fixed, or an RFC 6570 template with variables.
-
-    ``complete`` returns values of a variable that begin with what was typed. Every resource has a
-    tool that does the same: several hosts read none.
-    """
-
-    uri: str
-    name: str
-    title: str
-    description: str
-    media_type: str
-    read: Read
-    complete: Mapping[str, Callable[[Machine, str], Awaitable[Sequence[str]]]] = field(
-        default_factory=dict[str, "Callable[[Machine, str], Awaitable[Sequence[str]]]"]
-    )
-    meta: JsonObject | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
-    """What one package contributes: providers, neutral tools and, for ours, the sandbox."""
-
-    providers: tuple[Provider, ...] = ()
-    tools: tuple[Tool, ...] = ()
-    resources: tuple[Resource, ...] = ()
-    prompts: tuple[Prompt, ...] = ()
-    sandbox: OpenSandbox | None = None
-    serve_sandbox: ServeSandbox | None = None
-    demo: Callable[[Path], int] | None = None
-    """Shows, in the folder given, what it all can do; returns the exit status."""
-
-
-def build_request(operation: Call | Job, params: Params, settings: ProviderSettings) -> Request:
-    """Build the request that an operation sends for valid arguments.
-
-    Arguments named in the path go there; the others into the query of a GET or DELETE and into
-    the JSON body of a POST, which has none only where nothing was given. ``idempotency_key`` is
-    ours and never leaves.
-    """
-    if operation.prepare is not None:
-        return operation.prepare(params, settings)
-    given = params.model_dump(mode="json", exclude_none=True, exclude={"idempotency_key"})
-    inside = {name for _, name, _, _ in Formatter().parse(operation.path) if name}
-    path = operation.path.format(
-        **{name: quote(str(given[name]), safe="") for name in inside if name in given}
-    )
-    rest: JsonObject = {name: value for name, value in given.items() if name not in inside}
-    if operation.method == "POST":
-        return Request(method="POST", path=path, body=rest if given else None)
-    query = {name: _query(value) for name, value in rest.items()}
-    return Request(method=operation.method, path=path, query=query)
-
-
-def _query(value: JsonValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+__all__ = [
+    "CHANGES",
+    "DEFAULT_WAIT_SECONDS",
+    "DESTROYS",
+    "LOCAL_READS",
+    "LONGEST_STRING",
+    "MAX_WAIT_SECONDS",
+    "READS",
+    "REFERENCE",
+    "STARTS",
+    "UNREADABLE",
+    "Address",
+    "AddressMark",
+    "Admitted",
+    "Allowance",
+    "Answer",
+    "Bind",
+    "Call",
+    "Check",
+    "CheckParams",
+    "Check_",
+    "Credential",
+    "CredentialChoice",
+    "Declared",
+    "FanOut",
+    "Hints",
+    "Job",
+    "JobId",
+    "JobParams",
+    "Limits",
+    "Listing",
+    "Lookback",
+    "Method",
+    "Operation",
+    "Params",
+    "Policy",
+    "Prepare",
+    "Provider",
+    "Rate",
+    "References",
+    "Request",
+    "Secret",
+    "StartParams",
+    "State",
+    "StateSource",
+    "UnreadableError",
+    "Verdict",
+    "check_address",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, GetPromptResult, PromptMessage, TextContent
 from mcp_types import Prompt as SdkPrompt
 from mcp_types import PromptArgument as SdkArgument
@@ -73,6 +72,8 @@ class Prompts:
         ------
         MCPError: there is no such prompt, or the arguments are not its arguments.
         """
+        from mcp.shared.exceptions import MCPError  # noqa: PLC0415 -- declaring a prompt needs no SDK
+
         prompt = self._prompts.get(name)
         if prompt is None:
             offered = ", ".join(self._prompts) or "none"

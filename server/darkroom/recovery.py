@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from darkroom.errors import Stale
 from darkroom.jobs.attempts import unknown
 from darkroom.jobs.liveness import sweep
 
@@ -20,7 +21,12 @@ STOPPED = "the server stopped before an answer was recorded"
 
 
 async def recover(works: Works) -> None:
-    """Take over the jobs of dead processes."""
+    """Take over the jobs of dead processes; whoever asks meanwhile waits until it is done."""
+    async with works.recovering:
+        await _recover(works)
+
+
+async def _recover(works: Works) -> None:
     core = works.core
     store = core.registry.store
     for job in await store.claim(core.registry.holder, works.dead):
@@ -30,7 +36,11 @@ async def recover(works: Works) -> None:
     for attempt in await store.unsettled(works.dead):
         state = "unknown" if attempt.state == "sent" else "refused"
         evidence: JsonObject = {**(attempt.evidence or {}), "what_happened": STOPPED}
-        await store.write(None, [attempt.next(state=state, answered_at=now, evidence=evidence)])
+        closed = attempt.next(state=state, answered_at=now, evidence=evidence)
+        try:
+            await store.write(None, [closed])
+        except Stale:  # another process takes up the same, and was here first
+            continue
     if works.lease is not None:
         await works.run(lambda: sweep(core.settings.state_dir, {core.registry.holder}))
 

@@ -15,7 +15,8 @@ from darkroom.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from darkroom.operation import Catalogue, Declared, Provider
+    from darkroom.catalogue import Catalogue
+    from darkroom.operation import Declared, Provider
     from darkroom.settings import ServeSection, Settings
 
 

@@ -14,6 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.uri_template import UriTemplate
 from mcp_types import (
     INVALID_PARAMS,
+    SERVER_INFO_META_KEY,
     CompleteRequestParams,
     CompleteResult,
     Completion,
@@ -38,12 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 
     from mcp.server.connection import Connection
-    from mcp.server.context import ServerRequestContext
+    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.mcpserver.context import Context
     from mcp.server.session import ServerSession
 
+    from darkroom.catalogue import Resource
     from darkroom.jobs.model import Job
-    from darkroom.operation import Resource
     from darkroom.prompts import Prompts
     from darkroom.tasks_extension import TaskSource
 
@@ -121,6 +122,16 @@ def _connection(session: ServerSession) -> Connection:
     return session._connection  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- the SDK has no other way
 
 
+async def _stamp_lightly(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Leave the icon out of the stamp that every result of 2026-07-28 carries: discovery shows it."""
+    result = await call_next(ctx)
+    if isinstance(result, dict) and ctx.method != "server/discover":
+        meta: Any = result.get("_meta")
+        if isinstance(meta, dict):
+            cast("dict[str, Any]", meta).get(SERVER_INFO_META_KEY, {}).pop("icons", None)
+    return result
+
+
 class DarkroomServer(MCPServer[Machine]):
     """The SDK's server with declared resources and prompts, and jobs as tasks."""
 
@@ -137,6 +148,7 @@ class DarkroomServer(MCPServer[Machine]):
         **options: Any,
     ) -> None:
         super().__init__(subscriptions=changes, extensions=[TasksExtension(tasks)], **options)
+        self.middleware.append(_stamp_lightly)
         self._prompts = prompts
         self._listen = TaskListenHandler(changes, tasks)
         self._fixed = {r.uri: r for r in resources if not UriTemplate.is_template(r.uri)}

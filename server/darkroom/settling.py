@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from darkroom.errors import call_error, failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import Live
     from darkroom.works import Works
@@ -68,6 +70,19 @@ async def _with_attempts(works: Works, live: Live) -> None:
         live.items = {a.item: a for a in attempts if a.item is not None} or None
 
 
+async def _write(
+    works: Works, live: Live, change: Callable[[Job], Job], state: str, **more: object
+) -> None:
+    """Write a verdict down with the attempt that it settles; none of it holds if that fails."""
+    before = live.attempt
+    try:
+        attempts = works.submitter.answered(live, state, **more)
+        await works.core.registry.update(live, change, attempts)
+    except BaseException:
+        live.attempt = before
+        raise
+
+
 async def _never_arrived(works: Works, live: Live) -> None:
     core, now = works.core, works.core.clock()
     await _with_attempts(works, live)
@@ -78,7 +93,7 @@ async def _never_arrived(works: Works, live: Live) -> None:
         _still_unknown(job)
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
-    await core.registry.update(live, change, works.submitter.answered(live, "refused"))
+    await _write(works, live, change, "refused")
     works.submitter.free_slot(live)
 
 
@@ -97,8 +112,7 @@ async def _was_submitted(works: Works, live: Live, provider_job_id: str) -> None
             evidence=None,
         )
 
-    attempts = works.submitter.answered(live, "accepted", provider_id=provider_job_id)
-    await core.registry.update(live, change, attempts)
+    await _write(works, live, change, "accepted", provider_id=provider_job_id)
     core.registry.add(live.job)
     if live.items:
         works.items.start(live)

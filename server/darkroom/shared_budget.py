@@ -4,8 +4,10 @@ The file is mapped into memory and locked for the microseconds of each access. T
 the machine's monotonic clock: nothing that happens to the wall clock reaches it. An entry from
 before the machine was started last lies in the future of that clock, and counts for nothing.
 
-    turns   when each request was over; while it is under way, when it will be at the latest
     slots   pairs of a job's hash and when its slot comes free by itself
+    turns   when each request was over; while it is under way, when it will be at the latest
+
+The file never becomes shorter: a process with other limits may have mapped more of it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ SLOTS = 128
 _FREE = 0.0
 _TIME = struct.Struct("<d")
 _SLOT = struct.Struct("<Qd")
+_TURNS_AT = SLOTS * _SLOT.size
 
 if sys.platform == "win32":
     import msvcrt
@@ -70,13 +73,11 @@ class SharedBudget:
         self._clock = clock
         places = max((rate.requests for rate in limits.rates), default=0)
         self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
-        self._slots_at = places * _TIME.size
-        size = self._slots_at + SLOTS * _SLOT.size
+        size = _TURNS_AT + places * _TIME.size
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         with self._locked():
-            if os.fstat(self._descriptor).st_size != size:  # new, or the limits were others
-                os.ftruncate(self._descriptor, 0)
+            if os.fstat(self._descriptor).st_size < size:
                 os.ftruncate(self._descriptor, size)
         self._map = mmap.mmap(self._descriptor, size)
         self._turns = struct.Struct(f"<{places}d")
@@ -104,7 +105,9 @@ class SharedBudget:
     def _delay(self, now: float) -> float:
         if not self._limits.rates:
             return 0.0
-        over = sorted(at for at in self._turns.unpack_from(self._map) if self._counts(at, now))
+        over = sorted(
+            at for at in self._turns.unpack_from(self._map, _TURNS_AT) if self._counts(at, now)
+        )
         free_at = now
         for rate in self._limits.rates:
             if len(over) >= rate.requests:
@@ -119,8 +122,9 @@ class SharedBudget:
             now = self._clock()
             if self._delay(now) > 0:
                 return None
-            turns = self._turns.unpack_from(self._map)
-            place = next(i for i, at in enumerate(turns) if not self._counts(at, now))
+            turns = self._turns.unpack_from(self._map, _TURNS_AT)
+            free = (i for i, at in enumerate(turns) if not self._counts(at, now))
+            place = next(free, turns.index(min(turns)))  # the oldest one, to the last digit
             self._put(place, now + LONGEST_REQUEST_SECONDS)
             return place
 
@@ -136,7 +140,7 @@ class SharedBudget:
         return at != _FREE and now < at + self._reach and at <= now + LONGEST_REQUEST_SECONDS
 
     def _put(self, place: int, at: float) -> None:
-        _TIME.pack_into(self._map, place * _TIME.size, at)
+        _TIME.pack_into(self._map, _TURNS_AT + place * _TIME.size, at)
 
     # --- slots ---
 
@@ -176,7 +180,7 @@ class SharedBudget:
     def _taken(self) -> dict[int, int]:
         """Return the slots in use: hash of the job -> place in the table."""
         now = self._clock()
-        table = self._map[self._slots_at : self._slots_at + SLOTS * _SLOT.size]
+        table = self._map[:_TURNS_AT]
         return {
             key: place
             for place, (key, until) in enumerate(_SLOT.iter_unpack(table))
@@ -184,7 +188,7 @@ class SharedBudget:
         }
 
     def _put_slot(self, place: int, key: int, until: float) -> None:
-        _SLOT.pack_into(self._map, self._slots_at + place * _SLOT.size, key, until)
+        _SLOT.pack_into(self._map, place * _SLOT.size, key, until)
 
 
 def _hash(job_id: str) -> int:

@@ -129,6 +129,8 @@ class Tariff:
         if job.cost is None:
             return None
         accepted = job.provider_job_id is not None
+        if job.status == "cancelled" and job.submitted_at is None:
+            accepted = False  # it had the id of something that was there before
         if not job.ended:
             state: EntryState = "reserved"
         else:

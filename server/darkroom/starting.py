@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+import anyio
+
 from darkroom.approval import Nobody
 from darkroom.arguments import canonical_arguments, validate
 from darkroom.errors import CallError, JournalError, call_error
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
     from darkroom.operation import Provider, StartParams, Verdict
     from darkroom.works import Works
 
-ANSWER_SECONDS = 40.0
-"""A start call answers by then, whatever the provider does; the attempt goes on."""
+ANSWER_SECONDS = 43.0
+"""A start call answers by then, whatever person and provider do; the attempt goes on."""
+
+SENDING_SECONDS = 40.0
+"""How long it waits for the provider at most."""
 
 IDENTICAL = (
     "an identical call was made just now: this is its job, nothing new was started; "
@@ -70,8 +75,32 @@ class Starter:
         CallError: it was refused (the row stays, with the same error), or it would pass a cap, or
             the person said no.
         """
-        core = self._core
+        core, began = self._core, anyio.current_time()
         key = core.vault.key(provider, operation.credential, owner=self._owner)
+        asked = self._draft(provider, operation, params, params, key)
+        known = await core.registry.store.foresee(asked, identical_since=self.identical_since())
+        if known is not None:  # whatever has become of what it was made of
+            started = await self._again(
+                known, asked.intent, by_key=params.idempotency_key is not None
+            )
+        else:
+            started = await self._start_new(provider, operation, params, key, person)
+        left = began + ANSWER_SECONDS - anyio.current_time()
+        live = await core.registry.wait(
+            started.live, min(left, SENDING_SECONDS), until=_has_left_or_waits
+        )
+        if live.job.error is not None and live.job.status in {"failed", "blocked"}:
+            raise CallError(live.job.error)
+        return Started(live, started.warnings)
+
+    async def _start_new(
+        self,
+        provider: Provider,
+        operation: JobOperation,
+        params: StartParams,
+        key: Key,
+        person: Person,
+    ) -> Started:
         screened = await self._screen(operation, params, person, {})
         bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
@@ -84,11 +113,7 @@ class Starter:
                 "list_jobs shows the jobs whose outputs can be used",
             )
         await self._approve(provider, draft, person)
-        started = await core.detached(lambda: self._begin(operation, bound, draft))
-        live = await core.registry.wait(started.live, ANSWER_SECONDS, until=_has_left_or_waits)
-        if live.job.error is not None and live.job.status in {"failed", "blocked"}:
-            raise CallError(live.job.error)
-        return Started(live, started.warnings)
+        return await self._core.detached(lambda: self._begin(operation, bound, draft))
 
     async def _screen(
         self,

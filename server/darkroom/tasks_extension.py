@@ -182,8 +182,10 @@ class TasksExtension(Extension):
 
     async def _find(self, context: Context, params: _TaskParams) -> Task:
         require_client_extension(context, IDENTIFIER)
-        if context.request is not None:
-            named = decode_header_value(context.request.headers.get(MCP_NAME_HEADER))
+        # Who comes without the header is served: it is for those that route, and a client that
+        # many use (fastmcp-tasks 4.1) does not send it.
+        if context.request is not None and MCP_NAME_HEADER in context.request.headers:
+            named = decode_header_value(context.request.headers[MCP_NAME_HEADER])
             if named != params.task_id:
                 raise MCPError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} has to be the taskId")
         task = await self.source.find(context, params.task_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -58,6 +58,7 @@ class Works:
     lease: Lease | None
     run: Run
     folder: Path
+    recovering: anyio.Lock = field(default_factory=anyio.Lock)
 
     def dead(self, holder: str) -> bool:
         """Tell whether the process behind a holder is gone; without a journal there is only us."""

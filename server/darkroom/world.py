@@ -41,7 +41,7 @@ class World:
     jobs are expected to take: the embedded sandbox is faster than the providers.
     """
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     chance: random.Random = field(default_factory=random.SystemRandom)

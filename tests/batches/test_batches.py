@@ -6,61 +6,20 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
 from darkroom import tokens
 from darkroom_tools.emulators.kit import Fault
-from tests.harness import ERAS, Era, Fields, Rig, call, inline, refused, rig
+from tests.batches.support import charged, look_book, prompts, until_done
+from tests.harness import ERAS, Era, call, inline, refused, rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mcp import Client
-
 pytestmark = pytest.mark.anyio
-
-
-def look_book(world: Rig, **more: object) -> dict[str, Any]:
-    """Return the arguments of the sentence: these shirts on these models, then cleaned up."""
-    sample = world.sandbox.sample
-    return {
-        "tool": "zupertry_start_tryon",
-        "arguments": {},
-        "for_each": {
-            "model_image_url": [sample("model", 1), sample("model", 2)],
-            "garment_image_url": [sample("garment", 1), sample("garment", 2)],
-        },
-        "then": {
-            "tool": "claid_start_image_edit",
-            "arguments": {"operations": {"resizing": {"width": 300}}},
-            "input": "input",
-        },
-        "name": "Look book",
-        **more,
-    }
-
-
-def prompts(count: int) -> dict[str, Any]:
-    return {
-        "tool": "zsky_start_image",
-        "arguments": {"width": 256, "height": 256},
-        "for_each": {"prompt": [f"Harbour {n}" for n in range(count)]},
-    }
-
-
-async def until_done(client: Client, batch_id: object) -> Fields:
-    with anyio.fail_after(3_600):
-        while True:
-            report = await call(client, "check_batch", batch_id=batch_id, wait_seconds=40)
-            if report["status"] != "running":
-                return report
-
-
-def charged(world: Rig, emulator: str) -> float:
-    return sum(charge.amount for charge in world.sandbox.emulators[emulator].charges)
 
 
 @pytest.mark.parametrize("era", ERAS)

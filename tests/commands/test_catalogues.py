@@ -7,8 +7,9 @@ from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from darkroom.catalogue import Catalogue, Tool
 from darkroom.catalogues import GROUP, OURS, load_catalogues
-from darkroom.operation import LOCAL_READS, Catalogue, Params, Tool
+from darkroom.operation import LOCAL_READS, Params
 from darkroom_tools import CATALOGUE, jobs, zsky
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ OTHER = Catalogue(
 
 
 def test_ours_comes_first_and_the_others_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = announced(monkeypatch, zebra=OTHER, antelope=Catalogue())
-    assert load_catalogues([*points, OURS_POINT]) == (CATALOGUE, Catalogue(), OTHER)
+    empty = Catalogue()
+    points = announced(monkeypatch, zebra=OTHER, antelope=empty)
+    assert load_catalogues([*points, OURS_POINT]) == (CATALOGUE, empty, OTHER)
 
 
 def test_a_broken_catalogue_is_named_and_left_out(

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import httpx2
 
 from darkroom.desk import Desk, desks
-from darkroom.errors import CallError
+from darkroom.errors import CallError, call_error
 from darkroom.machine import Machine
 from darkroom.settings import load
 from darkroom.world import World
@@ -50,6 +51,10 @@ class Yes:
         del done, total, message
 
 
+class KilledError(BaseException):
+    """The process is gone: nothing of it goes on, not even what is shielded."""
+
+
 class Wire(httpx2.AsyncBaseTransport):
     """The way to the emulators, as long as the process lives."""
 
@@ -58,13 +63,13 @@ class Wire(httpx2.AsyncBaseTransport):
         self._way = way
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send, or stand still for ever: the process is gone."""
+        """Send, if there is still a process to do it."""
         if self._process.dead:
-            await anyio.sleep_forever()
+            raise KilledError
         return await self._way.handle_async_request(request)
 
 
-@dataclass
+@dataclass(repr=False)
 class Process:
     """One server process. ``begin`` it inside a task group; then `call`, `kill` or `stop` it."""
 
@@ -103,7 +108,7 @@ class Process:
     async def _run(self, work: Callable[[], T], /) -> T:
         """Do blocking work in place: threads time out spuriously on virtual time."""
         if self.dead:
-            await anyio.sleep_forever()
+            raise KilledError
         return work()
 
     # --- its life ---
@@ -120,6 +125,10 @@ class Process:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self.machine.run, tasks)
                     await anyio.sleep_forever()
+        except BaseExceptionGroup as group:
+            _, others = group.split(KilledError)
+            if others is not None:
+                raise others from None
         finally:
             self._ended.set()
 
@@ -128,10 +137,10 @@ class Process:
         self.dead = True
         works = self.machine._works  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- a killed process is not asked
         self._scope.cancel()
-        if works is not None:
-            for scope in works.core.open_attempts:
+        while not self._ended.is_set():
+            for scope in tuple(works.core.open_attempts) if works is not None else ():
                 scope.cancel()
-        await self._ended.wait()
+            await anyio.lowlevel.checkpoint()
         if works is not None and works.lease is not None:
             os.close(cast("int", works.lease._descriptor))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- the system does this for a dead process
             works.lease._descriptor = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as above
@@ -151,17 +160,22 @@ class Process:
 
     # --- its tools ---
 
-    async def call(self, tool: str, **arguments: object) -> Fields:
+    async def call(self, tool: str, /, **arguments: object) -> Fields:
         """Call a tool; return its structured content.
 
         Raises
         ------
-        CallError: as a chat would see it.
+        CallError: as a chat would see it; ``outcome_unknown`` where the process is killed.
         """
-        result = await self._desks[tool].run(self.machine, arguments, Yes())
+        try:
+            result = await self._desks[tool].run(self.machine, arguments, Yes())
+        except (KilledError, CallError):
+            if not self.dead:
+                raise
+            raise call_error("outcome_unknown", "the connection closed", "start again") from None
         return cast("Fields", result.structured)
 
-    async def said(self, tool: str, **arguments: object) -> tuple[Fields, str]:
+    async def said(self, tool: str, /, **arguments: object) -> tuple[Fields, str]:
         """Call a tool; return its structured content, or the code of its error."""
         try:
             return await self.call(tool, **arguments), ""

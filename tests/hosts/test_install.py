@@ -71,7 +71,7 @@ def entry(name: str, home: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", HOST_NAMES)
 def test_the_hosts_of_the_command_are_those_that_are_known(name: str) -> None:
-    assert HOST_NAMES == tuple(HOSTS)
+    assert tuple(HOSTS) == HOST_NAMES
     assert HOSTS[name].name == name
 
 

@@ -62,10 +62,13 @@ class TroubledStore(MemoryStore):
         attempts: Sequence[Attempt] = (),
         *,
         entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> None:
         """Replace rows, if the journal can be written."""
         await self._write(
-            lambda: super(TroubledStore, self).write(job, attempts, entry=entry), job, attempts
+            lambda: super(TroubledStore, self).write(job, attempts, entry=entry, caps=caps),
+            job,
+            attempts,
         )
 
     async def _write(

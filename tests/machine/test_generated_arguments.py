@@ -164,6 +164,7 @@ def tools() -> dict[str, Schema]:
 TOOLS = tools()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", sorted(TOOLS))
 @settings(
     max_examples=12,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+NO_DOWNLOADS = {"DARKROOM_RESULTS__DOWNLOAD": "never"}
+
 
 def no_429(world: Rig, emulator: str) -> None:
     assert 429 not in {request.status for request in asked(world, emulator)}
@@ -47,7 +49,7 @@ def most_at_once(world: Rig) -> int:
 async def test_thirty_images_keep_to_three_at_once_and_twenty_requests_a_minute(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    world = rig(clock, tmp_path)
+    world = rig(clock, tmp_path, environment=NO_DOWNLOADS)
     async with world.client() as client:
         with anyio.fail_after(HOUR):
             jobs = await side_by_side(
@@ -70,7 +72,7 @@ async def test_thirty_images_keep_to_three_at_once_and_twenty_requests_a_minute(
 async def test_a_hundred_tryons_keep_to_sixty_requests_a_minute(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    world = rig(clock, tmp_path)
+    world = rig(clock, tmp_path, environment=NO_DOWNLOADS)
     calls = [
         {
             "model_image_url": f"{SAMPLES}/model-{n % 12 + 1}.jpg",

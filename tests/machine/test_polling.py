@@ -107,6 +107,21 @@ async def test_a_wait_that_runs_out_is_a_result_that_says_when_to_look_again(
             await refused(client, VIDEO.check, job_id=job["job_id"], wait_seconds=41)
 
 
+async def test_a_wait_ends_however_large_the_clock_has_become(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    world = rig(clock, tmp_path)
+    zsky(world).faults.add("generate_video", Fault(kind="never_finish"))
+    async with world.client() as client:
+        with anyio.fail_after(400 * HOUR):
+            job = await call(client, VIDEO.start, **VIDEO.arguments)
+            for number in range(1, 60):
+                await anyio.sleep(number * 1234.567891 / 7)
+                began = clock()
+                await call(client, VIDEO.check, job_id=job["job_id"], wait_seconds=number % 7)
+                assert clock() - began == pytest.approx(number % 7, abs=0.01)
+
+
 async def test_many_waits_for_one_job_end_together(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:

@@ -93,9 +93,7 @@ async def test_a_host_that_cannot_ask_is_told_the_setting_that_allows_it(
     assert text.startswith("[not_configured] ")
     assert "[approval] never_ask = ['zsky_start_video']" in text
     assert asked(world, "zsky") == []
-    allowed = over(
-        clock, tmp_path / "allowed", DARKROOM_APPROVAL__NEVER_ASK='["zsky_start_video"]'
-    )
+    allowed = over(clock, tmp_path / "allowed", DARKROOM_APPROVAL__NEVER_ASK='["zsky_start_video"]')
     async with allowed.client(era) as client:
         assert (await call(client, VIDEO, prompt="waves"))["status"] == "running"
 

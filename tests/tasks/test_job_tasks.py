@@ -33,10 +33,16 @@ PROMPT = "A lighthouse at dusk"
 ACKNOWLEDGED = {"resultType": "complete"}
 
 
-async def started(client: Client, tool: str = "zsky_start_image", **arguments: object) -> Fields:
+async def started(client: Client, tool: str = "zsky_start_image", /, **arguments: object) -> Fields:
     """Start a job and return its task."""
-    fields = await call(client, tool, **(arguments or {"prompt": PROMPT}))
-    return fields["task"]
+    return (await result(client, tool, **(arguments or {"prompt": PROMPT})))["task"]
+
+
+async def result(client: Client, tool: str, /, **arguments: object) -> Fields:
+    found = await client.call_tool(tool, arguments)
+    assert isinstance(found, CallToolResult)
+    assert not found.is_error, found.content
+    return found.structured_content or {}
 
 
 async def ended(client: Client, task_id: str) -> Fields:
@@ -199,6 +205,67 @@ async def test_a_task_lives_on_in_the_next_process(
         task = await ended(client, seed["taskId"])
     assert task["status"] == "completed"
     assert task["createdAt"] == seed["createdAt"]
+
+
+async def test_a_queued_job_is_withdrawn_whatever_its_provider_can(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    async with task_client(server) as client:
+        for number in range(3):  # as many as ZSky takes at once
+            await started(client, "zsky_start_video", prompt=f"Waves {number}")
+        seed = await started(client)
+        assert await ask(client, "tasks/cancel", taskId=seed["taskId"]) == ACKNOWLEDGED
+        assert (await ended(client, seed["taskId"]))["status"] == "cancelled"
+        assert len(server.sandbox.emulators["zsky"].charges) == 3
+
+
+BATCH: dict[str, Any] = {
+    "tool": "zsky_start_image",
+    "arguments": {},
+    "for_each": {"prompt": ["a boat", "a tree", "a house", "a bird"]},
+}
+
+
+async def test_a_batch_is_one_task(clock: Callable[[], float], tmp_path: Path) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        seed = await started(client, "start_batch", **BATCH)
+        task = await ended(client, seed["taskId"])
+        assert task["status"] == "completed"
+        checked = await call(client, "check_batch", batch_id=seed["taskId"])
+        assert task["result"]["structuredContent"] == checked
+        assert checked["counts"] == {"completed": 4}
+
+
+async def test_a_batch_is_cancelled_as_one(clock: Callable[[], float], tmp_path: Path) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        seed = await started(client, "start_batch", **BATCH)
+        assert await ask(client, "tasks/cancel", taskId=seed["taskId"]) == ACKNOWLEDGED
+        assert (await ended(client, seed["taskId"]))["status"] == "cancelled"
+        checked = await call(client, "check_batch", batch_id=seed["taskId"])
+        assert checked["counts"]["cancelled"] >= 1
+
+
+async def test_an_estimate_of_a_batch_is_no_task(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with task_client(rig(clock, tmp_path)) as client:
+        assert (await result(client, "start_batch", **BATCH, dry_run=True))["dry_run"] is True
+
+
+async def test_a_stream_tells_of_a_batch(clock: Callable[[], float], tmp_path: Path) -> None:
+    knows = TaskClient()
+    async with (
+        task_client(rig(clock, tmp_path), knows=knows) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        seed = await started(client, "start_batch", **BATCH)
+        tasks.start_soon(listen, client, seed["taskId"])
+        with anyio.fail_after(600):
+            await knows.over.wait()
+        tasks.cancel_scope.cancel()
+        assert knows.told[-1]["status"] == "completed"
+        assert knows.told[-1]["result"]["structuredContent"]["counts"] == {"completed": 4}
 
 
 async def listen(client: Client, *task_ids: str) -> None:

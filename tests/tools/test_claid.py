@@ -326,7 +326,7 @@ async def test_a_result_in_the_account_s_own_storage_is_named(
         started = await call(client, "claid_start_image_edit", **arguments)
         ended = await call(client, "claid_check_image_edit", job_id=started["job_id"])
     (output,) = ended["outputs"]
-    assert output["name"] == "storage://shop/out/product-1.jpeg"
+    assert output["name"] == "shop/out/product-1.jpeg"
     assert "url" not in output
     assert "warnings" not in ended
 

@@ -577,4 +577,19 @@ def test_the_tools_fit_their_budgets() -> None:
         tool_tokens(tool.name, tool.description, input_schema(tool.params))
         for tool in CATALOGUE.tools
     )
-    assert sum(map(tokens_of, CALLS)) + neutral <= 2_300
+    every = [operation.name for operation in znyx.PROVIDER.operations]
+    assert sum(map(tokens_of, every)) + neutral <= 2_300
+
+
+@pytest.mark.parametrize("name", ["", "..", "x" * 201])
+async def test_a_name_that_no_path_can_hold_is_refused(
+    clock: Callable[[], float], tmp_path: Path, name: str
+) -> None:
+    server = rig(clock, tmp_path)
+    async with server.client() as client:
+        said = await refused(client, "znyx_list_bundles", env=name)
+        assert "env: expected a name of at most 200 characters" in said
+        said = await refused(client, "znyx_get_trace", trace_id=name, org_id=name)
+        assert "org_id: expected a name" in said
+        assert "trace_id: expected a name" in said
+    assert asked(server) == []

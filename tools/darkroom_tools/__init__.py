@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from darkroom.operation import Catalogue
+from darkroom.catalogue import Catalogue
 from darkroom_tools import (
     batch,
     claid,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from darkroom.batches import grammar, manifest
+from darkroom.catalogue import Result, Tool
+from darkroom.following import Followed
 from darkroom.jobs.view import job_view
 from darkroom.operation import (
     DEFAULT_WAIT_SECONDS,
@@ -17,15 +19,14 @@ from darkroom.operation import (
     READS,
     STARTS,
     Params,
-    Result,
     StartParams,
-    Tool,
 )
 
 if TYPE_CHECKING:
     from darkroom.approval import Person
-    from darkroom.batches.batch import Batches, Report
+    from darkroom.batches.batch import Batches
     from darkroom.batches.plan import Plan
+    from darkroom.batches.report import Report
     from darkroom.errors import JsonObject, JsonValue
     from darkroom.jobs.model import Job
     from darkroom.machine import Machine
@@ -40,7 +41,7 @@ class BatchItem(Params):
 
     tool: str
     arguments: dict[str, object]
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
+    id: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = None
 
 
 class Then(Params):
@@ -48,13 +49,13 @@ class Then(Params):
 
     tool: str
     arguments: dict[str, object]
-    input: Annotated[str, Field(description="Argument that takes the first stage's output.")]
+    input: Annotated[str, Field(description="Argument that takes the output.")]
 
 
 class StartBatch(StartParams):
     """Arguments of ``start_batch``."""
 
-    items: Annotated[list[BatchItem], Field(max_length=grammar.MOST_ITEMS)] | None = None
+    items: list[BatchItem] | None = None
     tool: str | None = None
     arguments: dict[str, object] | None = None
     for_each: (
@@ -66,14 +67,14 @@ class StartBatch(StartParams):
     ) = None
     copies: Annotated[int, Field(ge=1, le=16)] = 1
     then: Then | None = None
-    name: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    name: Annotated[str, Field(max_length=80)] | None = None
     dry_run: bool = False
 
 
 class BatchId(Params):
     """Arguments of a tool that acts on one batch."""
 
-    batch_id: Annotated[str, Field(min_length=1, max_length=100)]
+    batch_id: Annotated[str, Field(max_length=100)]
 
 
 class CheckBatch(BatchId):
@@ -81,7 +82,7 @@ class CheckBatch(BatchId):
 
     wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
     show: Literal["summary", "failed", "all"] = "summary"
-    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,6}$")] | None = None
+    cursor: Annotated[str, Field(pattern=r"^\d{1,6}$")] | None = None
 
 
 async def start_batch(machine: Machine, params: StartBatch, person: Person) -> Result:
@@ -109,21 +110,23 @@ async def start_batch(machine: Machine, params: StartBatch, person: Person) -> R
         name: [*_list(values)] for name, values in (params.for_each or {}).items()
     }
     everything, more = grammar.expand(items, template, lists, params.copies, then)
+    from darkroom.batches.opening import Asked  # noqa: PLC0415 -- needed with the first batch
+
     batches = await machine.batches()
-    batch, plan, made = await batches.start(
-        everything,
-        [*mistakes, *more],
+    asked = Asked(
+        items=everything,
+        mistakes=[*mistakes, *more],
         name=params.name,
         then=then,
         key=params.idempotency_key,
         dry_run=params.dry_run,
-        person=person,
     )
+    opened = await batches.start(asked, person)
     if params.dry_run:
-        return _estimate(plan)
-    report = await batches.report(batch.job_id)
-    warnings = list(plan.warnings)
-    if not made:
+        return _estimate(opened.plan)
+    report = await batches.report(opened.batch.job_id)
+    warnings = list(opened.plan.warnings)
+    if not opened.made:
         warnings.append("an identical batch was started just now: this is it, nothing new was sent")
     return _result(batches, report, warnings)
 
@@ -187,9 +190,8 @@ async def cancel_batch(machine: Machine, params: BatchId, person: Person) -> Res
 
 async def retry_batch(machine: Machine, params: BatchId, person: Person) -> Result:
     """Run again what failed and may work now."""
-    del person
     batches = await machine.batches()
-    report, retried = await batches.retry(params.batch_id)
+    report, retried = await batches.retry(params.batch_id, person)
     result = _result(batches, report, [])
     fields: JsonObject = {**(result.structured or {}), "retried": retried}
     return Result(structured=fields, text=f"{retried} retried. {result.text}")
@@ -222,7 +224,11 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
         fields["poll_after_seconds"] = max(1, min(60, left // 10))
     if failures := _failures(report):
         fields["failures"] = failures
-    said = [*warnings, *([f"{counts['unknown']} of unknown fate"] if counts["unknown"] else [])]
+    said = [
+        *warnings,
+        *batch.warnings,
+        *([f"{counts['unknown']} of unknown fate"] if counts["unknown"] else []),
+    ]
     if said:
         fields["warnings"] = [*said]
     if batch.sandbox:
@@ -262,18 +268,18 @@ TOOLS = (
     Tool(
         name="start_batch",
         title="Start a batch",
-        description="Start many jobs as one: items, or one tool with for_each; then adds a second "
-        "stage and dry_run only estimates. An address may be item:<id>#0 or job:<id>; then call "
-        "check_batch.",
+        description="Start many jobs as one: items, or a tool with for_each; then is a second stage, "
+        "dry_run only estimates. Addresses may be item:<id>#0 or job:<id>; next: check_batch.",
         params=StartBatch,
         hints=STARTS,
         run=start_batch,
+        followed=Followed(argument="batch_id", check="check_batch", cancel="cancel_batch"),
     ),
     Tool(
         name="check_batch",
         title="Check a batch",
-        description="Wait for the next change of a batch and return counts, failures and the folder. "
-        "show_results shows the pictures.",
+        description="Wait for a batch's next change; return counts, failures and the folder. "
+        "Next: show_results.",
         params=CheckBatch,
         hints=READS,
         run=check_batch,

@@ -126,7 +126,7 @@ def read_output(answer: Answer, fields: JsonObject) -> Output:
         or next((MEDIA_TYPES[kind.lower()] for kind in kinds if kind.lower() in MEDIA_TYPES), None),
         width=int(width) if width else None,
         height=int(height) if height else None,
-        name=stored,
+        name=stored.rpartition("://")[2] if stored else None,
     )
 
 

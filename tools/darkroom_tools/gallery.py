@@ -6,10 +6,11 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from darkroom.catalogue import Content, Resource
 from darkroom.errors import call_error
 from darkroom.jobs.store import Query
 from darkroom.jobs.view import job_view
-from darkroom.operation import Call, Content, Resource
+from darkroom.operation import Call
 from darkroom.operation import Job as JobOperation
 from darkroom.results.kept import NotKeptError
 

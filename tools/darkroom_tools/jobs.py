@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
+from darkroom.catalogue import Result, Tool
 from darkroom.errors import call_error
 from darkroom.jobs.store import Query
 from darkroom.jobs.view import job_view
-from darkroom.operation import LOCAL_READS, Params, Result, Tool
+from darkroom.operation import LOCAL_READS, Params
 
 if TYPE_CHECKING:
     from darkroom.approval import Person

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from darkroom.catalogue import Result, Tool
 from darkroom.desk import job_result
 from darkroom.errors import call_error
 from darkroom.jobs.model import iso
-from darkroom.operation import CHANGES, LOCAL_READS, JobParams, Params, Result, Tool
+from darkroom.operation import CHANGES, LOCAL_READS, JobParams, Params
 from darkroom.spending import beginning
 
 if TYPE_CHECKING:

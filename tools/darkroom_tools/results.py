@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from darkroom.catalogue import Picture, Result, Tool
 from darkroom.errors import call_error
 from darkroom.jobs.model import iso
-from darkroom.operation import READS, Hints, Params, Picture, Result, Tool
+from darkroom.operation import READS, Hints, Params
 from darkroom.results.kept import NotKeptError
 from darkroom.results.save import target
 from darkroom_tools import gallery

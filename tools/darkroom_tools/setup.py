@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from darkroom.catalogue import Result, Tool
 from darkroom.credentials import Missing
-from darkroom.operation import LOCAL_READS, Params, Result, Tool
+from darkroom.operation import LOCAL_READS, Params
 
 if TYPE_CHECKING:
     from darkroom.approval import Person

@@ -140,8 +140,13 @@ def usage(answer: Answer, params: Params) -> JsonObject:
 
 
 def _left(fields: JsonObject, kind: str) -> int:
-    base = reading.number(fields, f"base_{kind}_allowance") or 0
-    return max(0, int(base - (reading.number(fields, f"{kind}_used") or 0)))
+    base, used = (
+        reading.number(fields, f"base_{kind}_allowance"),
+        reading.number(fields, f"{kind}_used"),
+    )
+    if base is None or used is None:
+        raise reading.UnreadableError(f"no allowance of {kind}")
+    return max(0, int(base - used))
 
 
 def left(answer: Answer, operation: str, settings: Settings) -> int | None:

@@ -184,7 +184,9 @@ def read_cancelled(answer: Answer) -> State:
 
 def cancelled(answer: Answer, params: JobParams) -> JsonObject:
     """Return the job object, or what its absence means."""
-    return answer.object or {"job_id": params.job_id, "status": "cancelled"}
+    if reading.text(answer.object, "status"):
+        return answer.object
+    return {"job_id": params.job_id, "status": "cancelled"}
 
 
 def recent(answer: Answer, sent_at: float) -> JsonObject:
@@ -208,6 +210,8 @@ def workspaces(answer: Answer, params: Params) -> JsonObject:
     body = answer.body
     if isinstance(body, dict):
         body = next((body[k] for k in ("workspaces", "data", "items") if k in body), None)
+    if not isinstance(body, list):
+        raise reading.UnreadableError("no list of workspaces")
     return {"workspaces": [*reading.objects(body)]}
 
 

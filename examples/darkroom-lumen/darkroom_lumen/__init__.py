@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from darkroom.catalogue import Catalogue
 from darkroom.errors import failure
 from darkroom.jobs.model import Cost, Output
 from darkroom.operation import (
@@ -13,7 +14,6 @@ from darkroom.operation import (
     STARTS,
     Address,
     Call,
-    Catalogue,
     Check,
     CheckParams,
     Credential,

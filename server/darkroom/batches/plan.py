@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 from darkroom.arguments import validate
 from darkroom.batches.grammar import circles, resolved
 from darkroom.errors import CallError, JsonObject, call_error
+from darkroom.operation import UNREADABLE, Request
 from darkroom.operation import Job as JobOperation
-from darkroom.operation import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 MOST_MISTAKES = 20
 DAY_SECONDS = 86_400.0
-REQUESTS_PER_JOB = 2
-"""The submission and, when it is asked at the right time, one question for the state."""
+
+ORDER_SECONDS = 1e-6
+"""What rows of a batch are apart, so that they stay in the order of its items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,15 @@ class Planned:
     attempts: list[Attempt]
     operation: JobOperation
     provider: Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A job as a burden: the requests that send it; the question for its state comes on top."""
+
+    provider: Provider
+    operation: JobOperation
+    sends: int
 
 
 @dataclass(slots=True)
@@ -54,7 +64,7 @@ async def plan(
     starter: Starter,
     providers: Mapping[str, Provider],
     items: Sequence[Item],
-    mistakes: list[str],
+    mistakes: Sequence[str],
     *,
     batch_id: str,
     folder: str,
@@ -67,6 +77,7 @@ async def plan(
     CallError: ``invalid_argument``, naming every item that is wrong and how.
     """
     mistakes = [*mistakes, *circles(items)]
+    began = works.core.clock()
     found = {item.id: _operation(providers, item.tool) for item in items}
     ids = {
         item.id: f"{pair[0].name}_{works.core.new_id()}"
@@ -75,7 +86,7 @@ async def plan(
     }
     planned: list[Planned] = []
     seen: dict[str, Verdict] = {}
-    for item in items:
+    for place, item in enumerate(items):
         pair = found[item.id]
         if pair is None:
             mistakes.append(f"item '{item.id}': '{item.tool}' is no start tool that is listed here")
@@ -100,6 +111,7 @@ async def plan(
             item=item.id,
             folder=folder,
             idempotency_key=None,
+            created_at=began + place * ORDER_SECONDS,
         )
         attempts = [replace(attempt, job_id=job.job_id) for attempt in attempts]
         planned.append(Planned(job, attempts, operation, provider))
@@ -161,7 +173,8 @@ async def _estimated(works: Works, planned: list[Planned]) -> Plan:
         if each.job.cost is not None:
             costs[each.provider.name, each.job.cost.unit] += each.job.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
     made.costs = dict(costs)
-    made.seconds = seconds_for(works, [(each.provider, each.operation) for each in planned])
+    loads = [Load(each.provider, each.operation, len(each.attempts)) for each in planned]
+    made.seconds = seconds_for(works, loads)
     by_operation: defaultdict[str, list[Planned]] = defaultdict(list)
     for each in planned:
         by_operation[each.operation.name].append(each)
@@ -170,25 +183,31 @@ async def _estimated(works: Works, planned: list[Planned]) -> Plan:
     return made
 
 
-def seconds_for(works: Works, jobs: Sequence[tuple[Provider, JobOperation]]) -> float:
+def seconds_for(works: Works, jobs: Sequence[Load]) -> float:
     """Return how long jobs take at the limits of their providers, polls included.
 
     Providers work side by side; the slowest one counts, and the longest job once more at its end.
     """
     longest = 0.0
-    for name in {provider.name for provider, _ in jobs}:
-        own = [operation for provider, operation in jobs if provider.name == name]
+    for name in {load.provider.name for load in jobs}:
+        own = [load for load in jobs if load.provider.name == name]
         channel = works.core.channels[name]
         limits = channel.provider.limits(channel.settings)
-        requests = REQUESTS_PER_JOB * len(own)
+        requests = sum(load.sends + _polls(load.operation) for load in own)
         pace = max(
-            ((requests / rate.requests - 1) * rate.seconds for rate in limits.rates), default=0.0
+            ((math.ceil(requests / rate.requests) - 1) * rate.seconds for rate in limits.rates),
+            default=0.0,
         )
-        busy = sum(operation.typical_seconds for operation in own) * works.core.time_scale
-        slots = busy / limits.concurrent_jobs if limits.concurrent_jobs else 0.0
-        last = max(operation.typical_seconds for operation in own) * works.core.time_scale
-        longest = max(longest, pace + last, slots, last)
+        times = [load.operation.typical_seconds * works.core.time_scale for load in own]
+        slots = sum(times) / limits.concurrent_jobs if limits.concurrent_jobs else 0.0
+        longest = max(longest, pace + max(times), slots)
     return longest
+
+
+def _polls(operation: JobOperation) -> float:
+    """Return the questions for one job's state: one, or its share of a list's."""
+    listing = operation.state.listing
+    return 1.0 if listing is None else 1 / listing.size
 
 
 async def _allowances(works: Works, made: Plan, same: Sequence[Planned]) -> None:
@@ -229,5 +248,5 @@ async def _left(
         key = works.core.vault.key(provider, operation.credential, owner=owner)
         answer = await channel.read(Request(method="GET", path=allowance.path), key)
         return allowance.left(answer, operation.name, channel.settings) if answer.ok else None
-    except (CallError, KeyError, TypeError, ValueError):
+    except (CallError, *UNREADABLE):
         return None

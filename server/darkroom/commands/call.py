@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Mapping
 
+    from darkroom.catalogue import Result
     from darkroom.commands.setting import Setting
     from darkroom.desk import Desk
     from darkroom.errors import JsonObject
     from darkroom.machine import Machine
-    from darkroom.operation import Result
 
 WAIT_SECONDS = 5
 """After so long a wait says on a terminal how it stands."""

@@ -16,10 +16,11 @@ import anyio
 from darkroom import __version__, bearer
 from darkroom.credentials import Key, Missing, templates
 from darkroom.errors import CallError, ConfigurationError, Failure
+from darkroom.exchange import build_request
 from darkroom.jobs.attempts import describe
 from darkroom.jobs.liveness import others
 from darkroom.machine import running
-from darkroom.operation import Call, build_request
+from darkroom.operation import Call
 from darkroom.settings import CONFIG_VARIABLE
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from darkroom.operation import ServeSandbox
+    from darkroom.catalogue import ServeSandbox
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from darkroom.operation import Catalogue, Provider
+    from darkroom.catalogue import Catalogue
+    from darkroom.operation import Provider
 
 SANDBOX_TIME_SCALE = 0.2
 """Factor on how long jobs of the sandbox take: a video is there after twelve seconds."""

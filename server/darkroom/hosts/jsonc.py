@@ -9,6 +9,7 @@ from typing import Any
 
 _GAP = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _SCALAR = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"|[-+.\w]+')
+_BESIDE = re.compile(r"[ \t]*(?://[^\n]*|/\*[^\n]*?\*/)")
 _INDENT = re.compile(r"\n([ \t]+)\S")
 DEEPEST = 100
 
@@ -104,11 +105,19 @@ def _insert(text: str, node: _Node, name: str, value: Any, indent: str, depth: i
         last = node.members[-1].node.end
         comma = _gap(text, last)
         if text[comma] == ",":
-            return text[: comma + 1] + member + "," + text[comma + 1 :]
-        return text[:last] + "," + member + text[last:]
+            place = _line_comment(text, comma + 1)
+            return text[:place] + member + "," + text[place:]
+        place = _line_comment(text, last)
+        return text[:last] + "," + text[last:place] + member + text[place:]
     inside = text[node.start + 1 : node.end - 1].rstrip()
     closing = f"\n{indent * (depth - 1)}}}"
     return text[: node.start + 1] + inside + member + closing + text[node.end :]
+
+
+def _line_comment(text: str, at: int) -> int:
+    """Return where a comment ends that belongs to what stands before it in the line."""
+    found = _BESIDE.match(text, at)
+    return found.end() if found else at
 
 
 def _member(node: _Node, name: str) -> _Member | None:

@@ -56,6 +56,8 @@ def remove(text: str, path: tuple[str, str]) -> str:
         if not inside:
             kept.append(line)
     written = "".join(kept)
+    if inside and written:
+        written = written.rstrip("\n") + "\n"
     if not section:
         del wanted[path[0]]
     found = read(written)

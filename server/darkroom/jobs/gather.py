@@ -20,8 +20,10 @@ NAMED_CHARACTERS = 150
 
 def last_sent(live: Live) -> float:
     """Return when the last request of a job left (seconds since the epoch)."""
-    sent = (attempt.sent_at or 0.0 for attempt in (live.items or {}).values())
-    return max(live.job.submitted_at or live.job.created_at, *sent, 0.0)
+    sent = live.job.submitted_at or live.job.created_at
+    if not live.items:
+        return sent
+    return max(sent, *(attempt.sent_at or 0.0 for attempt in live.items.values()))
 
 
 def unsent(live: Live) -> bool:

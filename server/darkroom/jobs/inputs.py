@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from darkroom.core import Core
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Job, Output
+    from darkroom.jobs.registry import Live
     from darkroom.results.collect import Collector
 
-FOREIGN_LOOK_SECONDS = 1.0
-"""How often a job that another process follows is looked at, while one here waits for it."""
+LOOK_SECONDS = 1.0
+"""How often jobs are looked at that another process follows or may end, while one here waits."""
 
 LIFE_LEFT_SECONDS = 60.0
 """An address that dies sooner is asked for again: the provider needs time to fetch it."""
@@ -55,13 +56,21 @@ class Inputs:
         self._core = core
         self._collector = collector
         self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        self._asking: dict[str, anyio.Lock] = {}
+        """Of jobs whose addresses are being asked for."""
+
+        self._seen = 0
+        """How often others had written when what is waited for was last looked at."""
 
     def of(self, job: Job) -> list[Reference]:
         """Return the references in a job's arguments; most have none."""
         if not any(_mentions(value) for value in job.arguments.values()):
             return []
         found = References()
-        self._core.params(job, self._core.operations[job.operation], found)
+        try:
+            self._core.params(job, self._core.operations[job.operation], found)
+        except ValueError:  # a row that this version does not take any more: refused when sent
+            return []
         return [parse(text) for text in sorted(found.seen)]
 
     async def missing(self, job: Job, owner: str) -> list[str]:
@@ -86,30 +95,47 @@ class Inputs:
         return "ready", ""
 
     def when_ended(self, job_id: str, action: Callable[[], None]) -> None:
-        """Run ``action`` when a job ends; another process's job is looked at now and then."""
+        """Run ``action`` when a job ends; what others may have done is looked at now and then."""
         self._waiting[job_id].append(action)
-        live = self._core.registry.known(job_id)
-        if live is None or live.job.holder != self._core.registry.holder:
-            self._look_later(job_id)
+        if self._core.schedule.due("inputs") is None:
+            self._look_later()
 
-    def _look_later(self, job_id: str) -> None:
-        self._core.schedule.at(
-            ("input", job_id),
-            anyio.current_time() + FOREIGN_LOOK_SECONDS,
-            lambda: self._core.spawn(self._look, job_id),
-        )
+    def _look_later(self) -> None:
+        due = anyio.current_time() + LOOK_SECONDS
+        self._core.schedule.at("inputs", due, lambda: self._core.spawn(self._look))
 
-    async def _look(self, job_id: str) -> None:
-        source = await self._core.registry.get(job_id)
-        if source is None or source.job.ended:
-            self.ended(job_id)
-        else:
-            self._look_later(job_id)
+    async def _look(self) -> None:
+        """Look at other processes' jobs, and at ours when others have written."""
+        registry = self._core.registry
+        try:
+            wrote = await registry.others_wrote()
+            for job_id in tuple(self._waiting):
+                if registry.known(job_id) is not None and wrote == self._seen:
+                    continue
+                source = await registry.get(job_id)
+                if source is None or source.job.ended:
+                    self.ended(job_id)
+            self._seen = wrote
+        finally:
+            if self._waiting:
+                self._look_later()
 
     def ended(self, job_id: str) -> None:
         """Let everything go on that waited for a job."""
         for action in self._waiting.pop(job_id, ()):
             action()
+
+    async def dying(self, job: Job) -> bool:
+        """Tell whether a provider has to be asked for an address of a job's inputs."""
+        for reference in self.of(job):
+            source = await self._core.registry.get(reference.job_id)
+            outputs = source.job.outputs if source is not None else ()
+            if any(
+                output.index == reference.index and self._collector.dying(output, LIFE_LEFT_SECONDS)
+                for output in outputs
+            ):
+                return True
+        return False
 
     async def addresses(self, job: Job) -> References:
         """Return the addresses behind a job's references, as they are now.
@@ -127,7 +153,7 @@ class Inputs:
             if output is None:
                 raise CallError(gone(reference.job_id))
             try:
-                fresh = await self._collector.address_of(source.job, output, LIFE_LEFT_SECONDS)
+                fresh = await self._address(source, output)
             except FetchError as error:
                 raise call_error(
                     error.code,
@@ -137,6 +163,28 @@ class Inputs:
             found.addresses[reference.text] = fresh
         return found
 
+    async def _address(self, source: Live, output: Output) -> str:
+        """Return an output's address; one that died is asked for once, however many want it."""
+        job_id, index = source.job.job_id, output.index
+        if not self._collector.dying(output, LIFE_LEFT_SECONDS):
+            return output.url or ""
+        lock = self._asking.setdefault(job_id, anyio.Lock())
+        try:
+            async with lock:
+                newest = next((o for o in source.job.outputs if o.index == index), output)
+                fresh = await self._collector.address_of(source.job, newest, LIFE_LEFT_SECONDS)
+                if fresh != newest:
+                    await self._core.record(source, lambda job: _with(job, fresh), ())
+                return fresh.url or ""
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._asking.pop(job_id, None)
+
+
+def _with(job: Job, output: Output) -> Job:
+    outputs = (output if output.index == o.index else o for o in job.outputs)
+    return job.next(outputs=tuple(outputs))
+
 
 def gone(job_id: str) -> Failure:
     """Say that a job ended without what another one needed of it."""
@@ -144,6 +192,15 @@ def gone(job_id: str) -> Failure:
         "input_failed",
         f"{job_id} ended without the output that this job needs",
         "look at that job first; retry_batch runs failed ones again",
+    ).failure
+
+
+def not_understood() -> Failure:
+    """Say that a row's arguments are none that its operation takes now."""
+    return call_error(
+        "invalid_argument",
+        "the arguments of this job are not understood any more; nothing was sent",
+        "start it again",
     ).failure
 
 

@@ -9,7 +9,8 @@ import anyio
 from darkroom.errors import CallError, Code, JournalError
 from darkroom.jobs.attempts import Accepted, Later, NeverLeft, Refused, Unknown, judge
 from darkroom.jobs.gather import unsent
-from darkroom.operation import FanOut, State
+from darkroom.jobs.inputs import not_understood
+from darkroom.operation import UNREADABLE, FanOut, State
 
 if TYPE_CHECKING:
     from darkroom.core import Core
@@ -94,6 +95,8 @@ class ItemSender:
             await self._core.registry.update(live, lambda _: None, [sent])
         except (CallError, JournalError) as error:
             return attempt, Refused(error.failure)
+        except UNREADABLE:
+            return attempt, Refused(not_understood())
         self._keep(live, sent)
         answer = await channel.change(request, key)
         outcome = judge(channel.provider, answer, needs_id=False)

@@ -108,12 +108,15 @@ class MemoryStore:
         attempts: Sequence[Attempt] = (),
         *,
         entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
         if job is not None:
             stored = self._jobs.get(job.job_id)
             if stored is None or job.version != stored.version + 1:
                 raise Stale(job.job_id)
+        if entry is not None:
+            self._ledger.check_all(entry, caps)
         self._attempts |= self._next(attempts)
         if job is not None:
             self._jobs[job.job_id] = job

@@ -105,6 +105,9 @@ class Poller:
         if job.batch_id is None:
             lane.ask("poll", partial(self._spawn_poll, live))
             return
+        if lane.contended and unsent(live):
+            self._again(live, LONGEST_INTERVAL_SECONDS)
+            return
         rhythm = self._rhythm(job.operation)
         early = rhythm.patient(lane.spare()) - (self._core.clock() - last_sent(live))
         if lane.contended and early > 0:
@@ -170,7 +173,10 @@ class Poller:
                 continue
             if state is not None:
                 live.polls += 1
-                await self.ingest(live, state)
+                try:
+                    await self.ingest(live, state)
+                except JournalError as error:  # the others do not depend on it
+                    self._trouble(live, error.failure)
             else:
                 lane = channel.lane(live.job.fingerprint)
                 lane.ask("poll", partial(self._spawn_poll, live))
@@ -257,7 +263,8 @@ class Poller:
     async def ingest(self, live: Live, state: State) -> None:
         """Take in what a provider says of a job; ends it, or puts it back on the schedule."""
         job = live.job
-        state = replace(state, provider_status=clean(state.provider_status) or None)
+        if state.provider_status != job.provider_status:
+            state = replace(state, provider_status=clean(state.provider_status) or None)
         operation = self._core.operations[job.operation]
         adopted: Sequence[Attempt] = ()
         if isinstance(operation, FanOut):

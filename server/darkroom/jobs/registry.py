@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.store import Store
-    from darkroom.spending import Entry, Tariff
+    from darkroom.spending import Cap, Entry, Tariff
 
 ENDED_KEPT = 256
 """Ended jobs kept in memory, those used lately."""
@@ -115,8 +115,7 @@ class Registry:
         """Keep a job in memory."""
         known = self._live.get(job.job_id) or self._ended.get(job.job_id)
         if known is not None:
-            if job.version > known.job.version:
-                known.job = job
+            self._take_in(known, job)
             return known
         live = Live(job)
         self._place(live)
@@ -130,9 +129,12 @@ class Registry:
             self._ended.move_to_end(job_id)
             while len(self._ended) > ENDED_KEPT:
                 self._ended.popitem(last=False)
-        else:
-            self._ended.pop(job_id, None)
+            return
+        self._ended.pop(job_id, None)
+        if live.fetching or live.ahead or live.job.holder in {self.holder, None}:
             self._live[job_id] = live
+        else:  # another process's; whoever waits for it here looks at its row
+            self._live.pop(job_id, None)
 
     def known(self, job_id: str) -> Live | None:
         """Return a job that is in memory."""
@@ -141,9 +143,9 @@ class Registry:
     async def get(self, job_id: str) -> Live | None:
         """Return a job from memory or the store; news that other processes wrote is in it."""
         live = self.known(job_id)
-        if live is not None and live.job.ended:
+        if live is not None and live.job.ended and not self._may_change(live.job):
             return live
-        if live is not None and live.job.holder == self.holder:
+        if live is not None and (live.job.ended or live.job.holder == self.holder):
             await self._look()
             await self._catch_up(live)
             if live.job.ended or live.job.holder == self.holder:
@@ -154,6 +156,15 @@ class Registry:
         if job.holder == self.holder or job.ended:
             return self.add(job)
         return Live(job)
+
+    def _may_change(self, job: Job) -> bool:
+        """Tell whether another process may still write of an ended job: its files, another try."""
+        return job.holder != self.holder or job.batch_id is not None
+
+    async def others_wrote(self) -> int:
+        """Return how often it was noticed that other processes had written, now included."""
+        await self._look()
+        return self._others_wrote
 
     async def _look(self) -> None:
         """Notice whether another process has written."""
@@ -168,10 +179,20 @@ class Registry:
         seen = self._others_wrote
         job = await self.store.job(live.job.job_id)
         live.seen = seen
-        if job is not None and job.version > live.job.version:
-            live.job = job
-            self._place(live)
-            live.wake()
+        if job is not None:
+            self._take_in(live, job)
+
+    def _take_in(self, live: Live, job: Job) -> None:
+        """Take in a newer row, if it is one; whoever follows our jobs is told as of our own changes."""
+        if job.version <= live.job.version:
+            return
+        ours = live.job.holder == self.holder
+        live.job = job
+        self._place(live)
+        if ours:
+            for watcher in self.watchers:
+                watcher(job)
+        live.wake()
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Live | None:
         """Return the owner's job with this id at the provider."""
@@ -183,11 +204,14 @@ class Registry:
         live: Live,
         change: Callable[[Job], Job | None],
         attempts: Sequence[Attempt] = (),
+        *,
+        caps: Sequence[Cap] = (),
     ) -> Job:
         """Write what ``change`` makes of the job, with the attempts, and wake who waits.
 
         ``change`` is called again with the newer row when somebody else wrote meanwhile; returning
-        None leaves the job as it is (attempts are written all the same).
+        None leaves the job as it is (attempts are written all the same). ``caps`` as in
+        `Store.write`.
         """
         for _ in range(MOST_CONFLICTS):
             job = live.job
@@ -198,13 +222,12 @@ class Registry:
             try:
                 if new is not None or attempts:
                     entry = self._settled(job, new, late=live.ahead)
-                    await self.store.write(new, [*owed, *attempts], entry=entry)
+                    await self.store.write(new, [*owed, *attempts], entry=entry, caps=caps)
             except Stale:
                 fresh = await self.store.job(job.job_id)
                 if fresh is None:
                     raise
-                if fresh.version > live.job.version:
-                    live.job = fresh
+                self._take_in(live, fresh)
                 continue
             if new is not None and new.version > live.job.version:
                 live.job = new

@@ -49,9 +49,14 @@ class Rhythm:
         return max(self.first(), min(late, spare))
 
     def next(self, age: float) -> float:
-        """Return the seconds from now, at ``age``, until the next question."""
-        if age < self.first():
-            return self.first() - age
+        """Return the seconds from now, at ``age``, until the next question.
+
+        Never less than the interval: clocks differ, and the first question may be asked a
+        microsecond early.
+        """
+        wait = self.first() - age
+        if wait >= self.interval:
+            return wait
         return min(max(self.interval, SHARE_OF_AGE * age), LONGEST_INTERVAL_SECONDS)
 
     def observe(self, seen_at: float, missed_at: float | None) -> None:

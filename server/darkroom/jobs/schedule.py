@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,9 @@ import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+
+log = logging.getLogger("darkroom")
 
 
 class Scheduler(Protocol):
@@ -78,7 +82,10 @@ class Heap:
                 return due
             heapq.heappop(self._heap)
             del self._live[key]
-            entry[2]()
+            try:
+                entry[2]()
+            except Exception as error:  # noqa: BLE001 -- one bug must not end the others
+                log.error("what was due failed: %s", type(error).__name__)
         return math.inf
 
     async def run(self) -> None:

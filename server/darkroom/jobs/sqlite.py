@@ -167,10 +167,13 @@ class SqliteStore:
         attempts: Sequence[Attempt] = (),
         *,
         entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
 
         def replace(database: sqlite3.Connection) -> None:
+            if entry is not None:
+                ledger.check_all(database, entry, caps)
             if job is not None:
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)

@@ -120,8 +120,12 @@ class Store(Protocol):
         attempts: Sequence[Attempt] = (),
         *,
         entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
     ) -> None:
-        """Replace rows by their next versions (version 1 of an attempt is inserted), all or none."""
+        """Replace rows by their next versions (version 1 of an attempt is inserted), all or none.
+
+        ``caps`` are those that the entry must not pass once more (a job that is run again).
+        """
         ...
 
     async def job(self, job_id: str) -> Job | None:

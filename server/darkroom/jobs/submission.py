@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, DarkroomError, JournalError, failure
+from darkroom.errors import CallError, DarkroomError, JournalError, clean, failure
 from darkroom.http import LostError
 from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused, Unknown, judge
-from darkroom.jobs.inputs import gone
-from darkroom.operation import UNREADABLE, FanOut, Request
+from darkroom.jobs.inputs import gone, not_understood
+from darkroom.operation import UNREADABLE, FanOut, References, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from darkroom.channel import Channel
     from darkroom.core import Core
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.poller import Poller
     from darkroom.jobs.registry import Live
     from darkroom.operation import Job as JobOperation
-    from darkroom.pacing import Turn
+    from darkroom.pacing import Lane, Turn
 
 MOST_CONNECTION_TRIES = 3
 """How often a request is tried that certainly never arrived."""
@@ -41,6 +41,15 @@ LONGEST_LATER_SECONDS = 300.0
 DAY_SECONDS = 86_400.0
 LOOKBACK_SECONDS = 2.0
 """A job that did arrive shows in the provider's list by then."""
+
+MOST_CANDIDATES = 3
+"""Shown to the person; with more of them the provider's own page tells more."""
+
+EVIDENCE_CHARACTERS = 100
+"""Of each text in what a provider says of a lost submission."""
+
+LOOK_FOR_DEAD_SECONDS = 15.0
+"""How often it is looked, while a job waits for a slot, whether a dead process has one."""
 
 
 class _WithdrawnError(DarkroomError):
@@ -57,6 +66,8 @@ class Submitter:
         self._items = items
         self._tries: dict[str, int] = {}
         self._daily = anyio.Lock()
+        self.take_over: Callable[[], Awaitable[None]] | None = None
+        """Takes over the jobs of dead processes, where there can be others."""
 
     # --- waiting for a turn ---
 
@@ -107,8 +118,25 @@ class Submitter:
             return
         if not lane.slot_free(job.job_id):
             self._show(live, "slot", None)
+            self._look_for_dead(lane)
         else:
             self._show(live, "pacing", self._core.clock() + lane.estimate(kind))
+
+    def _look_for_dead(self, lane: Lane) -> None:
+        """See to it that a dead process's jobs, and their slots, are nobody's for long."""
+        take_over = self.take_over
+        if take_over is None or self._core.schedule.due("dead") is not None:
+            return
+
+        async def look() -> None:
+            try:
+                await take_over()
+            finally:
+                if lane.waiting:
+                    self._look_for_dead(lane)
+
+        due = anyio.current_time() + LOOK_FOR_DEAD_SECONDS
+        self._core.schedule.at("dead", due, lambda: self._core.spawn(look))
 
     def _again(self, live: Live, reason: QueuedFor | None, seconds: float) -> None:
         """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
@@ -130,11 +158,16 @@ class Submitter:
 
     async def _submit(self, live: Live, turn: Turn) -> None:
         with self._core.under_way():
-            if self._core.closing:  # it stays queued, for whoever starts next
-                turn.give_back()
-                self._show(live, "pacing", None)
-                return
-            await self._submit_now(live, turn)
+            if self._core.closing:
+                self._leave(live, turn)
+            else:
+                await self._submit_now(live, turn)
+
+    def _leave(self, live: Live, turn: Turn) -> None:
+        """Let a job stay queued, for whoever starts next."""
+        turn.give_back()
+        self._free(live.job)
+        self._show(live, "pacing", None)
 
     async def _submit_now(self, live: Live, turn: Turn) -> None:
         operation = self._core.operations[live.job.operation]
@@ -145,10 +178,22 @@ class Submitter:
                 turn.give_back()
                 await self._accept(live, None, live.job.provider_job_id)
                 return
-            outcome = await self._send(live, operation, channel, turn)
+            inputs: References | None = None
+            if await self._inputs.dying(live.job):  # asking for new addresses takes turns, too
+                turn.give_back()
+                inputs = await self._inputs.addresses(live.job)
+                turn = await channel.lane(live.job.fingerprint).turn(live.job.batch_id or "start")
+                if self._core.closing:
+                    self._leave(live, turn)
+                    return
+            outcome = await self._send(live, operation, channel, turn, inputs)
+        except (CallError, JournalError) as error:
+            outcome = Refused(error.failure)
         except _WithdrawnError:
             turn.give_back()
-            channel.lane(live.job.fingerprint).release(live.job.job_id)
+            self._tries.pop(live.job.job_id, None)
+            if live.job.ended:  # otherwise it was sent all the same, and needs its slot
+                self._free(live.job)
             return
         finally:
             turn.done()
@@ -156,12 +201,18 @@ class Submitter:
             await self._settle(live, operation, channel, outcome)
 
     async def _send(
-        self, live: Live, operation: JobOperation, channel: Channel, turn: Turn
+        self,
+        live: Live,
+        operation: JobOperation,
+        channel: Channel,
+        turn: Turn,
+        inputs: References | None,
     ) -> Outcome | None:
         """Send the request, once; None where the job waits for the provider's next day."""
         try:
             key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
-            inputs = await self._inputs.addresses(live.job)
+            if inputs is None:
+                inputs = await self._inputs.addresses(live.job)
             request = self._core.request(live.job, operation, inputs)
             async with self._daily:
                 if await self._over_for_today(live.job, operation, channel):
@@ -174,6 +225,9 @@ class Submitter:
         except (CallError, JournalError) as error:
             turn.give_back()
             return Refused(error.failure)
+        except UNREADABLE:
+            turn.give_back()
+            return Refused(not_understood())
         answer = await channel.change(request, key)
         provider_id: str | None = None
         if not isinstance(answer, DarkroomError):
@@ -239,6 +293,7 @@ class Submitter:
                 await self._try_again(live, channel, error)
             case Unknown(error, evidence):
                 now = self._core.clock()
+                self._tries.pop(live.job.job_id, None)
                 self.keep_slot(live, operation.longest_seconds)
                 await self._core.record(
                     live,
@@ -257,11 +312,14 @@ class Submitter:
         return (live.attempt,)
 
     async def _accept(self, live: Live, state: str | None, provider_id: str | None) -> None:
+        """Follow a job that the provider has; without a ``state`` nothing had to be sent for it."""
         now = self._core.clock()
         attempts = self.answered(live, state, provider_id=provider_id) if state else ()
-        await self._core.record(
-            live,
-            lambda job: job.next(
+
+        def change(job: Job) -> Job:
+            if state is None and job.status != "queued":
+                raise _WithdrawnError
+            return job.next(
                 status="running",
                 updated_at=now,
                 submitted_at=job.submitted_at or now,
@@ -270,9 +328,9 @@ class Submitter:
                 evidence=None,
                 queued_for=None,
                 starts_at=None,
-            ),
-            attempts,
-        )
+            )
+
+        await self._core.record(live, change, attempts)
         self._tries.pop(live.job.job_id, None)
         if live.items:
             self._items.start(live)
@@ -332,7 +390,7 @@ class Submitter:
             key = self._core.vault.key(channel.provider, operation.credential, owner=job.owner)
             answer = await channel.read(Request(method="GET", path=allowance.path), key)
             return answer.ok and allowance.exhausted(answer, operation.name)
-        except (CallError, KeyError, TypeError, ValueError):
+        except (CallError, *UNREADABLE):
             return False
 
     async def _try_again(self, live: Live, channel: Channel, error: Failure) -> None:
@@ -371,6 +429,9 @@ class Submitter:
         """Give a job's slot back before its time."""
         job = live.job
         self._core.schedule.cancel(("slot", job.job_id))
+        self._free(job)
+
+    def _free(self, job: Job) -> None:
         self._core.channels[job.provider].lane(job.fingerprint).release(job.job_id)
 
     def look_for_evidence(self, live: Live) -> None:
@@ -390,10 +451,14 @@ class Submitter:
             answer = await channel.read(request, key, kind="poll")
             sent_at = live.job.submitted_at or live.job.created_at
             found = operation.lookback.evidence(answer, sent_at) if answer.ok else {}
-        except (CallError, KeyError, TypeError, ValueError):
+        except (CallError, *UNREADABLE):
             return
         if isinstance(candidates := found.get("candidates"), list):
-            found = {**found, "candidates": await self._unclaimed(live.job, candidates)}
+            unclaimed = await self._unclaimed(live.job, candidates)
+            found = {**found, "candidates": unclaimed[:MOST_CANDIDATES]}
+            if len(unclaimed) > MOST_CANDIDATES:
+                found["more_candidates"] = len(unclaimed) - MOST_CANDIDATES
+        found = {name: _quoted(value) for name, value in found.items()}
         await self._core.record(
             live,
             lambda job: (
@@ -422,3 +487,14 @@ class Submitter:
             anyio.current_time() + seconds,
             lambda: lane.release(job.job_id),
         )
+
+
+def _quoted(value: JsonValue) -> JsonValue:
+    """Return what a provider said as evidence: short clean text, numbers, and no more levels."""
+    if isinstance(value, str):
+        return clean(value)[:EVIDENCE_CHARACTERS]
+    if isinstance(value, dict):
+        return {name: v for name, v in value.items() if isinstance(v, int | float)}
+    if isinstance(value, list):
+        return [clean(v)[:EVIDENCE_CHARACTERS] for v in value if isinstance(v, str)]
+    return value

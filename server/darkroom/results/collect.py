@@ -288,21 +288,25 @@ class Collector:
         renewed = replace(output, url=fresh.url, expires_at=fresh.expires_at, fetch_error=None)
         return renewed, None
 
-    async def address_of(self, job: Job, output: Output, life: float) -> str:
-        """Return an output's address that lives ``life`` seconds at least, if it can be had.
+    async def address_of(self, job: Job, output: Output, life: float) -> Output:
+        """Return an output with an address that lives ``life`` seconds, if it can be had.
 
         Raises
         ------
         FetchError: there is none any more.
         """
-        if output.url is not None and not self._expired(output, life):
-            return output.url
+        if not self.dying(output, life):
+            return output
         fresh, problem = await self._renewed(job, output, _Addresses(self._core, job))
         if problem is None and fresh.url is not None:
-            return fresh.url
+            return fresh
         if output.url is not None and not self._expired(output):
-            return output.url
+            return output
         raise FetchError(problem.reason, code=problem.code) if problem else FetchError("no address")
+
+    def dying(self, output: Output, life: float) -> bool:
+        """Tell whether an output has no address that lives ``life`` seconds."""
+        return output.url is None or self._expired(output, life)
 
     def _expired(self, output: Output, life: float = 0.0) -> bool:
         return (

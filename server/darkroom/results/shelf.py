@@ -74,9 +74,7 @@ class Shelf:
         """Return the jobs of a batch, oldest first."""
         query = Query(owner=owner, batch_id=batch_id, limit=MOST_OUTPUTS)
         registry = self._core.registry
-        found = [
-            registry.known(j.job_id) or registry.add(j) for j in await registry.store.list(query)
-        ]
+        found = [registry.add(job) for job in await registry.store.list(query)]
         return found[::-1]
 
     async def items(self, lives: Sequence[Live], *, download: bool = True) -> list[Item]:

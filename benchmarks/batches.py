@@ -1,0 +1,193 @@
+"""A batch of a thousand against each provider's documented limits, beside the computed optimum.
+
+The emulator enforces the limits. On virtual time an hour passes in seconds; one short batch runs
+in real time, over real sockets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+import trio.testing
+from mcp import Client
+
+from benchmarks.courses import COURSES, Course, optimum
+from benchmarks.measure import Number
+from darkroom.app import build_server
+from darkroom.settings import load
+from darkroom.world import World
+from darkroom_tools import CATALOGUE
+from darkroom_tools.emulators.kit import Offload
+from darkroom_tools.emulators.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from functools import partial
+
+    from mcp_types import CallToolResult
+
+    from benchmarks.measure import Options
+    from darkroom.errors import JsonObject
+    from darkroom_tools.emulators.kit import Asked
+    from darkroom_tools.emulators.zupertry import ZupertryEmulator
+
+EPOCH = 1.8e9
+MOST_OVER = 2.0
+"""Percent over the optimum that we allow ourselves."""
+
+CREDITS = 100_000
+NOT_COUNTED = "download"
+RATE_LIMITED = 429
+
+
+def batches(options: Options) -> list[Number]:
+    """Run a thousand items through every provider that documents a rate."""
+    numbers: list[Number] = []
+    for course in COURSES.values():
+        items = options.times(course.items, 30)
+        outcome = trio.run(run, course, items, clock=trio.testing.MockClock(autojump_threshold=0))
+        numbers += _numbers(course, items, outcome, judged=not options.quick)
+    return numbers
+
+
+def _numbers(course: Course, items: int, outcome: Outcome, *, judged: bool) -> list[Number]:
+    best = optimum(course, items)
+    return [
+        Number(
+            what=f"{items:,} items at {course.what}, time over the computed optimum",
+            value=100 * (outcome.seconds / best - 1),
+            unit="%",
+            at_most=MOST_OVER if course.judged else None,
+            details={
+                "seconds": outcome.seconds,
+                "optimum": best,
+                **{name: float(count) for name, count in outcome.by_operation().items()},
+            },
+        ),
+        Number(
+            what=f"{items:,} items at {course.what}, answers 429 + duplicates + lost",
+            value=outcome.too_many + abs(outcome.paid - items) + abs(items - outcome.outputs),
+            at_most=0,
+            digits=0,
+            details={
+                "429": float(outcome.too_many),
+                "paid for": outcome.paid,
+                "outputs": float(outcome.outputs),
+                **{
+                    f"most in any {rate.seconds:g} s": float(
+                        most_in_a_window(outcome.requests, rate.seconds)
+                    )
+                    for rate in course.rates
+                },
+            },
+        ),
+    ]
+
+
+class DrawOnce(Offload):
+    """Draws each sort of picture once: what is measured is when, not what."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[object, Any] = {}
+
+    async def __call__(self, function: Callable[[], Any]) -> Any:
+        """Return what the first function of this sort returned."""
+        sort = cast("partial[Any]", function).func
+        if sort not in self._drawn:
+            self._drawn[sort] = function()
+        return self._drawn[sort]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: as the server knows it, and as the provider does."""
+
+    seconds: float
+    outputs: int
+    paid: float
+    requests: Sequence[Asked]
+
+    @property
+    def too_many(self) -> int:
+        """How many answers were 429."""
+        return sum(each.status == RATE_LIMITED for each in self.requests)
+
+    def by_operation(self) -> Counter[str]:
+        """Count the requests by what they asked."""
+        return Counter(each.operation for each in self.requests)
+
+
+def most_in_a_window(requests: Sequence[Asked], seconds: float) -> int:
+    """Return the most requests in any window of this length."""
+    times = sorted(each.at for each in requests)
+    most = first = 0
+    for index, at in enumerate(times):
+        while times[first] <= at - seconds:
+            first += 1
+        most = max(most, index - first + 1)
+    return most
+
+
+async def run(course: Course, items: int) -> Outcome:
+    """Run a batch through the server on the virtual clock."""
+
+    def clock() -> float:
+        return EPOCH + trio.current_time()
+
+    switches = cast("Any", {course.emulator: course.switches})
+    sandbox = Sandbox(clock=clock, offload=DrawOnce(), switches=switches)
+    way = sandbox.transport()
+    world = {"clock": clock, "run": _inline, "transport": way, "sandbox": way}
+    with TemporaryDirectory() as folder:
+        return await drive(course, items, sandbox, Path(folder), world)
+
+
+async def _inline(work: Callable[[], Any], /) -> Any:
+    return work()
+
+
+async def drive(
+    course: Course, items: int, sandbox: Sandbox, folder: Path, world: Mapping[str, Any]
+) -> Outcome:
+    """Start a batch as a host does, check it until it is done, and count."""
+    tryons = cast("ZupertryEmulator", sandbox.emulators["zupertry"])
+    for organisation in tryons.organisations.values():
+        organisation.credits = CREDITS
+    variables = {
+        **sandbox.environment(),
+        "DARKROOM_JOBS__STORE": "memory",
+        "DARKROOM_JOBS__STATE_DIR": str(folder / "state"),
+        "DARKROOM_RESULTS__FOLDER": str(folder / "results"),
+        "DARKROOM_RESULTS__DOWNLOAD": "never",
+        **course.environment,
+    }
+    settings = load(CATALOGUE.providers, variables)
+    server = build_server(settings, [CATALOGUE], World(environment=variables, **world))
+    async with Client(server) as client:
+        report = await _call(client, "start_batch", course.batch(sandbox, items))
+        look: JsonObject = {"batch_id": report["batch_id"], "wait_seconds": 40}
+        while report["status"] == "running":
+            report = await _call(client, "check_batch", look)
+        machine = server.machine
+        assert machine is not None, "a client is connected"
+        jobs = (await (await machine.batches()).report(str(report["batch_id"]))).jobs
+    emulator = sandbox.emulators[course.emulator]
+    requests = [each for each in emulator.requests if each.operation != NOT_COUNTED]
+    return Outcome(
+        max(job.ended_at or 0.0 for job in jobs) - requests[0].at,
+        sum(len(job.outputs) for job in jobs),
+        sum(charge.amount for charge in emulator.charges),
+        requests,
+    )
+
+
+async def _call(client: Client, tool: str, arguments: JsonObject) -> JsonObject:
+    result = cast("CallToolResult", await client.call_tool(tool, cast("Any", arguments)))
+    if result.is_error:
+        raise RuntimeError(result.content)
+    return cast("JsonObject", result.structured_content)

@@ -1,0 +1,205 @@
+"""What a batch of a thousand is up against at each provider, and the least time it can take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from darkroom.operation import Rate
+from darkroom_tools import claid, zsky, zupertry, zyng
+from darkroom_tools.emulators import claid as claid_emulator
+from darkroom_tools.emulators import zsky as zsky_emulator
+from darkroom_tools.emulators import zupertry as zupertry_emulator
+from darkroom_tools.emulators import zyng as zyng_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from darkroom.errors import JsonObject
+    from darkroom_tools.emulators.sandbox import Sandbox
+
+
+Batch: TypeAlias = "Callable[[Sandbox, int], JsonObject]"
+"""``(sandbox, items)`` -> arguments of ``start_batch``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """A batch and the limits that it is up against.
+
+    ``seconds`` is how long an item takes at the emulator, at least and on average; ``polls(jobs)``
+    is how many questions it takes to learn of every end; ``opens`` are requests beside one for each
+    item (Zyng's registrations). ``judged``: it has a target.
+    """
+
+    what: str
+    emulator: str
+    submit: str
+    rates: tuple[Rate, ...]
+    seconds: tuple[float, float]
+    batch: Batch
+    polls: Callable[[int], int]
+    slots: int | None = None
+    opens: Callable[[int], int] = lambda _: 0
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    switches: Mapping[str, object] = field(default_factory=dict[str, object])
+    items: int = 1_000
+    judged: bool = True
+
+
+def optimum(course: Course, items: int) -> float:
+    """Return the fewest seconds from the first request to knowing of the last end."""
+    requests = course.opens(items) + items + course.polls(items)
+    leave = _earliest(course.rates, requests)
+    last_submission = leave[course.opens(items) + items - 1]
+    shortest, mean = course.seconds
+    bound = max(leave[-1], last_submission + shortest)
+    if course.slots is None:
+        return bound
+    return max(bound, items * mean / course.slots)
+
+
+def _earliest(rates: Sequence[Rate], count: int) -> list[float]:
+    """Return when each of so many requests may leave at the earliest."""
+    leave: list[float] = []
+    for number in range(count):
+        free = [leave[number - r.requests] + r.seconds for r in rates if number >= r.requests]
+        leave.append(max([0.0, *free]))
+    return leave
+
+
+# --- the courses ---
+
+
+def _prompts(sandbox: Sandbox, count: int) -> JsonObject:
+    del sandbox
+    return {
+        "tool": "zsky_start_image",
+        "arguments": {"width": 256, "height": 256},
+        "for_each": {"prompt": [f"A harbour at dusk, {number}" for number in range(count)]},
+    }
+
+
+def _videos(sandbox: Sandbox, count: int) -> JsonObject:
+    return {**_prompts(sandbox, count), "tool": "zsky_start_video", "arguments": {}}
+
+
+def _tryons(sandbox: Sandbox, count: int) -> JsonObject:
+    return {
+        "tool": "zupertry_start_tryon",
+        "arguments": {"model_image_url": sandbox.sample("model", 1)},
+        "for_each": {"garment_image_url": _addresses(sandbox, "garment", count)},
+    }
+
+
+def _edits(sandbox: Sandbox, count: int) -> JsonObject:
+    return {
+        "tool": "claid_start_image_edit",
+        "arguments": {"operations": {"adjustments": {"hdr": 5}}},
+        "for_each": {"input": _addresses(sandbox, "product", count)},
+    }
+
+
+def _workflows(sandbox: Sandbox, count: int) -> JsonObject:
+    addresses = _addresses(sandbox, "product", count)
+    size = min(zyng.MOST_IMAGES, count)
+    return {
+        "tool": "zyng_start_images",
+        "arguments": {
+            "workflow_details": {"operation": "grayscale"},
+            "output_details": {"format": "png"},
+        },
+        "for_each": {
+            "images": [
+                [
+                    {"image_url": address, "image_name": f"shirt-{start + place}"}
+                    for place, address in enumerate(addresses[start : start + size])
+                ]
+                for start in range(0, count, size)
+            ]
+        },
+    }
+
+
+def _addresses(sandbox: Sandbox, kind: str, count: int) -> list[Any]:
+    return [f"{sandbox.sample(kind, 1)}?number={number}" for number in range(count)]
+
+
+def _zyng(tier: int, items: int = 1_000) -> Course:
+    return Course(
+        what=f"Zyng tier {tier} ({zyng.REQUESTS_PER_MINUTE[tier]:,} a minute)",
+        emulator="zyng",
+        submit="process_image",
+        rates=(Rate(zyng.REQUESTS_PER_MINUTE[tier], 60),),
+        seconds=(
+            zyng_emulator.PROCESSING_SECONDS * zyng_emulator.SHORTEST,
+            zyng_emulator.PROCESSING_SECONDS,
+        ),
+        batch=_workflows,
+        polls=lambda count: math.ceil(count / zyng.MOST_IMAGES),
+        opens=lambda count: math.ceil(count / zyng.MOST_IMAGES),
+        environment={
+            "DARKROOM_ZYNG__TIER": str(tier),
+            "ZYNG_API_KEY": f"zyng-sandbox-key-tier-{tier}",
+        },
+        switches={"counted": ("register_request", "process_image", "poll_results")},
+        items=items,
+    )
+
+
+def _zsky(what: str, kind: Literal["image", "video"], batch: Batch) -> Course:
+    seconds, average = (
+        zsky_emulator.SECONDS[kind],
+        (zsky_emulator.SHORTEST + zsky_emulator.LONGEST) / 2,
+    )
+    return Course(
+        what=what,
+        emulator="zsky",
+        submit=f"generate_{kind}",
+        rates=(Rate(zsky.REQUESTS_PER_MINUTE, 60),),
+        slots=zsky.CONCURRENT_JOBS,
+        seconds=(seconds * zsky_emulator.SHORTEST, seconds * average),
+        batch=batch,
+        polls=lambda count: count,
+        environment={
+            "DARKROOM_ZSKY__IMAGES_PER_DAY": "1000000",
+            "DARKROOM_ZSKY__VIDEOS_PER_DAY": "1000000",
+        },
+        switches={"overage": True, "soft_cap": False},
+    )
+
+
+COURSES: dict[str, Course] = {
+    "zsky": _zsky("ZSky images (20 a minute, 3 at once)", "image", _prompts),
+    "zsky-video": _zsky("ZSky videos (20 a minute, 3 at once)", "video", _videos),
+    "zupertry": Course(
+        what="Zuper Try-On (60 a minute)",
+        emulator="zupertry",
+        submit="submit",
+        rates=(Rate(zupertry.REQUESTS_PER_MINUTE, 60),),
+        seconds=(
+            (zupertry_emulator.PENDING_SECONDS + zupertry_emulator.PROCESSING_SECONDS)
+            * zupertry_emulator.SHORTEST,
+            zupertry_emulator.PENDING_SECONDS + zupertry_emulator.PROCESSING_SECONDS,
+        ),
+        batch=_tryons,
+        polls=lambda count: math.ceil(count / zupertry.LARGEST_PAGE),
+    ),
+    "claid": Course(
+        what="Claid (120 a minute, 4 a second)",
+        emulator="claid",
+        submit="submit",
+        rates=(Rate(claid.REQUESTS_PER_MINUTE, 60), Rate(claid.REQUESTS_PER_SECOND, 1)),
+        seconds=(
+            claid_emulator.PROCESSING_SECONDS * claid_emulator.SHORTEST,
+            claid_emulator.PROCESSING_SECONDS,
+        ),
+        batch=_edits,
+        polls=lambda count: count,
+    ),
+    "zyng-1": _zyng(1),
+    "zyng-2": _zyng(2),
+    "zyng-3": replace(_zyng(3), judged=False),
+    "zyng-3-long": _zyng(3, 10_000),
+}

@@ -1,0 +1,239 @@
+"""Starting a batch: one plan, one approval, one write, and every job in its queue."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from darkroom.batches.plan import Plan, plan
+from darkroom.batches.report import OPERATION, PROVIDER
+from darkroom.errors import CallError, JournalError, JsonObject, call_error
+from darkroom.jobs.model import Job, canonical, digest
+from darkroom.jobs.store import Child
+from darkroom.results import naming
+from darkroom.spending import CapReached, Entry, wants
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from darkroom.approval import Person
+    from darkroom.batches.grammar import Item, Stage
+    from darkroom.batches.plan import Planned
+    from darkroom.jobs.model import Unit
+    from darkroom.operation import Provider
+    from darkroom.spending import Cap
+    from darkroom.starting import Starter
+    from darkroom.works import Works
+
+Totals = list[tuple[Entry, "Sequence[Cap]"]]
+"""What many jobs need together, per unit and in money, with the caps on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the caller of ``start_batch`` wants."""
+
+    items: Sequence[Item]
+    mistakes: Sequence[str] = ()
+    """What was wrong before the items were looked at."""
+
+    name: str | None = None
+    then: Stage | None = None
+    key: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The batch that an intent led to, what was planned, and whether it was made now."""
+
+    batch: Job
+    plan: Plan
+    made: bool
+
+
+class Opener:
+    """Starts batches for an owner."""
+
+    def __init__(
+        self, works: Works, owner: str, providers: Mapping[str, Provider], starter: Starter
+    ) -> None:
+        self._works = works
+        self._core = works.core
+        self._owner = owner
+        self._providers = providers
+        self._starter = starter
+
+    async def open(self, asked: Asked, person: Person) -> Opened:
+        """Start a batch, or return the one that the same intent has started.
+
+        With ``dry_run`` nothing is written or sent.
+
+        Raises
+        ------
+        CallError: nothing was started; every mistake is named.
+        """
+        core, now = self._core, self._core.clock()
+        batch_id = f"{PROVIDER}_{core.new_id()}"
+        folder = await self._works.run(lambda: self._folder(batch_id, asked.name, now))
+        parent = self._row(batch_id, asked, folder, now)
+        if not asked.dry_run:
+            since = self._starter.identical_since()
+            known = await core.registry.store.foresee(parent, identical_since=since)
+            if known is not None:  # approved then, whatever has become of what it was made of
+                return self._again(known, parent)
+        made = await plan(
+            self._works,
+            self._starter,
+            self._providers,
+            asked.items,
+            asked.mistakes,
+            batch_id=batch_id,
+            folder=folder,
+            person=person,
+        )
+        parent = dataclasses.replace(
+            parent, sandbox=any(planned.job.sandbox for planned in made.planned)
+        )
+        totals = self.totals(parent, made.costs)
+        if asked.dry_run:
+            if (reached := await self._passed(totals)) is not None:
+                made.warnings.append(f"it would be refused: {reached.error.failure.message}")
+            return Opened(parent, made, made=True)
+        await self.admit(parent, made.costs)
+        await self.ask(OPERATION, f"Start {len(made.planned)} jobs", made.costs, parent, person)
+        return await core.detached(lambda: self._begin(parent, made, totals))
+
+    def _folder(self, batch_id: str, name: str | None, now: float) -> str:
+        """Return a folder of its own for the batch's files, below that of all results."""
+        home = self._works.folder
+        label = naming.slug(name or "") or batch_id
+        folder = naming.day_folder(home, now) / label
+        if folder.exists():
+            folder = folder.with_name(f"{label}-{batch_id[-6:]}")
+        return str(folder.relative_to(home))
+
+    def _row(self, batch_id: str, asked: Asked, folder: str, now: float) -> Job:
+        arguments: JsonObject = {"name": asked.name} if asked.name else {}
+        if (then := asked.then) is not None:
+            arguments["then"] = {
+                "tool": then.tool,
+                "arguments": then.arguments,
+                "input": then.input,
+            }
+        said = [(item.id, item.tool, canonical(item.arguments)) for item in asked.items]
+        return Job(
+            job_id=batch_id,
+            owner=self._owner,
+            provider=PROVIDER,
+            operation=OPERATION,
+            status="running",
+            arguments=arguments,
+            intent=digest(self._owner, OPERATION, repr(said), canonical(arguments)),
+            fingerprint="",
+            created_at=now,
+            updated_at=now,
+            holder=self._core.registry.holder,
+            idempotency_key=asked.key,
+            folder=folder,
+        )
+
+    @staticmethod
+    def _again(known: Job, parent: Job) -> Opened:
+        """Return the batch that the same intent has started before."""
+        if parent.idempotency_key is not None and known.intent != parent.intent:
+            raise call_error(
+                "conflict",
+                f"this idempotency_key belongs to {known.job_id}, started otherwise",
+                "leave idempotency_key out, or repeat the call as it was",
+            )
+        return Opened(known, Plan([]), made=False)
+
+    # --- money ---
+
+    def totals(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> Totals:
+        """Return what jobs of a batch need together, with the caps on it."""
+        core, now = self._core, self._core.clock()
+        totals: Totals = []
+        money = 0.0
+        in_money: Sequence[Cap] = ()
+        for (provider, unit), amount in costs.items():
+            price = core.tariff.price(provider, unit)
+            money += (price or 0.0) * amount
+            caps = core.tariff.caps(provider, unit, now)
+            in_money = [cap for cap in caps if cap.unit is None]
+            entry = Entry(
+                entry_id=parent.job_id,
+                owner=self._owner,
+                provider=provider,
+                operation=OPERATION,
+                unit=unit,
+                amount=amount,
+                basis="estimate",
+                money=None if price is None else price * amount,
+                state="reserved",
+                at=now,
+            )
+            totals.append((entry, [cap for cap in caps if cap.unit is not None]))
+        if totals and in_money:
+            totals.append((dataclasses.replace(totals[0][0], money=money), in_money))
+        return totals
+
+    async def _passed(self, totals: Totals) -> CapReached | None:
+        """Return the first cap that all jobs together would pass."""
+        store = self._core.registry.store
+        for entry, caps in totals:
+            for cap in caps:
+                used, wanted = await store.used(self._owner, cap), wants(cap, entry)
+                if wanted > 0 and used + wanted > cap.limit:
+                    return CapReached(cap, used, wanted)
+        return None
+
+    async def admit(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> None:
+        """Refuse what would pass a cap, before the person is asked."""
+        if (reached := await self._passed(self.totals(parent, costs))) is not None:
+            raise reached.error
+
+    async def ask(
+        self,
+        tool: str,
+        what: str,
+        costs: Mapping[tuple[str, Unit], float],
+        parent: Job,
+        person: Person,
+    ) -> None:
+        """Ask the person for what costs more than the configured amount."""
+        if tool in self._core.settings.approval.never_ask:
+            return
+        question = self._core.tariff.question_for_all(costs)
+        if question is not None:
+            await person.approve(tool, f"{what}: {question}?", parent.intent)
+
+    # --- the rows ---
+
+    async def _begin(self, parent: Job, made: Plan, totals: Totals) -> Opened:
+        core = self._core
+        children = [
+            Child(each.job, each.attempts, core.tariff.entry(each.job)) for each in made.planned
+        ]
+        try:
+            created = await core.registry.store.create_all(
+                parent, children, identical_since=self._starter.identical_since(), totals=totals
+            )
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        except CapReached as reached:
+            raise reached.error from None
+        if not created.made:
+            return self._again(created.job, parent)
+        core.registry.add(parent)
+        for each in made.planned:
+            self._queue(each)
+        return Opened(parent, made, made=True)
+
+    def _queue(self, each: Planned) -> None:
+        live = self._core.registry.add(each.job)
+        live.attempt = next((a for a in each.attempts if a.item is None), None)
+        live.items = {a.item: a for a in each.attempts if a.item is not None} or None
+        self._works.submitter.enqueue(live)

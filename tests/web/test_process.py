@@ -1,0 +1,107 @@
+"""`darkroom serve --http` as a process: progress, giving up, and an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from darkroom.cli import main
+from tests.harness import ERAS, Era, call
+from tests.peers.shipped import Shipped, serving, variables
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+SECONDS = 60.0
+END_SECONDS = 5.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def connect(server: Shipped, era: Era) -> AsyncGenerator[Client]:
+    headers = {"authorization": f"Bearer {server.token}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(SECONDS)) as web:
+        transport: Any = streamable_http_client(server.url, http_client=web)
+        async with Client(transport, mode=era) as client:
+            yield client
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_wait_tells_its_progress_and_may_be_given_up(tmp_path: Path, era: Era) -> None:
+    told: list[float] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        del total, message
+        told.append(progress)
+
+    with serving(tmp_path, "--sandbox") as server, anyio.fail_after(SECONDS):
+        async with connect(server, era) as client:
+            job = await call(client, "zsky_start_image", prompt="A boat")
+            with anyio.move_on_after(0.5) as gave_up:
+                await client.call_tool(
+                    "zsky_check_job", {"job_id": job["job_id"]}, progress_callback=tell
+                )
+            assert gave_up.cancelled_caught
+            assert told
+            ended = await call(client, "zsky_check_job", job_id=job["job_id"])
+            assert ended["status"] == "completed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_signal_lets_a_wait_answer_and_ends_in_order(
+    tmp_path: Path, era: Era, number: signal.Signals
+) -> None:
+    with serving(tmp_path, "--sandbox") as server, anyio.fail_after(SECONDS):
+        async with connect(server, era) as client:
+            job = await call(client, "zsky_start_video", prompt="Waves")
+
+            async def end() -> None:
+                await anyio.sleep(0.5)
+                server.process.send_signal(number)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(end)
+                with anyio.fail_after(END_SECONDS):
+                    waited = await call(client, "zsky_check_job", job_id=job["job_id"])
+                assert waited["status"] == "running"
+        assert await anyio.to_thread.run_sync(server.process.wait, SECONDS) == 0
+
+
+def test_an_address_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "darkroom", "serve", "--http", "--sandbox", f"--port={port}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env=variables(tmp_path),
+        )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert f"127.0.0.1:{port} cannot be listened on" in line
+
+
+def test_host_and_port_belong_to_http(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--port", "1"]) == 2
+    assert "--http" in capsys.readouterr().err
