@@ -9,7 +9,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import budget, check, journal, live, pictures, polling, startup
+from benchmarks import (
+    batches,
+    budget,
+    check,
+    conversation,
+    journal,
+    live,
+    pictures,
+    polling,
+    startup,
+)
 from benchmarks.measure import Options, load, machine
 from benchmarks.report import to_json, to_markdown
 
@@ -28,6 +38,8 @@ BENCHMARKS: dict[str, Callable[[Options], list[Number]]] = {
     "poll": live.poll,
     "journal": journal.journal,
     "polling": polling.polling,
+    "batches": batches.batches,
+    "conversation": conversation.conversation,
     "pictures": pictures.pictures,
     "tokens": budget.tokens,
 }

@@ -112,10 +112,7 @@ def _workflows(sandbox: Sandbox, count: int) -> JsonObject:
         },
         "for_each": {
             "images": [
-                [
-                    {"image_url": address, "image_name": f"shirt-{start + place}"}
-                    for place, address in enumerate(addresses[start : start + size])
-                ]
+                [{"image_url": address} for address in addresses[start : start + size]]
                 for start in range(0, count, size)
             ]
         },
@@ -172,7 +169,9 @@ def _zsky(what: str, kind: Literal["image", "video"], batch: Batch) -> Course:
 
 COURSES: dict[str, Course] = {
     "zsky": _zsky("ZSky images (20 a minute, 3 at once)", "image", _prompts),
-    "zsky-video": _zsky("ZSky videos (20 a minute, 3 at once)", "video", _videos),
+    "zsky-video": replace(
+        _zsky("ZSky videos (20 a minute, 3 at once)", "video", _videos), items=200, judged=False
+    ),
     "zupertry": Course(
         what="Zuper Try-On (60 a minute)",
         emulator="zupertry",

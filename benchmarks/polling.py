@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmarks.engine import VIDEO, engine
 from benchmarks.measure import Number, percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.measure import Options
 
@@ -26,6 +27,10 @@ SPREADS = (0.1, 0.2, 0.3)
 
 FORESEEABLE = 0.2
 """Beyond it no schedule has both few questions and little delay: the targets are for up to this."""
+
+SHORTEST_SECONDS = 5.0
+TAIL = 0.6
+"""Heavy-tailed: the logarithm's deviation, so that one job in twenty takes 2.7 times the usual."""
 
 FIXED_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS = 1.0
@@ -44,20 +49,33 @@ class Followed:
 def polling(options: Options) -> list[Number]:
     """Follow jobs of about a minute in three ways."""
     numbers: list[Number] = []
-    for spread in SPREADS:
-        durations = _durations(spread, options.times(200, 5))
+    chances = {
+        **{f"60 s ± {spread:.0%}": (_normal(spread), spread <= FORESEEABLE) for spread in SPREADS},
+        "60 s, heavy-tailed": (_heavy_tailed, False),
+    }
+    for kind, (sample, judged) in chances.items():
+        durations = _durations(sample, options.times(200, 5))
         ours = trio.run(_ours, durations, clock=trio.testing.MockClock(autojump_threshold=0))
-        numbers += _numbers(spread, ours, durations)
+        numbers += _numbers(kind, ours, durations, judged=judged)
     return numbers
 
 
-def _durations(spread: float, count: int) -> list[float]:
+def _normal(spread: float) -> Callable[[random.Random], float]:
+    return lambda chance: chance.gauss(JOB_SECONDS, spread * JOB_SECONDS)
+
+
+def _heavy_tailed(chance: random.Random) -> float:
+    return chance.lognormvariate(math.log(JOB_SECONDS), TAIL)
+
+
+def _durations(sample: Callable[[random.Random], float], count: int) -> list[float]:
     chance = random.Random(60)  # noqa: S311 -- repeatable, not secret
-    return [max(5.0, chance.gauss(JOB_SECONDS, spread * JOB_SECONDS)) for _ in range(count)]
+    return [max(SHORTEST_SECONDS, sample(chance)) for _ in range(count)]
 
 
-def _numbers(spread: float, ours: list[Followed], durations: list[float]) -> list[Number]:
-    kind, judged = f"60 s ± {spread:.0%}", spread <= FORESEEABLE
+def _numbers(
+    kind: str, ours: list[Followed], durations: list[float], *, judged: bool
+) -> list[Number]:
     fixed = [_follow(duration, _fixed()) for duration in durations]
     doubling = [_follow(duration, _doubling()) for duration in durations]
     ways = {"every 2 s": fixed, "doubling": doubling}

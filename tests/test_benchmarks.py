@@ -21,6 +21,8 @@ TARGETS = {
     "poll": 1,
     "journal": 1,
     "polling": 4,
+    "batches": 16,
+    "conversation": 1,
     "pictures": 3,
     "tokens": 10,
 }

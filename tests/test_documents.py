@@ -135,6 +135,15 @@ def test_every_command_has_its_place_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=lambda block: block.document)
+def test_json_that_is_shown_can_be_read(block: Block) -> None:
+    assert json.loads(block.text)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in blocks("json") if "mcpServers" in block.text],
+    ids=lambda block: block.document,
+)
 def test_a_configuration_for_a_host_starts_this_server(block: Block) -> None:
     (server,) = cast("dict[str, dict[str, Any]]", json.loads(block.text)["mcpServers"]).values()
     assert server["command"] == "darkroom"

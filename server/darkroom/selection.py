@@ -38,10 +38,11 @@ def selected(
     _refuse_unknown("providers", wanted.providers or (), providers)
     _refuse_unknown("tools", wanted.tools or (), tools)
     _refuse_unknown("exclude", wanted.exclude, tools)
-    return lambda provider, tool: _keeps(wanted, provider, tool)
+    return lambda provider, tool: keeps(wanted, provider, tool)
 
 
-def _keeps(wanted: ServeSection, provider: Provider | None, tool: Declared) -> bool:
+def keeps(wanted: ServeSection, provider: Provider | None, tool: Declared) -> bool:
+    """Tell whether the filters let a tool be listed; what is not listed cannot be called."""
     if wanted.read_only and not tool.hints.read_only:
         return False
     if _named(tool.name, wanted.exclude):

@@ -336,3 +336,12 @@ async def test_a_batch_of_another_sort_of_id_is_not_found(
         for tool in ("check_batch", "cancel_batch", "retry_batch"):
             text = await refused(client, tool, batch_id=job["job_id"])
             assert text.startswith("[not_found]")
+
+
+async def test_a_batch_starts_no_tool_that_a_filter_hides(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    world = rig(clock, tmp_path, environment={"DARKROOM_SERVE__EXCLUDE": '["zsky_start_image"]'})
+    async with world.client() as client:
+        text = await refused(client, "start_batch", **prompts(2))
+    assert "is no start tool that is listed here" in text

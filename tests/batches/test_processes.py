@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
@@ -40,17 +41,18 @@ async def test_a_killed_server_s_batch_is_finished_by_the_next(
     sandbox = Sandbox(clock=clock)
     first = process(sandbox, tmp_path, clock)
     second = process(sandbox, tmp_path, clock, seed=1)
+    ended: Fields = {}
     async with anyio.create_task_group() as tasks:
         first.begin(tasks)
         started = await first.call("start_batch", **prompts(30))
         await anyio.sleep(after)
         await first.kill()
         second.begin(tasks)
-        ended = await until_done(second, started["batch_id"])
+        ended |= await until_done(second, started["batch_id"])
         await second.stop()
-    counts = ended["counts"]
-    assert counts.get("unknown", 0) <= 3, "at most what was under way"
-    assert counts["completed"] + counts.get("unknown", 0) == 30
+    counts = Counter[str](ended["counts"])
+    assert counts["unknown"] <= 3, "at most what was under way"
+    assert counts["completed"] + counts["unknown"] == 30
     assert charged(sandbox) == 30
     assert most_in_a_window(sandbox.emulators["zsky"]) <= 20
 
@@ -85,6 +87,7 @@ async def test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it(
     sandbox = Sandbox(clock=clock)
     first = process(sandbox, tmp_path, clock)
     second = process(sandbox, tmp_path, clock, seed=1)
+    ended: Fields = {}
     async with anyio.create_task_group() as tasks:
         first.begin(tasks)
         second.begin(tasks)
@@ -92,8 +95,9 @@ async def test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it(
         await second.call("check_batch", batch_id=started["batch_id"], wait_seconds=0)
         await anyio.sleep(30)
         await first.kill()
-        ended = await until_done(second, started["batch_id"])
+        ended |= await until_done(second, started["batch_id"])
         await second.stop()
-    assert sum(ended["counts"].values()) == 12
-    assert ended["counts"]["completed"] >= 9
+    counts = Counter[str](ended["counts"])
+    assert counts.total() == 12
+    assert counts["completed"] >= 9
     assert charged(sandbox) == 12

@@ -63,10 +63,10 @@ def _row(scenario: Scenario, outcome: Outcome) -> str:
         return f"{outcome.said} | {charged}"
     counts = Counter(outcome.attempts)
     journal = ", ".join(
-        state if number == 1 else f"{number} × {state}" for state, number in counts.items()
+        state if number == 1 else f"{number} times {state}" for state, number in counts.items()
     )
-    job = outcome.job if scenario.check_tool and outcome.job else "–"
-    return f"{outcome.said} | {job} | {outcome.acted} | {charged} | {journal or '–'}"
+    job = outcome.job if scenario.check_tool and outcome.job else "none"
+    return f"{outcome.said} | {job} | {outcome.acted} | {charged} | {journal or 'none'}"
 
 
 def page(played_cells: Mapping[Scenario, Mapping[str, Outcome]]) -> str:
@@ -88,7 +88,7 @@ def main() -> int:
         f"{scenario}, {fault}: {mistake}"
         for scenario, outcomes in everything.items()
         for fault, outcome in outcomes.items()
-        for mistake in mistakes(scenario, fault, outcome)
+        for mistake in mistakes(scenario, outcome)
     ]
     sys.stderr.write("".join(f"{line}\n" for line in broken))
     text = page(everything)

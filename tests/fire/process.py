@@ -198,7 +198,7 @@ def tools(settings: Settings) -> dict[str, Desk]:
     return _TOOLS[key]
 
 
-def environment(sandbox: Sandbox, folder: Path, **more: str) -> dict[str, str]:
+def environment(sandbox: Sandbox, folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a process whose journal and results are in ``folder``."""
     return {
         **sandbox.environment(),
@@ -212,9 +212,17 @@ def environment(sandbox: Sandbox, folder: Path, **more: str) -> dict[str, str]:
 
 
 def process(
-    sandbox: Sandbox, folder: Path, clock: Callable[[], float], *, seed: int = 0, **more: str
+    sandbox: Sandbox,
+    folder: Path,
+    clock: Callable[[], float],
+    variables: Mapping[str, str] | None = None,
+    *,
+    seed: int = 0,
 ) -> Process:
-    """Return a process on the journal in ``folder``, with the sandbox as its providers."""
-    variables = environment(sandbox, folder, **more)
-    settings = load(CATALOGUE.providers, variables)
-    return Process(settings, variables, clock, sandbox.transport(), seed)
+    """Return a process on the journal in ``folder``, with the sandbox as its providers.
+
+    ``variables`` are added to its environment, or take the place of some.
+    """
+    all_variables = environment(sandbox, folder, variables or {})
+    settings = load(CATALOGUE.providers, all_variables)
+    return Process(settings, all_variables, clock, sandbox.transport(), seed)

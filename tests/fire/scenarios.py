@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -26,12 +25,12 @@ from tests.fire.process import Process, process
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from functools import partial
 
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.store import Created
     from darkroom.operation import Operation
     from darkroom.spending import Entry
-    from tests.harness import Fields
 
 Arguments: TypeAlias = "dict[str, object]"
 Before: TypeAlias = "Callable[[Process, Sandbox], Awaitable[Arguments]]"
@@ -380,11 +379,14 @@ async def play(scenario: Scenario, fault: str, cancel_after: int | None = None) 
             sandbox,
             folder,
             now,
-            ZSKY_API_KEY="",
-            ZSKY_API_KEY_FILE=str(key_file),
-            DARKROOM_ZYNG__TIER="3",
+            {
+                "ZSKY_API_KEY": "",
+                "ZSKY_API_KEY_FILE": str(key_file),
+                "DARKROOM_ZYNG__TIER": "3",
+            },
         )
         one = Process(one.settings, one.environment, now, one.way, open_store=lambda _: store)
+        outcome: Outcome | None = None
         async with anyio.create_task_group() as tasks:
             one.begin(tasks)
             more = await scenario.before(one, sandbox) if scenario.before is not None else {}
@@ -395,15 +397,14 @@ async def play(scenario: Scenario, fault: str, cancel_after: int | None = None) 
             asked, charges = len(emulator.requests), len(emulator.charges)
             attempts = len(store.attempts_made)
             counted = sum(each.amount for each in store.counted(scenario.emulator))
-            began, said, fields = now(), "cancelled", cast("Fields", {})
-            with anyio.CancelScope() as scope:
-                cancel = CancelAtStep(scope, cancel_after)
-                trio.lowlevel.add_instrument(cancel)
-                try:
-                    fields, code = await one.said(scenario.tool, **arguments)
-                    said = code or str(fields.get("status", "ok"))
-                finally:
-                    trio.lowlevel.remove_instrument(cancel)
+            began, said = now(), "cancelled"
+            scope = anyio.CancelScope()
+            cancel = CancelAtStep(scope, cancel_after)
+            trio.lowlevel.add_instrument(cancel)
+            with scope:
+                fields, code = await one.said(scenario.tool, **arguments)
+                said = code or str(fields.get("status", "ok"))
+            trio.lowlevel.remove_instrument(cancel)
             seconds = now() - began
             await anyio.sleep(QUIET_SECONDS)
             listed = (await one.call("list_jobs"))["jobs"]
@@ -424,6 +425,7 @@ async def play(scenario: Scenario, fault: str, cancel_after: int | None = None) 
             )
             await one.stop()
             tasks.cancel_scope.cancel()
+    assert outcome is not None
     return outcome
 
 
@@ -444,7 +446,7 @@ def played(scenario: Scenario, fault: str, cancel_after: int | None = None) -> O
     )
 
 
-def mistakes(scenario: Scenario, fault: str, outcome: Outcome) -> Iterator[str]:
+def mistakes(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
     """Name every promise that an outcome breaks."""
     if outcome.seconds > 45:
         yield f"it answered after {outcome.seconds:.0f} s"

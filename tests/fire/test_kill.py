@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from darkroom_tools.emulators.zsky import OTHER_KEY
 from tests.fire.real import DEADLINE_SECONDS, ServerProcess, environment, sandbox_on_a_port, server
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SMALL = {"width": 256, "height": 256}
 def current_key(sandbox: Sandbox) -> str:
     """Return ZSky's key as the person finds it on the provider's page."""
     keys = cast("ZskyEmulator", sandbox.emulators["zsky"]).keys
-    return next(key for key in keys if "other" not in key)
+    return next(key for key in keys if key != OTHER_KEY)
 
 
 def taken(sandbox: Sandbox) -> list[Asked]:
@@ -104,6 +105,7 @@ def kills(folder: Path, number: int, seed: int, servers: int) -> None:
             DARKROOM_APPROVAL__NEVER_ASK='["zsky_rotate_key"]',
         )
         known: list[str] = []
+        errors = ""
         running: list[ServerProcess] = []
         try:
             for serial in range(number):
@@ -129,6 +131,7 @@ def kills(folder: Path, number: int, seed: int, servers: int) -> None:
                     time.sleep(chance.uniform(0, 0.1))
                 time.sleep(chance.uniform(0, MOST_SECONDS_ALIVE))
                 one.kill()
+                errors += one.errors
                 known = [job["job_id"] for job in journal(folder) if job["provider"] == "zsky"]
             key_file.write_text(current_key(sandbox))
             one = running[0] if running else ServerProcess(variables)
@@ -138,6 +141,11 @@ def kills(folder: Path, number: int, seed: int, servers: int) -> None:
             for each in running:
                 each.stop()
         compare(sandbox, jobs)
+        secrets = [
+            *cast("ZskyEmulator", sandbox.emulators["zsky"]).keys,
+            variables["CLAID_API_KEY"],
+        ]
+        assert not [key for key in secrets if key in errors]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ import pytest
 from mcp_types import ElicitResult
 
 from darkroom import deposit, tokens
-from darkroom.errors import CallError, JournalError
+from darkroom.credentials import fingerprint
 from darkroom.jobs.schedule import Heap
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
@@ -640,4 +641,109 @@ def test_no_description_of_the_world_holds_a_key(tmp_path: Path) -> None:
     assert "zsky_live_" not in repr(world)
 
 
-_ = (CallError, JournalError)
+
+
+async def test_an_answer_that_comes_after_the_job_was_taken_over_is_merged(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with servers(clock, tmp_path) as ((first, second), sandbox, tasks):
+        slow = Fault(kind="delay", seconds=20)
+        sandbox.emulators["zsky"].faults.add("generate_image", slow)
+        tasks.start_soon(partial(first.said, "zsky_start_image", prompt="slow"))
+        await anyio.sleep(5)
+        for path in (tmp_path / "state" / "holders").glob("*.lock"):
+            path.unlink()  # somebody tidied up: now nobody seems to be alive
+        (job,) = (await second.call("list_jobs"))["jobs"]
+        taken = await second.call("zsky_check_job", job_id=job["job_id"], wait_seconds=0)
+        assert taken["status"] == "unknown"
+        for one in (second, first):
+            ended = await wait_until(one, "zsky_check_job", "completed", job_id=job["job_id"])
+            assert "error" not in ended
+        (attempt,) = await (await first.store()).attempts(job["job_id"])
+        assert attempt.state == "accepted"
+        assert len(sandbox.emulators["zsky"].charges) == 1
+
+
+async def test_a_slot_is_free_again_for_others_when_a_stopping_server_leaves_a_job_queued(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with servers(clock, tmp_path) as ((first, second), sandbox, tasks):
+        sandbox.emulators["zupertry"].faults.add("submit", Fault(kind="delay", seconds=9.5))
+        for number in range(4):
+            job = await first.call("zsky_start_image", prompt=f"number {number}")
+        assert job["queued_for"] == "slot"
+        tasks.start_soon(partial(first.said, TRYON.start, **TRYON.arguments))
+        await anyio.sleep(1)
+        await first.stop()  # it waits for the try-on; meanwhile the images end, and slots come free
+        asked_for = len(asked_of(sandbox, "generate_image", "zsky"))
+        assert asked_for == 3
+        works = await second.machine.works()
+        lane = works.core.channels["zsky"].lane(fingerprint(second.environment["ZSKY_API_KEY"]))
+        for number in range(3):
+            assert lane.slot_free(f"mine {number}")
+            lane.occupy(f"mine {number}")
+
+
+async def test_a_key_is_the_same_job_even_while_the_policy_cannot_be_asked(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with servers(clock, tmp_path, 1, DARKROOM_GUARD__PROVIDER="znyx") as ((one,), sandbox, _):
+        arguments = {"prompt": "a chair", "idempotency_key": "k"}
+        job = await one.call("zsky_start_image", **arguments)
+        sandbox.emulators["znyx"].faults.add("*", Fault(kind="refuse"), times=None)
+        again = await one.call("zsky_start_image", **arguments)
+        assert again["job_id"] == job["job_id"]
+
+
+async def test_planning_a_batch_with_a_slow_policy_answers_in_time_and_starts_nothing(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    async with servers(clock, tmp_path, 1, DARKROOM_GUARD__PROVIDER="znyx") as ((one,), sandbox, _):
+        sandbox.emulators["znyx"].faults.add("*", Fault(kind="delay", seconds=5), times=None)
+        prompts = [f"harbour {n}" for n in range(20)]
+        with anyio.fail_after(45):
+            _, code = await one.said(
+                "start_batch", tool="zsky_start_image", for_each={"prompt": prompts}
+            )
+        assert code == "timeout"
+        assert (await one.call("list_jobs"))["jobs"] == []
+
+
+async def test_items_that_cannot_be_sent_any_more_end_their_job(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    journal = TroubledStore()
+    row = a_job(
+        "zyng_old", provider="zyng", operation="zyng_start_images", status="running",
+        provider_job_id="rid-1", arguments={"images": "of yesteryear"}, submitted_at=clock(),
+    )  # fmt: skip
+    items = [an_attempt(f"a{n}", job_id=row.job_id, item=f"i{n}") for n in (1, 2)]
+    await journal.create(row, items, identical_since=None)
+    world = rig(clock, tmp_path, open_store=journal.opened)
+    with anyio.fail_after(HOUR):
+        async with world.client() as client:
+            while True:
+                job = await call(client, "zyng_check_images", job_id=row.job_id)
+                if job["status"] == "failed":
+                    break
+    assert not asked(world, "zyng", "process_image")
+
+
+@pytest.mark.parametrize("cap", ["ZYNG_IMAGES", "CLAID_CREDITS", "ZSKY_VIDEOS", "ZUPERTRY_CREDITS"])
+async def test_whatever_costs_something_can_be_capped_in_its_providers_unit(
+    clock: Callable[[], float], tmp_path: Path, cap: str
+) -> None:
+    async with servers(clock, tmp_path, 1, **{f"DARKROOM_SPENDING__{cap}_PER_DAY": "0"}) as (
+        (one,), _, _tasks,
+    ):  # fmt: skip
+        starts: dict[str, tuple[str, dict[str, object]]] = {
+            "ZYNG_IMAGES": ("zyng_start_images", {**DETAILS, "images": [image(1)]}),
+            "CLAID_CREDITS": (
+                "claid_start_image_edit",
+                {"input": f"{SAMPLES}/product-1.jpg", "operations": {"resizing": {"width": 64}}},
+            ),
+            "ZSKY_VIDEOS": ("zsky_start_video", {"prompt": "waves"}),
+            "ZUPERTRY_CREDITS": (TRYON.start, dict(TRYON.arguments)),
+        }
+        tool, arguments = starts[cap]
+        assert (await one.said(tool, **arguments))[1] == "spend_cap_reached"

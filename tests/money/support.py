@@ -11,7 +11,7 @@ from darkroom_tools.emulators.sandbox import Sandbox
 from tests.fire.process import Process, process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from pathlib import Path
 
     from darkroom_tools.emulators.zsky import ZskyEmulator
@@ -26,11 +26,11 @@ async def server(
     clock: Callable[[], float],
     folder: Path,
     sandbox: Sandbox | None = None,
-    **environment: str,
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[tuple[Process, Sandbox]]:
     """Run a process on the journal in ``folder``; stop it in the end, in order."""
     providers = sandbox or Sandbox(clock=clock)
-    one = process(providers, folder, clock, **environment)
+    one = process(providers, folder, clock, variables)
     with anyio.fail_after(400 * DAY):
         async with anyio.create_task_group() as tasks:
             one.begin(tasks)

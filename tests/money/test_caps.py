@@ -40,7 +40,10 @@ TRYON = {
 async def test_the_start_that_would_pass_a_cap_is_refused_before_anything_is_sent(
     clock: Callable[[], float], tmp_path: Path, cap: str, limit: str
 ) -> None:
-    async with server(clock, tmp_path, **{f"DARKROOM_SPENDING__{cap}": limit}) as (one, sandbox):
+    async with server(clock, tmp_path, None, {f"DARKROOM_SPENDING__{cap}": limit}) as (
+        one,
+        sandbox,
+    ):
         await one.call(VIDEO, prompt="one")
         await one.call(VIDEO, prompt="two")
         with pytest.raises(CallError) as refused:
@@ -59,7 +62,7 @@ async def test_fifty_parallel_starts_cannot_overshoot(
 ) -> None:
     cap = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "7"}
     outcomes: list[str] = []
-    async with server(clock, tmp_path, **cap) as (one, sandbox):
+    async with server(clock, tmp_path, None, cap) as (one, sandbox):
 
         async def start(number: int) -> None:
             _, code = await one.said("zupertry_start_tryon", **TRYON, idempotency_key=f"k{number}")
@@ -79,8 +82,8 @@ async def test_fifty_parallel_starts_of_two_processes_cannot_overshoot_either(
     cap = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "7"}
     outcomes: list[str] = []
     async with (
-        server(clock, tmp_path, **cap) as (one, sandbox),
-        server(clock, tmp_path, sandbox, **cap) as (two, _),
+        server(clock, tmp_path, None, cap) as (one, sandbox),
+        server(clock, tmp_path, sandbox, cap) as (two, _),
     ):
 
         async def start(number: int) -> None:
@@ -118,12 +121,12 @@ async def test_a_day_a_month_and_a_process_begin_anew(
             for tool, arguments in starts
         ]
 
-    async with server(clock, tmp_path, sandbox, **caps) as (one, _):
+    async with server(clock, tmp_path, sandbox, caps) as (one, _):
         assert await passed(1) == [True, True, True]
         assert await passed(2) == [False, False, False]
         await anyio.sleep(DAY)  # 23 November
         assert await passed(3) == [True, False, False]
-    async with server(clock, tmp_path, sandbox, **caps) as (one, _):
+    async with server(clock, tmp_path, sandbox, caps) as (one, _):
         assert await passed(4) == [False, False, True]
         await anyio.sleep(9 * DAY)  # 2 December
         assert await passed(5) == [True, True, False]
@@ -133,7 +136,7 @@ async def test_what_is_refused_gives_its_reservation_back(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
     cap = {"DARKROOM_SPENDING__ZSKY_VIDEOS_PER_DAY": "1"}
-    async with server(clock, tmp_path, **cap) as (one, sandbox):
+    async with server(clock, tmp_path, None, cap) as (one, sandbox):
         zsky(sandbox).faults.add("generate_video", Fault(kind="status", status=400))
         assert (await one.said(VIDEO, prompt="refused"))[1] == "invalid_argument"
         assert (await spending(one, "zsky", "videos")) == {
@@ -175,7 +178,7 @@ async def test_what_is_of_unknown_fate_stays_reserved_until_the_person_settles_i
     cap = {"DARKROOM_SPENDING__ZSKY_VIDEOS_PER_DAY": "1"}
     sandbox = Sandbox(clock=clock)
     zsky(sandbox).faults.add("generate_video", Fault(kind="drop_before"))
-    async with server(clock, tmp_path, sandbox, **cap) as (one, _):
+    async with server(clock, tmp_path, sandbox, cap) as (one, _):
         lost = await one.call(VIDEO, prompt="lost")
         assert lost["status"] == "unknown"
         await anyio.sleep(3_600)
@@ -183,7 +186,7 @@ async def test_what_is_of_unknown_fate_stays_reserved_until_the_person_settles_i
         if not restart:
             await one.call("resolve_job", job_id=lost["job_id"], outcome="not_submitted")
             assert (await one.call(VIDEO, prompt="next"))["status"] == "running"
-    async with server(clock, tmp_path, sandbox, **cap) as (one, _):
+    async with server(clock, tmp_path, sandbox, cap) as (one, _):
         if restart:
             assert (await one.said(VIDEO, prompt="next"))[1] == "spend_cap_reached"
             await one.call("resolve_job", job_id=lost["job_id"], outcome="not_submitted")
@@ -200,7 +203,7 @@ async def test_a_job_of_many_requests_costs_what_was_not_refused(
     ]
     details = {"workflow_details": {"a": 1}, "output_details": {"b": 2}}
     tier = {"DARKROOM_ZYNG__TIER": "3"}
-    async with server(clock, tmp_path, **tier) as (one, sandbox):
+    async with server(clock, tmp_path, None, tier) as (one, sandbox):
         sandbox.emulators["zyng"].faults.add("process_image", Fault(kind="status", status=400))
         job = await one.call("zyng_start_images", images=images, **details)
         assert (await spending(one, "zyng", "images"))["spent"] == 4
@@ -216,7 +219,7 @@ async def test_an_evaluation_counts_against_the_caps(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
     cap = {"DARKROOM_SPENDING__ZNYX_EVALUATIONS_PER_DAY": "2"}
-    async with server(clock, tmp_path, **cap) as (one, sandbox):
+    async with server(clock, tmp_path, None, cap) as (one, sandbox):
         assert (await one.call("znyx_evaluate_input", text="hello"))["allowed"] is True
         sandbox.emulators["znyx"].faults.add(
             "runtime.evaluateInput", Fault(kind="status", status=422)

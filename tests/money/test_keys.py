@@ -31,6 +31,7 @@ pytestmark = pytest.mark.anyio
 ROTATE = "zsky_rotate_key"
 IMAGE = "zsky_start_image"
 CREATE = "znyx_create_token"
+NO_FOLDER = {"DARKROOM_CREDENTIALS__DIR": ""}
 
 
 def key_in_a_file(folder: Path, name: str = "zsky.key") -> Path:
@@ -67,7 +68,7 @@ async def test_a_rotated_key_goes_into_its_file_and_is_used_at_once(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         result = await one.call(ROTATE)
         new = path.read_text()
         assert new != TEST_KEY
@@ -97,14 +98,18 @@ async def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
     if what == "file":
-        monkeypatch.setattr(deposit.os, "access", lambda *_: False)
+
+        def not_writable(*_: object) -> bool:
+            return False
+
+        monkeypatch.setattr(deposit.os, "access", not_writable)
     else:
 
         def read_only(*_: object) -> int:
             raise PermissionError(30, "Read-only file system")
 
         monkeypatch.setattr(deposit.os, "open", read_only)
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         error = await refusal(one, ROTATE)
         assert error.failure.code == "not_configured"
         assert "nothing was sent" in error.failure.message
@@ -118,7 +123,7 @@ async def test_a_folder_without_leave_to_write_is_refused_before_anything_is_sen
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
     path.parent.chmod(0o500)
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         assert (await refusal(one, ROTATE)).failure.code == "not_configured"
         assert sandbox.emulators["zsky"].requests == []
 
@@ -129,7 +134,7 @@ async def test_a_link_stays_a_link_and_the_file_behind_it_is_replaced(
     real = key_in_a_file(tmp_path / "real")
     link = tmp_path / "link.key"
     link.symlink_to(real)
-    async with server(clock, tmp_path, **keyed(link)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(link)) as (one, sandbox):
         await one.call(ROTATE)
         assert link.is_symlink()
         assert real.read_text() in zsky(sandbox).keys
@@ -141,7 +146,7 @@ async def test_a_lost_answer_is_told_for_what_it_is(
     clock: Callable[[], float], tmp_path: Path, kind: str
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         zsky(sandbox).faults.add("rotate_key", Fault(kind=cast("object", kind)))  # pyright: ignore[reportArgumentType] -- one of FaultKind
         error = await refusal(one, ROTATE)
         assert error.failure.code == "outcome_unknown"
@@ -166,7 +171,7 @@ async def test_an_answer_that_is_not_understood_is_kept_whole_beside_the_file(
     clock: Callable[[], float], tmp_path: Path, body: bytes
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         fault = Fault(kind="status_after", status=200, body=body)
         zsky(sandbox).faults.add("rotate_key", fault)
         error = await refusal(one, ROTATE)
@@ -195,7 +200,7 @@ async def test_a_file_that_cannot_be_written_after_all_keeps_the_answer_with_the
         return save(target, text)
 
     monkeypatch.setattr(deposit, "save", full)
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         error = await refusal(one, ROTATE)
         assert error.failure.code == "bad_response"
         (kept,) = one.settings.state_dir.glob("zsky.key.answer-*")
@@ -209,24 +214,26 @@ async def test_a_kill_between_answer_and_file_leaves_an_unknown_attempt(
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
     sandbox = Sandbox(clock=clock)
-    async with anyio.create_task_group() as tasks:
-        async with server(clock, tmp_path, sandbox, **keyed(path)) as (one, _):
+    async with (
+        anyio.create_task_group() as tasks,
+        server(clock, tmp_path, sandbox, keyed(path)) as (one, _),
+    ):
 
-            def never(target: Path, text: str) -> Path:
-                del target, text
-                one.dead = True
-                raise OSError(5, "the process is gone")
+        def never(target: Path, text: str) -> Path:
+            del target, text
+            one.dead = True
+            raise OSError(5, "the process is gone")
 
-            with monkeypatch.context() as patched:
-                patched.setattr(deposit, "save", never)
-                tasks.start_soon(one.said, ROTATE)
-                await anyio.sleep(5)
-                await one.kill()
-                tasks.cancel_scope.cancel()
-            async with server(clock, tmp_path, sandbox, **keyed(path)) as (two, _):
-                assert await attempt_states(two, ROTATE) == ["unknown"]
-                error = await refusal(two, IMAGE, prompt="with the dead key")
-                assert error.failure.code == "auth_failed"
+        with monkeypatch.context() as patched:
+            patched.setattr(deposit, "save", never)
+            tasks.start_soon(one.said, ROTATE)
+            await anyio.sleep(5)
+            await one.kill()
+            tasks.cancel_scope.cancel()
+        async with server(clock, tmp_path, sandbox, keyed(path)) as (two, _):
+            assert await attempt_states(two, ROTATE) == ["unknown"]
+            error = await refusal(two, IMAGE, prompt="with the dead key")
+            assert error.failure.code == "auth_failed"
     assert arrived(sandbox, "zsky", "rotate_key") == 1
 
 
@@ -236,8 +243,8 @@ async def test_another_process_uses_the_new_key_at_once_for_polls_and_starts(
     path = key_in_a_file(tmp_path / "keys")
     sandbox = Sandbox(clock=clock)
     async with (
-        server(clock, tmp_path, sandbox, **keyed(path)) as (one, _),
-        server(clock, tmp_path, sandbox, **keyed(path)) as (two, _),
+        server(clock, tmp_path, sandbox, keyed(path)) as (one, _),
+        server(clock, tmp_path, sandbox, keyed(path)) as (two, _),
     ):
         job = await two.call("zsky_start_video", prompt="runs while the key is replaced")
         await one.call(ROTATE)
@@ -253,7 +260,7 @@ async def test_a_401_because_the_key_was_replaced_under_way_is_asked_again_once(
 ) -> None:
     """Another process replaces the key between reading its file and the provider's look at it."""
     path = key_in_a_file(tmp_path / "keys")
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         job = await one.call(IMAGE, prompt="there already")
         await ended(one, "zsky_check_job", job["job_id"])
         arguments = {IMAGE: {"prompt": "p"}, "zsky_delete_result": {"job_id": job["job_id"]}}
@@ -275,7 +282,7 @@ async def test_a_poll_whose_key_was_replaced_under_way_is_made_again_soon(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         job = await one.call(IMAGE, prompt="p")
         way = one.way.handle_async_request
 
@@ -297,7 +304,7 @@ async def test_a_key_that_is_wrong_is_not_tried_again(
 ) -> None:
     path = key_in_a_file(tmp_path / "keys")
     path.write_text("zsky_live_revoked")
-    async with server(clock, tmp_path, **keyed(path)) as (one, sandbox):
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
         assert (await one.said(IMAGE, prompt="p"))[1] == "auth_failed"
         assert (await one.said("zsky_get_usage"))[1] == "auth_failed"
         assert len(zsky(sandbox).requests) == 2
@@ -347,7 +354,7 @@ async def test_a_rotated_token_goes_into_a_new_file(
 async def test_a_revoked_token_is_dead_and_needs_no_folder(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with server(clock, tmp_path, DARKROOM_CREDENTIALS__DIR="") as (one, _):
+    async with server(clock, tmp_path, None, NO_FOLDER) as (one, _):
         tokens = (await one.call("znyx_list_tokens", key_type="ci"))["tokens"]
         result = await one.call("znyx_revoke_token", key_id=tokens[0]["id"])
         assert result == {"key_id": tokens[0]["id"], "revoked": True}
@@ -360,7 +367,7 @@ async def test_a_revoked_token_is_dead_and_needs_no_folder(
 async def test_without_a_folder_for_keys_nothing_is_sent(
     clock: Callable[[], float], tmp_path: Path, tool: str, arguments: dict[str, object]
 ) -> None:
-    async with server(clock, tmp_path, DARKROOM_CREDENTIALS__DIR="") as (one, sandbox):
+    async with server(clock, tmp_path, None, NO_FOLDER) as (one, sandbox):
         error = await refusal(one, tool, **arguments)
         assert error.failure.code == "not_configured"
         assert "[credentials] dir" in error.failure.next_step

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from darkroom.machine import Machine
 
 PAGE = 20
+LONGEST_PAUSE_SECONDS = 600
+"""A tenth of what is left passes until the next look, and at most so much."""
+
 MOST_FAILURES = 8
 """Kinds of failures in a result; the rest is in the manifest."""
 
@@ -221,7 +224,7 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
         fields["name"] = name
     if report.status == "running":
         fields["seconds_left"] = left
-        fields["poll_after_seconds"] = max(1, min(60, left // 10))
+        fields["poll_after_seconds"] = max(1, min(LONGEST_PAUSE_SECONDS, left // 10))
     if failures := _failures(report):
         fields["failures"] = failures
     said = [

@@ -183,6 +183,7 @@ PROVIDER = Provider(
     credentials=(Credential(variable="CLAID_API_KEY"),),
     settings=Settings,
     path_prefix=lambda settings: settings.path_prefix,
+    units=("credits",),
     limits=lambda _: Limits(rates=(Rate(REQUESTS_PER_MINUTE, 60), Rate(REQUESTS_PER_SECOND, 1))),
     refusals=frozenset({400, 401, 402, 403, 404, 409, 422, 429}),  # "Errors"
     operations=(START_IMAGE_EDIT, CHECK_IMAGE_EDIT),

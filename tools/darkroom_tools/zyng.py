@@ -368,6 +368,7 @@ PROVIDER = Provider(
     base_url_variable="ZYNG_BASE_URL",
     credentials=(Credential(variable="ZYNG_API_KEY"),),
     settings=Settings,
+    units=("images",),
     limits=lambda settings: Limits(rates=(Rate(REQUESTS_PER_MINUTE[settings.tier], 60),)),
     # The page shows no error; by HTTP's own meaning these were not acted upon.
     refusals=frozenset({400, 401, 402, 403, 404, 422, 429}),

@@ -12,6 +12,7 @@ from darkroom.batches.grammar import circles, resolved
 from darkroom.errors import CallError, JsonObject, call_error
 from darkroom.operation import UNREADABLE, Request
 from darkroom.operation import Job as JobOperation
+from darkroom.selection import keeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,7 +79,7 @@ async def plan(
     """
     mistakes = [*mistakes, *circles(items)]
     began = works.core.clock()
-    found = {item.id: _operation(providers, item.tool) for item in items}
+    found = {item.id: _operation(works, providers, item.tool) for item in items}
     ids = {
         item.id: f"{pair[0].name}_{works.core.new_id()}"
         for item in items
@@ -132,12 +133,15 @@ def _check(
 
 
 def _operation(
-    providers: Mapping[str, Provider], tool: str
+    works: Works, providers: Mapping[str, Provider], tool: str
 ) -> tuple[Provider, JobOperation] | None:
+    """Return a start tool that is listed; None for anything else."""
     for provider in providers.values():
         for operation in provider.operations:
-            if operation.name == tool and isinstance(operation, JobOperation):
-                return provider, operation
+            if operation.name != tool or not isinstance(operation, JobOperation):
+                continue
+            listed = keeps(works.core.settings.serve, provider, operation)
+            return (provider, operation) if listed else None
     return None
 
 
