@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types fast test soak coverage bench snapshots docs pins clean
+.PHONY: help setup browser demo check format lint types fast slow test soak coverage bench snapshots docs pins clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ $(READY): constraints.txt pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
+browser: # The gallery is tested in a real one
+	@command -v chromium chromium-browser google-chrome >/dev/null || .ci/install chromium
+
 demo: setup ## Run the main job of every provider on the embedded sandbox
 	$(BIN)/darkroom demo
 
@@ -29,7 +32,10 @@ check: format lint ## Format, lint, types and the fast tests
 	$(MAKE) -j2 types fast
 
 fast: setup
-	$(BIN)/pytest -q -m "not slow and not soak"
+	$(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not soak"
+
+slow: setup browser
+	$(BIN)/pytest -m "slow and not soak"
 
 format: setup
 	$(BIN)/ruff format --quiet .
@@ -40,8 +46,9 @@ lint: setup
 types: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-test: setup ## Run every test
-	$(BIN)/pytest -m "not soak"
+test: setup browser ## Run every test
+	$(MAKE) fast
+	$(MAKE) slow
 
 soak: setup ## Run thousands of randomised histories
 	$(BIN)/pytest -m soak

@@ -180,4 +180,28 @@ PROMISES = {
             "test_architecture.py::test_the_machine_never_imports_the_catalogue",
         ),
     ),
+    "batch-limits": Promise(
+        "A batch keeps to the providers' limits together with single calls and other servers, and "
+        "loses and doubles nothing when a provider refuses for a time.",
+        (
+            "batches/test_limits.py::test_too_many_requests_slow_a_batch_down_and_lose_nothing",
+            "batches/test_limits.py::test_two_batches_share_a_provider_evenly",
+            "batches/test_processes.py::test_two_servers_answer_for_one_batch_and_keep_the_rate_together",
+        ),
+    ),
+    "batch-goes-on": Promise(
+        "A batch goes on after a kill, and its manifest can be read at every moment.",
+        (
+            "batches/test_processes.py::test_a_killed_server_s_batch_is_finished_by_the_next",
+            "batches/test_processes.py::test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it",
+            "batches/test_limits.py::test_the_manifest_is_whole_at_every_moment",
+        ),
+    ),
+    "batch-retry": Promise(
+        "`retry_batch` spends no more than the caps allow, and never runs an unknown again.",
+        (
+            "batches/test_changing.py::test_a_retry_is_paid_for_again_and_passes_no_cap",
+            "batches/test_batches.py::test_an_unknown_item_is_never_retried",
+        ),
+    ),
 }

@@ -178,3 +178,14 @@ def test_real_processes_share_one_rate(path: Path) -> None:
     ]
     granted = [int(process.communicate(timeout=60)[0]) for process in running]
     assert sum(granted) == 50
+
+
+def test_a_turn_is_free_the_moment_that_the_delay_says_so(path: Path, clock: Clock) -> None:
+    budget = SharedBudget(path, Limits(rates=(Rate(1, 60),)), clock)
+    for step in range(2_000):
+        token = budget.take()
+        assert token is not None, step
+        budget.done(token, counts=True)
+        clock.now += 1 / 3
+        while (left := budget.delay()) > 0:  # to the last digit
+            clock.now += left

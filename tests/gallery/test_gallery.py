@@ -16,6 +16,8 @@ from typing import TypedDict
 
 import pytest
 
+from tests.peers.node import installed, node
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / ".cache" / "gallery"
@@ -45,21 +47,13 @@ def needed(*names: str) -> str:
 
 
 def built() -> Path:
-    """Install the packages and bundle the host, unless that was done for this lock."""
-    npm, node = needed("npm"), needed("node")
-    BUILD.mkdir(parents=True, exist_ok=True)
-    lock = (HERE / "package-lock.json").read_text("utf-8")
-    mark = BUILD / "installed-lock.json"
-    for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copy(HERE / name, BUILD / name)
-    if not mark.exists() or mark.read_text("utf-8") != lock:
-        subprocess.run([npm, "ci", "--ignore-scripts", "--silent"], cwd=BUILD, check=True)
-        mark.write_text(lock, "utf-8")
+    """Install the packages, unless that was done for this lock, and bundle the host."""
+    installed(HERE, BUILD)
     shutil.copy(HERE / "host.mjs", BUILD / "host.mjs")
     esbuild = BUILD / "node_modules" / "esbuild" / "bin" / "esbuild"
     subprocess.run(
         [
-            node,
+            node(),
             esbuild,
             "host.mjs",
             "--bundle",
@@ -82,7 +76,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     screenshot = os.environ.get("DARKROOM_GALLERY_SCREENSHOT")
     run = subprocess.run(
         [
-            needed("node"),
+            node(),
             HERE / "check.mjs",
             built(),
             sys.executable,

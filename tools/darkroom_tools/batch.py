@@ -44,7 +44,7 @@ class BatchItem(Params):
 
     tool: str
     arguments: dict[str, object]
-    id: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = None
+    id: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=64)] | None = None
 
 
 class Then(Params):
@@ -85,7 +85,7 @@ class CheckBatch(BatchId):
 
     wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
     show: Literal["summary", "failed", "all"] = "summary"
-    cursor: Annotated[str, Field(pattern=r"^\d{1,6}$")] | None = None
+    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,6}$")] | None = None
 
 
 async def start_batch(machine: Machine, params: StartBatch, person: Person) -> Result:

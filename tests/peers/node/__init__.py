@@ -41,24 +41,27 @@ def _npm(interpreter: str) -> list[str]:
     return ["npm"]
 
 
-def installed() -> Path:
-    """Return the folder with the pinned packages; make it when it is absent or outdated."""
-    pins = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    made_from = FOLDER / "made-from"
-    if made_from.exists() and made_from.read_text("utf-8") == pins:
-        return FOLDER
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+def installed(pins: Path = HERE, folder: Path = FOLDER) -> Path:
+    """Return ``folder`` with the packages that ``pins`` holds a lock of.
+
+    It is made when it is absent or was made from another lock.
+    """
+    lock = hashlib.sha256((pins / "package-lock.json").read_bytes()).hexdigest()
+    made_from = folder / "made-from"
+    if made_from.exists() and made_from.read_text("utf-8") == lock:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, FOLDER)
+        shutil.copy(pins / name, folder)
     subprocess.run(
         [*_npm(node()), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"],
-        cwd=FOLDER,
+        cwd=folder,
         check=True,
         timeout=INSTALL_SECONDS,
     )
-    made_from.write_text(pins, "utf-8")
-    return FOLDER
+    made_from.write_text(lock, "utf-8")
+    return folder
 
 
 def script(package: str, entry: str) -> list[str]:
