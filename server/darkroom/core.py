@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from darkroom.crew import Crew
-from darkroom.errors import JournalError, call_error
+from darkroom.errors import JournalError, Stale, call_error
 from darkroom.exchange import build_request
 from darkroom.operation import Admitted, References
 
@@ -96,7 +96,10 @@ class Core:
         The row is written as soon as that is possible again.
         """
         try:
-            await self.registry.update(live, change, attempts)
+            try:
+                await self.registry.update(live, change, attempts)
+            except Stale:  # somebody took us for dead and settled them; what happened counts
+                await self.registry.update(live, change, await self._newest(live, attempts))
         except JournalError as error:
             log.error("the journal cannot be written: %s", error)
             ahead = change(live.job)
@@ -107,6 +110,22 @@ class Core:
             if not live.ahead:
                 live.ahead = True
                 self.spawn(self._save_later, live)
+
+    async def _newest(self, live: Live, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+        """Return attempts as the next versions of their rows, whatever stands there."""
+        rows = {row.attempt_id: row for row in await self.registry.store.attempts(live.job.job_id)}
+        newest = [
+            replace(attempt, version=rows[attempt.attempt_id].version + 1)
+            if attempt.attempt_id in rows
+            else attempt
+            for attempt in attempts
+        ]
+        for attempt in newest:
+            if live.attempt is not None and live.attempt.attempt_id == attempt.attempt_id:
+                live.attempt = attempt
+            if live.items is not None and attempt.item in live.items:
+                live.items[attempt.item] = attempt
+        return newest
 
     async def record_attempt(self, attempt: Attempt) -> None:
         """Write down what became of an attempt without a job; as `record` if it cannot be."""

@@ -133,7 +133,7 @@ class Outlet:
             raise LostError("the connection broke after the request left") from None
         except LostError:
             raise
-        except Exception as error:  # a request that left must not be without a fate
+        except Exception as error:  # noqa: BLE001 -- a request that left must not be without a fate
             log.error("a request failed: %s", type(error).__name__)
             if not left:
                 raise NotSentError("it could not be built") from None

@@ -103,6 +103,9 @@ class Machine:
             self._broken = error
             log.error("%s", error)
             return
+        except BaseException:
+            self._broken = ConfigurationError("the server was stopped before it was ready")
+            raise
         finally:
             self._ready.set()
         keep = self.settings.jobs.keep_days * DAY_SECONDS
@@ -241,7 +244,9 @@ class Machine:
             live,
             min(params.wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
             person,
-            until=lambda live: live.settled or works.core.stopping,
+            until=lambda live: (
+                (live.settled and not works.collector.awaited(live)) or works.core.stopping
+            ),
         )
 
     async def _adopt(

@@ -10,12 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.fire.scenarios import FAULTS, SCENARIOS, mistakes, played
+from tests.fire.playing import mistakes, played
+from tests.fire.scenarios import FAULTS, SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.fire.scenarios import Outcome, Scenario
+    from tests.fire.playing import Outcome
+    from tests.fire.scenarios import Scenario
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 

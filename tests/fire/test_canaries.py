@@ -24,8 +24,9 @@ from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
 from darkroom_tools.emulators.zsky import OTHER_KEY
 from darkroom_tools.emulators.zsky import TEST_KEY as ZSKY_KEY
+from tests.fire.playing import DRAWN
 from tests.fire.process import Process, Yes, process
-from tests.fire.scenarios import DRAWN, FAULTS, SCENARIOS, TRYON
+from tests.fire.scenarios import FAULTS, SCENARIOS, TRYON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping

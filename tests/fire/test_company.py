@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.store import Query
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
+from tests.fire.playing import DRAWN
 from tests.fire.process import Process, process
-from tests.fire.scenarios import DRAWN, PICTURE
+from tests.fire.scenarios import PICTURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +51,10 @@ async def test_a_check_that_came_too_early_sees_the_files_later(
         one.begin(tasks)
         two.begin(tasks)
         job = await one.call("zsky_start_image", **PICTURE)
-        early: list[object] = []
-        while not early:
-            shown = await two.call(CHECK, job_id=job["job_id"], wait_seconds=0)
-            early += [1] if shown["status"] == "completed" else []
+        shown = job
+        while shown["status"] != "completed":
             await anyio.sleep(0.1)
+            shown = await two.call(CHECK, job_id=job["job_id"], wait_seconds=0)
         assert "file" not in shown["outputs"][0]
         await anyio.sleep(10)
         later = await two.call(CHECK, job_id=job["job_id"], wait_seconds=0)
@@ -74,8 +75,8 @@ async def test_a_job_whose_downloader_died_is_fetched_by_who_asks(
         job = await one.call("zsky_start_image", **PICTURE)
 
         async def kill_while_downloading() -> None:
-            while not any(r.operation == "download" for r in sandbox.emulators["zsky"].requests):
-                await anyio.sleep(0.1)
+            await one.call(CHECK, job_id=job["job_id"], wait_seconds=10)
+            assert any(r.operation == "download" for r in sandbox.emulators["zsky"].requests)
             await one.kill()
 
         tasks.start_soon(kill_while_downloading)
@@ -101,14 +102,21 @@ async def test_each_job_is_asked_about_by_one_server(
         one.begin(tasks)
         two.begin(tasks)
         job = await one.call("zsky_start_video", prompt="p")
+        ends: list[object] = []
+
+        async def watch(each: Process) -> None:
+            shown: dict[str, object] = {}
+            while shown.get("status") != "completed":
+                shown = await each.call(CHECK, job_id=job["job_id"], wait_seconds=5)
+            ends.append(shown)
+
         async with anyio.create_task_group() as waits:
             for each in (one, two, one, two):
-                waits.start_soon(each.said, CHECK)
-            for _ in range(3):
-                for each in (one, two):
-                    await each.call(CHECK, job_id=job["job_id"], wait_seconds=40)
-        alone = sum(r.operation == "get_job" for r in sandbox.emulators["zsky"].requests)
-        assert alone <= 8
+                waits.start_soon(watch, each)
+        (row,) = await (await one.store()).list(Query(owner="local"))
+        asked = sum(r.operation == "get_job" for r in sandbox.emulators["zsky"].requests)
+        assert asked == row.polls <= 10
+        assert len(ends) == 4
         await one.stop()
         await two.stop()
 
@@ -123,7 +131,9 @@ async def test_the_rates_of_a_key_are_kept_across_servers(
             each.begin(tasks)
         for number in range(40):
             tasks.start_soon(
-                lambda n=number: both[n % 2].said("zsky_start_image", **{**PICTURE, "prompt": str(n)})
+                lambda n=number: both[n % 2].said(
+                    "zsky_start_image", **{**PICTURE, "prompt": str(n)}
+                )
             )
         await anyio.sleep(1_200)
         listed = (await both[0].call("list_jobs", limit=100))["jobs"]

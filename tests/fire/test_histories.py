@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from darkroom.jobs.store import Query
 from darkroom_tools.emulators.kit import Fault, FaultKind
 from darkroom_tools.emulators.sandbox import Sandbox
+from tests.fire.playing import DRAWN, now
 from tests.fire.process import Process, process
-from tests.fire.scenarios import DRAWN, HUGE, SAMPLES, now
+from tests.fire.scenarios import HUGE, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,8 @@ import pytest
 from darkroom.operation import Call, Check, Job
 from darkroom_tools import CATALOGUE
 from tests.fire.matrix import PAGE, cells, section
-from tests.fire.scenarios import FAULTS, SCENARIOS, mistakes, played
+from tests.fire.playing import mistakes, played
+from tests.fire.scenarios import FAULTS, SCENARIOS
 
 if TYPE_CHECKING:
     from tests.fire.scenarios import Scenario

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
+
 from darkroom.batches.plan import Plan, plan
 from darkroom.batches.report import OPERATION, PROVIDER
 from darkroom.errors import CallError, JournalError, JsonObject, call_error
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from darkroom.spending import Cap
     from darkroom.starting import Starter
     from darkroom.works import Works
+
+PLAN_SECONDS = 40.0
+"""By then all items were looked at, or nothing is started: every call answers within 45 s."""
 
 Totals = list[tuple[Entry, "Sequence[Cap]"]]
 """What many jobs need together, per unit and in money, with the caps on it."""
@@ -83,16 +88,25 @@ class Opener:
             known = await core.registry.store.foresee(parent, identical_since=since)
             if known is not None:  # approved then, whatever has become of what it was made of
                 return self._again(known, parent)
-        made = await plan(
-            self._works,
-            self._starter,
-            self._providers,
-            asked.items,
-            asked.mistakes,
-            batch_id=batch_id,
-            folder=folder,
-            person=person,
-        )
+        made = None
+        with anyio.move_on_after(PLAN_SECONDS):
+            made = await plan(
+                self._works,
+                self._starter,
+                self._providers,
+                asked.items,
+                asked.mistakes,
+                batch_id=batch_id,
+                folder=folder,
+                person=person,
+            )
+        if made is None:
+            raise call_error(
+                "timeout",
+                "looking at all items took too long (the policy's answers, most likely); nothing "
+                "was started",
+                "start it as several smaller batches",
+            )
         parent = dataclasses.replace(
             parent, sandbox=any(planned.job.sandbox for planned in made.planned)
         )

@@ -161,6 +161,13 @@ class Registry:
         """Tell whether another process may still write of an ended job: its files, another try."""
         return job.holder != self.holder or job.batch_id is not None
 
+    def fetched_elsewhere(self, live: Live) -> bool:
+        """Tell whether files of an ended job are missing that another process may be fetching."""
+        job = live.job
+        return job.holder not in {self.holder, None} and any(
+            output.file is None and output.fetch_error is None for output in job.outputs
+        )
+
     async def others_wrote(self) -> int:
         """Return how often it was noticed that other processes had written, now included."""
         await self._look()
@@ -257,10 +264,7 @@ class Registry:
             live.waiters += 1
             try:
                 while not until(live):
-                    if live.job.ended:
-                        await live.change()
-                        continue
-                    if live.job.holder in {self.holder, None}:
+                    if live.job.ended or live.job.holder in {self.holder, None}:
                         with anyio.move_on_after(LOOK_SECONDS):
                             await live.change()
                             continue

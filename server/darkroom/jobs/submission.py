@@ -322,6 +322,7 @@ class Submitter:
             return job.next(
                 status="running",
                 updated_at=now,
+                holder=self._core.registry.holder,
                 submitted_at=job.submitted_at or now,
                 provider_job_id=provider_id,
                 error=None,

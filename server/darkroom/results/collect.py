@@ -92,6 +92,12 @@ class Collector:
         elif any(self._expired(output) for output in hoped):
             self._begin(live, download=False)
 
+    def awaited(self, live: Live) -> bool:
+        """Tell whether another process is downloading what a completed job lacks."""
+        always = self._core.settings.results.download == "always"
+        fetched_elsewhere = always and self._core.registry.fetched_elsewhere(live)
+        return live.job.status == "completed" and fetched_elsewhere and not self._ours(live.job)
+
     def demand(self, live: Live) -> None:
         """Download what is missing of a completed job because somebody asks for it now."""
         missing = [output for output in live.job.outputs if _missing(output)]
