@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.errors import Stale
 from darkroom.jobs.attempts import unknown
+from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.liveness import sweep
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def _take_up(works: Works, live: Live) -> None:
                 ),
                 lost,
             )
-            works.submitter.look_for_evidence(live)
+            look_for_evidence(core, live)
         case "unknown":
             works.submitter.keep_slot(live, max(0.0, left))
         case _:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, DarkroomError, JournalError, clean, failure
+from darkroom.errors import CallError, DarkroomError, JournalError, failure
 from darkroom.http import LostError
 from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.operation import UNREADABLE, FanOut, References, Request
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from darkroom.channel import Channel
     from darkroom.core import Core
-    from darkroom.errors import Failure, JsonValue
+    from darkroom.errors import Failure
     from darkroom.jobs.attempts import Outcome
     from darkroom.jobs.inputs import Inputs
     from darkroom.jobs.items import ItemSender
@@ -39,15 +40,6 @@ CONNECTION_BACKOFF_SECONDS = 1.0
 DEFAULT_LATER_SECONDS = 3.0
 LONGEST_LATER_SECONDS = 300.0
 DAY_SECONDS = 86_400.0
-LOOKBACK_SECONDS = 2.0
-"""A job that did arrive shows in the provider's list by then."""
-
-MOST_CANDIDATES = 3
-"""Shown to the person; with more of them the provider's own page tells more."""
-
-EVIDENCE_CHARACTERS = 100
-"""Of each text in what a provider says of a lost submission."""
-
 LOOK_FOR_DEAD_SECONDS = 15.0
 """How often it is looked, while a job waits for a slot, whether a dead process has one."""
 
@@ -302,7 +294,7 @@ class Submitter:
                     ),
                     self.answered(live, "unknown", evidence=evidence),
                 )
-                self.look_for_evidence(live)
+                look_for_evidence(self._core, live)
 
     def answered(self, live: Live, state: str, **changes: object) -> Sequence[Attempt]:
         """Return the attempt that starts the job as its answer, or the person, settled it."""
@@ -435,49 +427,6 @@ class Submitter:
     def _free(self, job: Job) -> None:
         self._core.channels[job.provider].lane(job.fingerprint).release(job.job_id)
 
-    def look_for_evidence(self, live: Live) -> None:
-        """Ask the provider for what may tell the person what became of a job."""
-        if self._core.operations[live.job.operation].lookback is not None:
-            self._core.spawn(self._look_back, live)
-
-    async def _look_back(self, live: Live) -> None:
-        operation = self._core.operations[live.job.operation]
-        channel = self._core.channels[live.job.provider]
-        if operation.lookback is None:
-            return
-        await anyio.sleep(LOOKBACK_SECONDS)
-        try:
-            key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
-            request = Request(method="GET", path=operation.lookback.path)
-            answer = await channel.read(request, key, kind="poll")
-            sent_at = live.job.submitted_at or live.job.created_at
-            found = operation.lookback.evidence(answer, sent_at) if answer.ok else {}
-        except (CallError, *UNREADABLE):
-            return
-        if isinstance(candidates := found.get("candidates"), list):
-            unclaimed = await self._unclaimed(live.job, candidates)
-            found = {**found, "candidates": unclaimed[:MOST_CANDIDATES]}
-            if len(unclaimed) > MOST_CANDIDATES:
-                found["more_candidates"] = len(unclaimed) - MOST_CANDIDATES
-        found = {name: _quoted(value) for name, value in found.items()}
-        await self._core.record(
-            live,
-            lambda job: (
-                job.next(evidence={**(job.evidence or {}), **found})
-                if job.status == "unknown"
-                else None
-            ),
-            (),
-        )
-
-    async def _unclaimed(self, job: Job, candidates: list[JsonValue]) -> list[JsonValue]:
-        store = self._core.registry.store
-        return [
-            candidate
-            for candidate in candidates
-            if await store.find(job.owner, job.provider, str(candidate)) is None
-        ]
-
     def keep_slot(self, live: Live, seconds: float) -> None:
         """Count a job of unknown fate as running, for so long."""
         job = live.job
@@ -488,14 +437,3 @@ class Submitter:
             anyio.current_time() + seconds,
             lambda: lane.release(job.job_id),
         )
-
-
-def _quoted(value: JsonValue) -> JsonValue:
-    """Return what a provider said as evidence: short clean text, numbers, and no more levels."""
-    if isinstance(value, str):
-        return clean(value)[:EVIDENCE_CHARACTERS]
-    if isinstance(value, dict):
-        return {name: v for name, v in value.items() if isinstance(v, int | float)}
-    if isinstance(value, list):
-        return [clean(v)[:EVIDENCE_CHARACTERS] for v in value if isinstance(v, str)]
-    return value
