@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from darkroom.errors import clean
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Cost, Job, Output
 
 WARNING_CHARACTERS = 200
+MOST_OUTPUTS = 4
+FIRST_OUTPUTS = 2
+"""Outputs shown of a job that has more than `MOST_OUTPUTS`."""
+
+IN_THE_FILE = frozenset({"width", "height", "bytes", "uri"})
+"""What is left out of each output where there are several: the file says it."""
+
 MOST_WARNINGS = 5
 
 
@@ -50,11 +58,7 @@ def job_view(
         "progress": {"done": job.progress.done, "total": job.progress.total}
         if job.progress is not None
         else None,
-        "outputs": [
-            _output(job.job_id, o, include_url=include_url, addresses=addresses)
-            for o in job.outputs
-        ]
-        or None,
+        **_outputs(job, include_url=include_url, addresses=addresses),
         "cost": cost_view(job.cost),
         "error": job.error.to_json() if job.error is not None else None,
         "evidence": job.evidence,
@@ -67,6 +71,27 @@ def job_view(
         "sandbox": job.sandbox or None,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _outputs(job: Job, *, include_url: bool, addresses: bool) -> dict[str, JsonValue]:
+    """Return the outputs as far as a small result has room for them.
+
+    One output is shown whole; several without what the file itself says; of many the first ones,
+    with how many more there are and in which folder.
+    """
+    shown = job.outputs if len(job.outputs) <= MOST_OUTPUTS else job.outputs[:FIRST_OUTPUTS]
+    entries: list[JsonValue] = []
+    for output in shown:
+        entry = _output(job.job_id, output, include_url=include_url, addresses=addresses)
+        if len(job.outputs) > 1:
+            entry = {name: value for name, value in entry.items() if name not in IN_THE_FILE}
+        entries.append(entry)
+    fields: dict[str, JsonValue] = {"outputs": entries or None}
+    if len(shown) < len(job.outputs):
+        fields["more_outputs"] = len(job.outputs) - len(shown)
+        file = next((o.file for o in job.outputs if o.file is not None), None)
+        fields["folder"] = str(PurePath(file).parent) if file is not None else None
+    return fields
 
 
 def _output(job_id: str, output: Output, *, include_url: bool, addresses: bool) -> JsonObject:
