@@ -351,6 +351,9 @@ class Job(Declared):
     label: Callable[[Any], str] | None = None
     """What a file of the result is called after, given the arguments; a person reads it."""
 
+    monthly: Callable[[Any], int | None] | None = None
+    """How many of these jobs the month's allowance covers, read from the settings; None: no end."""
+
     daily: Callable[[Any], int | None] | None = None
     """How many of these jobs the provider takes in one UTC day, read from the settings."""
 

@@ -137,3 +137,22 @@ async def test_a_job_that_waits_for_the_next_day_still_does_after_a_restart(
             done = await call(client, IMAGE.check, job_id=waiting["job_id"])
             assert done["status"] == "completed"
     assert received(world, IMAGE) == 4
+
+
+async def test_beyond_the_month_an_image_is_refused_unless_overage_is_allowed(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    month = {"DARKROOM_ZSKY__IMAGES_PER_MONTH": "2"}
+    world = rig(clock, tmp_path, environment=month)
+    async with world.client() as client:
+        for number in range(2):
+            await call(client, "zsky_start_image", prompt=f"Within the allowance {number}")
+        text = await refused(client, "zsky_start_image", prompt="Beyond it")
+        assert text.startswith("[quota_exhausted]")
+        await anyio.sleep(10 * 86_400)  # the next month has begun
+        await call(client, "zsky_start_image", prompt="Within the next one")
+    assert len(world.sandbox.emulators["zsky"].charges) == 3
+    allowed = rig(clock, tmp_path, environment={**month, "DARKROOM_ZSKY__ALLOW_OVERAGE": "true"})
+    async with allowed.client() as client:
+        for number in range(3):
+            await call(client, "zsky_start_image", prompt=f"Paid beyond it {number}")

@@ -43,6 +43,8 @@ NAME, TITLE = "zsky", "ZSky"
 
 REQUESTS_PER_MINUTE = 20
 CONCURRENT_JOBS = 3
+IMAGES_PER_MONTH = 1_000
+VIDEOS_PER_MONTH = 300
 IMAGES_PER_DAY = 200
 VIDEOS_PER_DAY = 50
 ADDRESS_SECONDS = 86_400
@@ -59,6 +61,12 @@ class Settings(ProviderSettings):
 
     allow_overage: bool = Field(
         default=False, description="Go on beyond the month's allowance, which ZSky charges for."
+    )
+    images_per_month: int = Field(
+        default=IMAGES_PER_MONTH, ge=1, description="Images that the month's allowance covers."
+    )
+    videos_per_month: int = Field(
+        default=VIDEOS_PER_MONTH, ge=1, description="Videos that the month's allowance covers."
     )
     images_per_day: int = Field(
         default=IMAGES_PER_DAY, ge=1, description="Daily soft cap on images (lifted on request)."
@@ -213,6 +221,7 @@ START_IMAGE = Job(
     lookback=USAGE_COUNTERS,
     label=prompt_of,
     daily=lambda settings: settings.images_per_day,
+    monthly=lambda settings: None if settings.allow_overage else settings.images_per_month,
     texts=("prompt",),
 )
 
@@ -234,6 +243,7 @@ START_VIDEO = Job(
     lookback=USAGE_COUNTERS,
     label=prompt_of,
     daily=lambda settings: settings.videos_per_day,
+    monthly=lambda settings: None if settings.allow_overage else settings.videos_per_month,
     texts=("prompt",),
 )
 

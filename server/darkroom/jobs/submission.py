@@ -7,7 +7,7 @@ nothing about a request that is on its way.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,6 +17,7 @@ from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused,
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.operation import UNREADABLE, FanOut, References, Request
+from darkroom.spending import beginning
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import Live
     from darkroom.operation import Job as JobOperation
     from darkroom.pacing import Lane, Turn
+    from darkroom.spending import Period
 
 MOST_CONNECTION_TRIES = 3
 """How often a request is tried that certainly never arrived."""
@@ -207,11 +209,13 @@ class Submitter:
                 inputs = await self._inputs.addresses(live.job)
             request = self._core.request(live.job, operation, inputs)
             async with self._daily:
-                if await self._over_for_today(live.job, operation, channel):
+                if await self._reached(live.job, operation, operation.monthly, "month"):
                     turn.give_back()
-                    channel.lane(live.job.fingerprint).release(live.job.job_id)
-                    now = self._core.clock()
-                    self._again(live, "allowance", DAY_SECONDS - now % DAY_SECONDS)
+                    return Refused(failure("quota_exhausted", channel.provider.title))
+                if await self._reached(live.job, operation, operation.daily, "day"):
+                    turn.give_back()
+                    self._free(live.job)
+                    self._again(live, "allowance", DAY_SECONDS - self._core.clock() % DAY_SECONDS)
                     return None
                 await self._mark_sent(live)
         except (CallError, JournalError) as error:
@@ -240,12 +244,19 @@ class Submitter:
             case _:
                 return outcome
 
-    async def _over_for_today(self, job: Job, operation: JobOperation, channel: Channel) -> bool:
-        cap = operation.daily(channel.settings) if operation.daily is not None else None
-        if cap is None:
+    async def _reached(
+        self,
+        job: Job,
+        operation: JobOperation,
+        cap: Callable[[Any], int | None] | None,
+        period: Period,
+    ) -> bool:
+        """Tell whether as many jobs were started in this UTC day or month as the provider takes."""
+        most = cap(self._core.channels[job.provider].settings) if cap is not None else None
+        if most is None:
             return False
-        midnight = self._core.clock() // DAY_SECONDS * DAY_SECONDS
-        return await self._core.registry.store.count(job.owner, operation.name, midnight) >= cap
+        since = beginning(period, self._core.clock())
+        return await self._core.registry.store.count(job.owner, operation.name, since) >= most
 
     async def _mark_sent(self, live: Live) -> None:
         """Make it durable that the request is about to leave."""
