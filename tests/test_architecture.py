@@ -28,7 +28,7 @@ MACHINERY_FOR_PROVIDERS = {
 """What a provider's module may know of the machine."""
 
 LINES = 450
-LONGER = {}
+LONGER: dict[str, int] = {}
 """Files that are too long already, and how long they may be: these numbers only shrink."""
 
 SLACK_LINES = 25
