@@ -162,6 +162,7 @@ def _zsky(what: str, kind: Literal["image", "video"], batch: Batch) -> Course:
         environment={
             "DARKROOM_ZSKY__IMAGES_PER_DAY": "1000000",
             "DARKROOM_ZSKY__VIDEOS_PER_DAY": "1000000",
+            "DARKROOM_ZSKY__ALLOW_OVERAGE": "true",
         },
         switches={"overage": True, "soft_cap": False},
     )

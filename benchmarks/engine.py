@@ -126,7 +126,7 @@ async def engine(
         overrides={
             "jobs": {"store": "sqlite" if store == "sqlite" else "memory", "state_dir": folder},
             "results": {"download": "never"},
-            "zsky": {"images_per_day": 10**9, "videos_per_day": 10**9},
+            "zsky": {"images_per_day": 10**9, "videos_per_day": 10**9, "allow_overage": True},
         },
     )
     world = World(
