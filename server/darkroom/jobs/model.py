@@ -29,7 +29,6 @@ Basis = Literal["exact", "estimate", "unknown"]
 LOCAL_OWNER = "local"
 """The owner of everything while one person uses one server."""
 
-JOB_ID_CHARACTERS = 22
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 

@@ -45,7 +45,6 @@ class Live:
         "seen",
         "trouble",
         "unwritten",
-        "waiters",
     )
 
     def __init__(self, job: Job) -> None:
@@ -70,7 +69,6 @@ class Live:
         """Attempts that could not be written either; the next write carries them."""
         self.seen = 0
         """How often others had written when the job was last compared with its row."""
-        self.waiters = 0
         self._changed: anyio.Event | None = None
 
     @property
@@ -261,19 +259,15 @@ class Registry:
     async def wait(self, live: Live, seconds: float, *, until: Callable[[Live], bool]) -> Live:
         """Wait until ``until(live)`` or the time is over; wakes the moment the job changes."""
         with anyio.move_on_after(seconds):
-            live.waiters += 1
-            try:
-                while not until(live):
-                    if live.job.ended or live.job.holder in {self.holder, None}:
-                        with anyio.move_on_after(LOOK_SECONDS):
-                            await live.change()
-                            continue
-                        if anyio.current_time() - self._looked_at >= LOOK_SECONDS / 2:
-                            await self._look()
-                    else:
-                        await anyio.sleep(LOOK_SECONDS)
-                        live.seen = -1
-                    await self._catch_up(live)
-            finally:
-                live.waiters -= 1
+            while not until(live):
+                if live.job.ended or live.job.holder in {self.holder, None}:
+                    with anyio.move_on_after(LOOK_SECONDS):
+                        await live.change()
+                        continue
+                    if anyio.current_time() - self._looked_at >= LOOK_SECONDS / 2:
+                        await self._look()
+                else:
+                    await anyio.sleep(LOOK_SECONDS)
+                    live.seen = -1
+                await self._catch_up(live)
         return live
