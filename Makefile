@@ -18,7 +18,7 @@ $(READY): constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Darkroom needs Python 3.11 or newer" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv \
 		|| { echo "this Python has no venv; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/pip install --quiet --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r constraints.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
