@@ -280,7 +280,6 @@ async def use_everything(store: Store) -> None:
     await store.claim("me", everyone_is_alive)
     await store.unsettled(everyone_is_dead)
     await store.count("local", "zsky_start_image", NOON)
-    await store.changed()
     await store.prune(NOON)
     await store.close()
 
@@ -302,6 +301,81 @@ async def test_sqlite_is_called_by_the_executor_only(
             return thread.submit(work).result()
 
         await use_everything(await SqliteStore.open(path, run=run))
+
+
+class _Executor:
+    """Counts the calls, and may be held up."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.free = anyio.Event()
+        self.free.set()
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        self.calls += 1
+        await self.free.wait()
+        return work()
+
+
+async def test_a_look_at_what_others_wrote_needs_no_turn_of_the_executor(path: Path) -> None:
+    executor = _Executor()
+    store = await SqliteStore.open(path, run=executor)
+    other = await SqliteStore.open(path, run=inline)
+    before = executor.calls
+    assert not await store.changed()
+    await other.create(a_job(), [], identical_since=0)
+    assert await store.changed()
+    assert not await store.changed()
+    assert executor.calls == before
+
+
+async def test_a_look_waits_while_the_executor_has_the_connection(path: Path) -> None:
+    executor = _Executor()
+    store = await SqliteStore.open(path, run=executor)
+    executor.free = anyio.Event()
+    looked = anyio.Event()
+
+    async def look() -> None:
+        await store.changed()
+        looked.set()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.job, "job-1")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(look)
+            await anyio.wait_all_tasks_blocked()
+            assert not looked.is_set()
+            executor.free.set()
+    assert looked.is_set()
+
+
+async def test_a_look_that_would_have_to_wait_for_a_lock_waits_in_the_executor(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Locked(sqlite3.Connection):
+        """Is locked for a moment, at the first look after it was opened."""
+
+        looks = 0
+
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if sql == "PRAGMA data_version":
+                self.looks += 1
+                if self.looks == 2:  # the first is of the opening
+                    raise sqlite3.OperationalError("database is locked")
+            return super().execute(sql, parameters)
+
+    connect = sqlite3.connect
+
+    def locked(path: Path, **options: Any) -> sqlite3.Connection:
+        return connect(path, factory=Locked, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", locked)
+    executor = _Executor()
+    store = await SqliteStore.open(path, run=executor)
+    before = executor.calls
+    assert not await store.changed()
+    assert executor.calls == before + 1
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
