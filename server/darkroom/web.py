@@ -20,7 +20,7 @@ import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse, Response
 
-from darkroom import bearer
+from darkroom import bearer, web_engine
 from darkroom.errors import CallError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -85,10 +85,16 @@ class Names:
 
 
 class Gate:
-    """Lets through who knows our name, comes from no foreign page and bears the token."""
+    """Lets through who knows our name, comes from no foreign page and bears the token.
 
-    def __init__(self, app: ASGIApp, names: Names, token: bytes, ready: Callable[[], Any]) -> None:
+    ``mcp`` answers at `PATH`, ``app`` everything else.
+    """
+
+    def __init__(
+        self, app: ASGIApp, mcp: ASGIApp, names: Names, token: bytes, ready: Callable[[], Any]
+    ) -> None:
         self._app = app
+        self._mcp = mcp
         self._names = names
         self._token = token
         self._ready = ready
@@ -99,6 +105,9 @@ class Gate:
             refusal = await self._refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)
+                return
+            if scope["path"] == PATH:
+                await self._mcp(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -149,7 +158,9 @@ def web_app(
     # The gate has looked at Host and Origin already, and at more than the transport would.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(streamable_http_path=PATH, transport_security=unchecked)
-    return Gate(app, Names(host, names), token, ready)
+    # Straight to the transport: the layers in between are for pages, which we have none of.
+    mcp = server.session_manager.handle_request
+    return Gate(app, mcp, Names(host, names), token, ready)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -187,10 +198,13 @@ async def serve_http(
     app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
     config = uvicorn.Config(
         cast("Any", app),
+        http=cast("Any", web_engine.parser()),
+        ws="none",
         lifespan="on",
         log_config=None,
         log_level="error",  # what strangers send is no reason to write
         access_log=False,
+        proxy_headers=False,  # who a client is says its token, not its address
         server_header=False,
         timeout_graceful_shutdown=ANSWER_SECONDS,
     )

@@ -35,6 +35,14 @@ def variables(folder: Path) -> dict[str, str]:
     }
 
 
+def without(folder: Path, *modules: str) -> dict[str, str]:
+    """Return what makes ``serving`` run as if packages were not installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"sys.modules[{module!r}] = None\n" for module in modules]
+    (folder / "sitecustomize.py").write_text("import sys\n" + "".join(lines))
+    return {"PYTHONPATH": os.pathsep.join((str(folder), variables(folder)["PYTHONPATH"]))}
+
+
 @dataclass(frozen=True)
 class Shipped:
     """A server that listens: its port, its token, its process and what it wrote to stderr."""

@@ -17,7 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from darkroom.cli import main
 from tests.harness import ERAS, Era, call
-from tests.peers.shipped import Shipped, serving, variables
+from tests.peers.shipped import Shipped, serving, variables, without
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SECONDS = 60.0
 END_SECONDS = 5.0
+CHUNK_BYTES, MOST_CHUNKS = 65_536, 1_000
+"""A head without end: 64 MB, if nobody stops it."""
 
 
 @pytest.fixture
@@ -83,6 +85,25 @@ async def test_a_signal_lets_a_wait_answer_and_ends_in_order(
                     waited = await call(client, "zsky_check_job", job_id=job["job_id"])
                 assert waited["status"] == "running"
         assert await anyio.to_thread.run_sync(server.process.wait, SECONDS) == 0
+
+
+@pytest.mark.parametrize("missing", [(), ("httptools",), ("httptools", "uvloop")])
+@pytest.mark.parametrize("era", ERAS)
+async def test_it_serves_with_the_extra_and_without(
+    tmp_path: Path, era: Era, missing: tuple[str, ...]
+) -> None:
+    stack = without(tmp_path / "site", *missing)
+    with serving(tmp_path, "--sandbox", environment=stack) as server, anyio.fail_after(SECONDS):
+        async with connect(server, era) as client:
+            job = await call(client, "zsky_start_image", prompt="A boat")
+            ended = await call(client, "zsky_check_job", job_id=job["job_id"])
+        assert ended["status"] == "completed"
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as raw:
+            raw.settimeout(SECONDS)
+            raw.sendall(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nX: ")
+            with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 -- which send fails is the network's choice
+                for _ in range(MOST_CHUNKS):
+                    raw.sendall(b"x" * CHUNK_BYTES)
 
 
 def test_an_address_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:

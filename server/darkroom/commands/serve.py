@@ -41,11 +41,14 @@ def run(options: argparse.Namespace) -> NoReturn:
     gc.enable()
     gc.freeze()
     if options.http:
-        from darkroom import web  # noqa: PLC0415 -- only where it is asked for
+        from darkroom import web, web_engine  # noqa: PLC0415 -- only where it is asked for
 
         host = options.host or web.DEFAULT_HOST
         port = web.DEFAULT_PORT if options.port is None else options.port
-        anyio.run(web.serve_http, server, setting.settings, host, port, stopping)
+        anyio.run(
+            *(web.serve_http, server, setting.settings, host, port, stopping),
+            backend_options=web_engine.event_loop(),
+        )
     else:
         from darkroom.stdio import serve  # noqa: PLC0415 -- only where it is asked for
 
