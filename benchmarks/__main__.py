@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         results[name] = BENCHMARKS[name](Options(quick=options.quick))
         for number in results[name]:
-            verdict = "" if number.at_most is None else f" (at most {number.at_most:g})"
+            verdict = f" ({number.target})" if number.target else ""
             missed = "" if number.met else "  MISSED"
             found = f"{number.value:,.{number.digits}f}"
             print(f"{name}: {found} {number.unit}{verdict}  {number.what}{missed}", flush=True)

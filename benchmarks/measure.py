@@ -24,14 +24,15 @@ PACKAGES = ("mcp", "pydantic", "anyio", "httpx2")
 class Number:
     """One line of the results: what was found, and what we want it to be.
 
-    ``at_most`` is the target; None: the number is for information. ``details`` are what the number
-    was made from, ``profile`` is where the time goes.
+    ``at_most`` or ``at_least`` is the target; with neither the number is for information.
+    ``details`` are what the number was made from, ``profile`` is where the time goes.
     """
 
     what: str
     value: float
     unit: str = ""
     at_most: float | None = None
+    at_least: float | None = None
     digits: int = 2
     details: Mapping[str, Detail] = field(default_factory=dict[str, Detail])
     profile: Sequence[str] = ()
@@ -39,7 +40,17 @@ class Number:
     @property
     def met(self) -> bool:
         """Tell whether the number, as it is shown, is what we want."""
-        return self.at_most is None or round(self.value, self.digits) <= self.at_most
+        shown = round(self.value, self.digits)
+        too_much = self.at_most is not None and shown > self.at_most
+        too_little = self.at_least is not None and shown < self.at_least
+        return not too_much and not too_little
+
+    @property
+    def target(self) -> str:
+        """Say what we want; empty: the number is for information."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def to_json(about: Mapping[str, Detail], results: Mapping[str, Sequence[Number]]
                 "value": round(number.value, 4),
                 "unit": number.unit,
                 "at_most": number.at_most,
+                "at_least": number.at_least,
                 "met": number.met,
                 "details": {label: _rounded(value) for label, value in number.details.items()},
                 "profile": list(number.profile),
@@ -43,15 +44,14 @@ def to_markdown(about: Mapping[str, Detail], results: Mapping[str, Sequence[Numb
         "",
         "Machine: " + ", ".join(f"{label} {_text(value)}" for label, value in about.items()) + ".",
         "",
-        "| benchmark | number | found | at most | |",
+        "| benchmark | number | found | target | |",
         "|---|---|--:|--:|---|",
     ]
     for name, numbers in results.items():
         for number in numbers:
-            target = "" if number.at_most is None else f"{number.at_most:g}"
-            verdict = "" if number.at_most is None else "met" if number.met else "**missed**"
+            verdict = "" if not number.target else "met" if number.met else "**missed**"
             found = f"{number.value:,.{number.digits}f} {number.unit}".strip()
-            lines.append(f"| {name} | {number.what} | {found} | {target} | {verdict} |")
+            lines.append(f"| {name} | {number.what} | {found} | {number.target} | {verdict} |")
     lines += ["", "## What the numbers were made from", ""]
     for name, numbers in results.items():
         for number in numbers:

@@ -42,13 +42,16 @@ def test_a_benchmark_runs_and_reports_all_its_numbers(name: str, tmp_path: Path)
     )
     assert found.exists(), run.stderr.decode()
     numbers = json.loads(found.read_text("utf-8"))["numbers"]
-    assert sum(number["at_most"] is not None for number in numbers) == TARGETS[name]
+    targets = [(number["at_most"], number["at_least"]) for number in numbers]
+    assert sum(target != (None, None) for target in targets) == TARGETS[name]
     assert all(number["value"] >= 0 or number["unit"] == "MiB" for number in numbers)
 
 
 def test_a_number_is_judged_as_it_is_shown() -> None:
     assert Number(what="ratio", value=1.004, at_most=1.0).met
     assert not Number(what="ratio", value=1.006, at_most=1.0).met
+    assert Number(what="ratio", value=1.196, at_least=1.2).met
+    assert not Number(what="ratio", value=1.194, at_least=1.2).met
     assert Number(what="for information", value=1e9).met
 
 
@@ -74,7 +77,7 @@ def test_a_percentile_is_a_sample_that_was_taken() -> None:
 def test_a_missed_target_stands_out_on_the_page() -> None:
     results = {"spawn": [Number(what="ratio", value=1.5, at_most=1.0, profile=["mcp 400 ms"])]}
     page = to_markdown({"cores": 2}, results)
-    assert "| spawn | ratio | 1.50 | 1 | **missed** |" in page
+    assert "| spawn | ratio | 1.50 | at most 1 | **missed** |" in page
     assert "mcp 400 ms" in page
     (entry,) = json.loads(json.dumps(to_json({"cores": 2}, results)))["numbers"]
     assert entry["met"] is False
