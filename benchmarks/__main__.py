@@ -1,9 +1,12 @@
-"""Measure; write RESULTS.md and RESULTS.json beside this file when everything was measured."""
+"""Measure; when everything was measured, write the results and whatever is made from them.
+
+Those are ``RESULTS.json`` and ``RESULTS.md`` beside this file, the plots and parts of the documents
+(`tests.documents`, which ``make docs`` runs alone).
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,14 +24,13 @@ from benchmarks import (
     startup,
 )
 from benchmarks.measure import Options, load, machine
-from benchmarks.report import to_json, to_markdown
+from benchmarks.report import Report
+from tests import documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.measure import Detail, Number
-
-HERE = Path(__file__).parent
 
 BENCHMARKS: dict[str, Callable[[Options], list[Number]]] = {
     "spawn": startup.spawn,
@@ -57,27 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.names or list(BENCHMARKS)
     about: dict[str, Detail] = {**machine(), "load before": load()}
     results: dict[str, list[Number]] = {}
+    seconds: dict[str, float] = {}
     began = time.monotonic()
     for name in names:
+        started = time.monotonic()
         results[name] = BENCHMARKS[name](Options(quick=options.quick))
+        seconds[name] = time.monotonic() - started
         for number in results[name]:
             verdict = f" ({number.target})" if number.target else ""
             missed = "" if number.met else "  MISSED"
-            found = f"{number.value:,.{number.digits}f}"
-            print(f"{name}: {found} {number.unit}{verdict}  {number.what}{missed}", flush=True)
+            print(f"{name}: {number.found}{verdict}  {number.what}{missed}", flush=True)
+        print(f"{name}: {seconds[name]:.0f} s", flush=True)
     about |= {"load after": load(), "minutes": (time.monotonic() - began) / 60}
+    report = Report(machine=about, results=results, seconds=seconds)
     if options.json is not None:
-        _write_json(options.json, about, results)
+        report.write(options.json)
     if not options.names and not options.quick:
-        _write_json(HERE / "RESULTS.json", about, results)
-        (HERE / "RESULTS.md").write_text(to_markdown(about, results), "utf-8")
-    return 0 if all(number.met for numbers in results.values() for number in numbers) else 1
-
-
-def _write_json(path: Path, about: dict[str, Detail], results: dict[str, list[Number]]) -> None:
-    path.write_text(
-        json.dumps(to_json(about, results), indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
+        report.write(documents.RESULTS)
+        documents.write()
+    return 1 if report.missed else 0
 
 
 if __name__ == "__main__":

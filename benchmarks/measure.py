@@ -25,7 +25,8 @@ class Number:
     """One line of the results: what was found, and what we want it to be.
 
     ``at_most`` or ``at_least`` is the target; with neither the number is for information.
-    ``details`` are what the number was made from, ``profile`` is where the time goes.
+    ``label`` is what a plot calls it (empty: it stands in none). ``details`` are what the number
+    was made from, ``profile`` is where the time goes.
     """
 
     what: str
@@ -34,6 +35,7 @@ class Number:
     at_most: float | None = None
     at_least: float | None = None
     digits: int = 2
+    label: str = ""
     details: Mapping[str, Detail] = field(default_factory=dict[str, Detail])
     profile: Sequence[str] = ()
 
@@ -41,16 +43,21 @@ class Number:
     def met(self) -> bool:
         """Tell whether the number, as it is shown, is what we want."""
         shown = round(self.value, self.digits)
-        too_much = self.at_most is not None and shown > self.at_most
-        too_little = self.at_least is not None and shown < self.at_least
-        return not too_much and not too_little
+        return (self.at_most is None or shown <= self.at_most) and (
+            self.at_least is None or shown >= self.at_least
+        )
+
+    @property
+    def found(self) -> str:
+        """The number as it is shown."""
+        return f"{self.value:,.{self.digits}f} {self.unit}".strip()
 
     @property
     def target(self) -> str:
-        """Say what we want; empty: the number is for information."""
-        if self.at_least is not None:
-            return f"at least {self.at_least:g}"
-        return "" if self.at_most is None else f"at most {self.at_most:g}"
+        """What we want it to be, in words; empty where there is no target."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:,g}"
+        return "" if self.at_least is None else f"at least {self.at_least:,g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
 
+from benchmarks.report import Report
 from pydantic import BaseModel
 
 from darkroom.cli import parser
@@ -36,6 +37,8 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 NOTHING = "–"  # noqa: RUF001 -- a dash, as tables have it
 EXAMPLE = ROOT / "config.example.toml"
+RESULTS = ROOT / "benchmarks" / "RESULTS.json"
+PAGE = RESULTS.with_suffix(".md")
 PART = re.compile(r"<!-- made: (?P<name>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 SETTINGS = model(CATALOGUE.providers)
 
@@ -276,6 +279,15 @@ def command_line() -> dict[str, tuple[str, list[str]]]:
     return found
 
 
+# --- what was measured ---
+
+
+@cache
+def report() -> Report:
+    """Return what the last run of all benchmarks found."""
+    return Report.read(RESULTS)
+
+
 # --- promises and files ---
 
 
@@ -308,7 +320,13 @@ MAKERS: dict[str, Callable[[], str]] = {
     "units": unit_names,
     "commands": commands,
     "promises": promises,
+    "shortfalls": lambda: report().shortfalls(),
 }
+MAKERS_OF: dict[str, Callable[[str], str]] = {
+    "file": file,
+    "found": lambda name: report().table(name),
+}
+"""Makers that are told of what: ``<!-- made: file PATH -->``."""
 
 
 def made(text: str) -> str:
@@ -316,15 +334,17 @@ def made(text: str) -> str:
 
     def remake(match: re.Match[str]) -> str:
         name = match["name"]
-        content = file(name.removeprefix("file ")) if name.startswith("file ") else MAKERS[name]()
+        kind, _, of = name.partition(" ")
+        content = MAKERS_OF[kind](of) if of else MAKERS[name]()
         return f"<!-- made: {name} -->\n{content}\n<!-- end -->"
 
     return PART.sub(remake, text)
 
 
 def outdated() -> dict[Path, str]:
-    """Return the documents that are not as they should be, with what they should be."""
-    right = {path: made(path.read_text("utf-8")) for path in DOCUMENTS} | {EXAMPLE: example()}
+    """Return the files that are not as they should be, with what they should be."""
+    right = {path: made(path.read_text("utf-8")) for path in DOCUMENTS}
+    right |= {EXAMPLE: example(), PAGE: report().page()}
     return {
         path: new
         for path, new in right.items()
@@ -332,11 +352,18 @@ def outdated() -> dict[Path, str]:
     }
 
 
+def write() -> list[Path]:
+    """Rewrite what is outdated; return what was."""
+    report.cache_clear()
+    found = outdated()
+    for path, new in found.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(new, "utf-8")
+    return list(found)
+
+
 if __name__ == "__main__":
     writing = "--write" in sys.argv[1:]
-    found = outdated()
-    for changed, new in found.items():
-        if writing:
-            changed.write_text(new, "utf-8")
-        sys.stdout.write(f"{changed.relative_to(ROOT)}\n")
-    sys.exit(0 if writing or not found else 1)
+    changed = write() if writing else list(outdated())
+    sys.stdout.writelines(f"{path.relative_to(ROOT)}\n" for path in changed)
+    sys.exit(0 if writing or not changed else 1)
