@@ -204,13 +204,15 @@ class _Requests:
         elif (
             isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled"
         ):
-            self._close((message.params or {}).get("requestId"))
+            given = (message.params or {}).get("requestId")
+            if isinstance(given, str | int):  # anything may stand there, a list too
+                self._close(given)
 
     def written(self, item: SessionMessage) -> None:
         if isinstance(item.message, JSONRPCResponse | JSONRPCError):
             self._close(item.message.id)
 
-    def _close(self, request_id: object) -> None:
+    def _close(self, request_id: str | int | None) -> None:
         self._open.discard(request_id)
         if not self._open:
             self._changed.set()

@@ -52,6 +52,10 @@ WRONG: dict[str, bytes] = {
     "a notification of nothing": b'{"jsonrpc": "2.0", "method": "notifications/nonsense"}',
     "giving up on nothing": b'{"jsonrpc": "2.0", "method": "notifications/cancelled", '
     b'"params": {"requestId": 99}}',
+    "giving up on a list": b'{"jsonrpc": "2.0", "method": "notifications/cancelled", '
+    b'"params": {"requestId": [1]}}',
+    "giving up on an object": b'{"jsonrpc": "2.0", "method": "notifications/cancelled", '
+    b'"params": {"requestId": {}}}',
     "an unknown tool": written(call("nonsense")),
     "no arguments": written(frame("tools/call", name="zsky_start_image")),
     "arguments that are a list": written(frame("tools/call", name="list_jobs", arguments=[])),
