@@ -22,6 +22,7 @@ from benchmarks import (
     pictures,
     polling,
     startup,
+    web,
 )
 from benchmarks.measure import Options, load, machine
 from benchmarks.report import Report
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[Number]]] = {
     "spawn": startup.spawn,
     "memory": startup.memory,
     "check": check.check,
+    "web": web.web,
     "live": live.live,
     "poll": live.poll,
     "journal": journal.journal,

@@ -2,7 +2,7 @@
 
 Run as a script, by its path. With a file as its argument, the tool is ``check`` and answers with
 what the file holds: ``as dict`` lets the SDK make text and structure of it, ``as result`` hands it
-over ready.
+over ready. With a port as a further argument it serves HTTP there, and logs as little as ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult
 
-server = MCPServer("bare")
+server = MCPServer("bare", log_level="WARNING" if len(sys.argv) > 3 else "INFO")
 
 
 def add(a: int, b: int) -> int:
@@ -47,4 +47,7 @@ else:
     server.add_tool(
         tool_of(json.loads(Path(sys.argv[1]).read_text("utf-8")), sys.argv[2]), name="check"
     )
-server.run("stdio")
+if len(sys.argv) > 3:
+    server.run("streamable-http", port=int(sys.argv[3]))
+else:
+    server.run("stdio")

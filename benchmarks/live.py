@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from benchmarks.engine import CATALOGUE, UNLIMITED, Nobody, engine
-from benchmarks.measure import Number, percentile, spread
+from benchmarks.measure import Number, percentile, quiet_p99, spread
 from darkroom.desk import desks
 from darkroom.operation import Answer
 
@@ -89,7 +89,7 @@ async def _checks(options: Options) -> Number:
     (_, _, among_many), (_, _, among_few) = measured
     return Number(
         what=f"p99 of a check at {many:,} live jobs / at {few}, in the quieter rounds",
-        value=_quiet_p99(among_many, block) / _quiet_p99(among_few, block),
+        value=quiet_p99(among_many, block) / quiet_p99(among_few, block),
         at_most=1.2,
         details={
             **spread(among_many, f"at {many:,} µs", MICRO),
@@ -98,12 +98,6 @@ async def _checks(options: Options) -> Number:
             f"at {few} µs p99": percentile(among_few, 0.99) * MICRO,
         },
     )
-
-
-def _quiet_p99(samples: list[float], block: int) -> float:
-    """Return the p99 that a quarter of the rounds stay below: others' work is in the rest."""
-    rounds = range(0, len(samples), block)
-    return percentile([percentile(samples[at : at + block], 0.99) for at in rounds], 0.25)
 
 
 async def _check_some(

@@ -92,6 +92,15 @@ def percentile(samples: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def quiet_p99(samples: Sequence[float], block: int) -> float:
+    """Return the p99 that a quarter of the rounds stay below: others' work is in the rest.
+
+    ``block`` is how many samples a round has.
+    """
+    rounds = range(0, len(samples), block)
+    return percentile([percentile(samples[at : at + block], 0.99) for at in rounds], 0.25)
+
+
 def spread(samples: Sequence[float], label: str, scale: float = 1e3) -> dict[str, Detail]:
     """Return minimum, median and 90th percentile of samples, scaled (to milliseconds)."""
     return {

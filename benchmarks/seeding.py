@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.wire import KEY
 from darkroom.credentials import fingerprint
 from darkroom.jobs import tables
 from darkroom.jobs.journal_file import connect, transaction
 from darkroom.jobs.model import LOCAL_OWNER, Attempt, Cost, Job, Output, digest, row_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from darkroom.errors import JsonObject
 
@@ -41,7 +43,7 @@ def finished(number: int, results: Path) -> tuple[Job, Attempt]:
         status="completed",
         arguments=arguments,
         intent=digest(LOCAL_OWNER, str(number)),
-        fingerprint=fingerprint("benchmark"),
+        fingerprint=fingerprint(KEY),
         created_at=began,
         updated_at=ended,
         submitted_at=began,
@@ -80,12 +82,35 @@ def finished(number: int, results: Path) -> tuple[Job, Attempt]:
     return job, attempt
 
 
+def running(number: int, age: float) -> tuple[Job, Attempt]:
+    """Return a job that its provider works on, and its attempt, as a server left them behind."""
+    job, attempt = finished(number, Path())
+    began = time.time() - age
+    job = replace(
+        job,
+        created_at=began,
+        updated_at=began,
+        operation="zsky_start_video",
+        status="running",
+        provider_status="processing",
+        submitted_at=began,
+        ended_at=None,
+        outputs=(),
+        cost=Cost(1, "videos"),
+    )
+    return job, replace(attempt, operation=job.operation, created_at=began)
+
+
 def fill(state: Path, results: Path, count: int) -> None:
     """Write a journal with so many finished jobs, in one transaction."""
+    write(state, (finished(number, results) for number in range(count)))
+
+
+def write(state: Path, rows: Iterable[tuple[Job, Attempt]]) -> None:
+    """Write jobs with their attempts into a journal, in one transaction."""
     database = connect(state / "journal.sqlite")
     with transaction(database):
-        for number in range(count):
-            job, attempt = finished(number, results)
+        for job, attempt in rows:
             database.execute(tables.INSERT_JOB, _values(job, tables.JOB_COLUMNS))
             database.execute(
                 tables.INSERT_ATTEMPT,

@@ -29,9 +29,12 @@ _META = {
     "io.modelcontextprotocol/clientCapabilities": {},
     "io.modelcontextprotocol/clientInfo": _CLIENT,
 }
-_INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT}
+HELLO: dict[str, Any] = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT}
 
 LIST_ID = 2
+
+KEY = "benchmark" * 4
+"""Every credential, but for its prefix."""
 
 
 def line(message: Mapping[str, Any]) -> bytes:
@@ -50,7 +53,7 @@ def opening(era: Era) -> bytes:
     listing = request(era, LIST_ID, "tools/list")
     if era == "2026-07-28":
         return listing
-    hello = line({"id": 1, "method": "initialize", "params": _INITIALIZE})
+    hello = line({"id": 1, "method": "initialize", "params": HELLO})
     return hello + line({"method": "notifications/initialized"}) + listing
 
 
@@ -59,7 +62,7 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     from darkroom_tools import CATALOGUE  # noqa: PLC0415 -- the catalogue says which there are
 
     keys = {
-        credential.variable: f"{next(iter(credential.modes), '')}{'benchmark' * 4}"
+        credential.variable: f"{next(iter(credential.modes), '')}{KEY}"
         for provider in CATALOGUE.providers
         for credential in provider.credentials
     }

@@ -17,6 +17,7 @@ TARGETS = {
     "spawn": 2,
     "memory": 3,
     "check": 2,
+    "web": 3,
     "live": 2,
     "poll": 1,
     "journal": 1,
