@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcp.client.session import ElicitationFnT
     from mcp.server.mcpserver import MCPServer
 
+    from darkroom.catalogue import Catalogue
     from darkroom.jobs.store import Store
     from darkroom.machine import Machine
     from darkroom.settings import Settings
@@ -75,12 +76,14 @@ def rig(
     transport: httpx2.AsyncBaseTransport | None = None,
     sandbox: Sandbox | None = None,
     seed: int = 0,
+    catalogue: Catalogue = CATALOGUE,
 ) -> Rig:
     """Build a server over emulators.
 
     ``environment`` adds to (and overrides) the sandbox's variables, ``without`` removes some.
     ``switches``: emulator -> its own keyword arguments. ``transport`` replaces the way to the
     emulators (a failing one, say). ``sandbox``: emulators that an earlier rig used.
+    ``catalogue`` takes the place of ours.
     """
     if sandbox is None:
         sandbox = Sandbox(clock=clock, seed=seed, switches=cast("Any", switches or {}))
@@ -93,7 +96,7 @@ def rig(
     }
     for name in without:
         del variables[name]
-    settings = load(CATALOGUE.providers, variables)
+    settings = load(catalogue.providers, variables)
     way = transport or sandbox.transport()
 
     async def open_sqlite(settings: Settings) -> Store:
@@ -112,7 +115,7 @@ def rig(
         open_store=opener,
     )
     return Rig(
-        server=build_server(settings, [CATALOGUE], world),
+        server=build_server(settings, [catalogue], world),
         sandbox=sandbox,
         settings=settings,
         environment=variables,

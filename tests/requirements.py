@@ -189,6 +189,15 @@ PROMISES = {
             "batches/test_processes.py::test_two_servers_answer_for_one_batch_and_keep_the_rate_together",
         ),
     ),
+    "batch-policy": Promise(
+        "A batch under the policy gate evaluates each distinct prompt once, side by side within the "
+        "policy provider's limits; what it leads to does not depend on which answer comes first.",
+        (
+            "batches/test_guarded.py::test_a_thousand_distinct_prompts_are_evaluated_well_within_a_call",
+            "batches/test_guarded.py::test_what_a_batch_leads_to_does_not_depend_on_which_answer_comes_first",
+            "batches/test_guarded.py::test_more_prompts_than_the_rate_leaves_time_for_are_refused_before_any_is_evaluated",
+        ),
+    ),
     "batch-goes-on": Promise(
         "A batch goes on after a kill, and its manifest can be read at every moment.",
         (

@@ -23,7 +23,7 @@ from darkroom.jobs.attempts import Accepted, Unknown, describe, judge
 from darkroom.jobs.model import Attempt, canonical, digest
 from darkroom.operation import UNREADABLE, UnreadableError
 from darkroom.receipts import remember
-from darkroom.spending import CapReached, Entry
+from darkroom.spending import CapReached, Entry, passes, wants
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -128,28 +128,48 @@ class Caller:
                 await self._settle(entry, counted)
         return answer
 
-    async def _reserve(self, provider: Provider, call: Call) -> Entry | None:
+    async def passed(self, provider: Provider, call: Call, times: int) -> CapReached | None:
+        """Return the first cap that so many calls would pass, if any."""
+        entry = self._entry(provider, call, times)
+        if entry is None:
+            return None
+        for cap in self._core.tariff.caps(provider.name, entry.unit, entry.at):
+            used = await self._core.registry.store.used(self._owner, cap)
+            if passes(used, cap, entry):
+                return CapReached(cap, used, wants(cap, entry))
+        return None
+
+    def _entry(self, provider: Provider, call: Call, times: int = 1) -> Entry | None:
+        """Return what a call takes from the caps, made so often; None: nothing."""
         if call.cost is None:
             return None
-        core, now = self._core, self._core.clock()
-        entry = Entry(
+        core, cost = self._core, replace(call.cost, amount=call.cost.amount * times)
+        return Entry(
             entry_id=core.new_id(),
             owner=self._owner,
             provider=provider.name,
             operation=call.name,
-            unit=call.cost.unit,
-            amount=call.cost.amount,
-            basis=call.cost.basis,
-            money=core.tariff.money(provider.name, call.cost),
+            unit=cost.unit,
+            amount=cost.amount,
+            basis=cost.basis,
+            money=core.tariff.money(provider.name, cost),
             state="reserved",
-            at=now,
+            at=core.clock(),
             holder=core.registry.holder,
         )
+
+    async def _reserve(self, provider: Provider, call: Call) -> Entry | None:
+        entry = self._entry(provider, call)
+        if entry is None:
+            return None
+        core = self._core
         try:
-            caps = core.tariff.caps(provider.name, call.cost.unit, now)
+            caps = core.tariff.caps(provider.name, entry.unit, entry.at)
             await core.registry.store.reserve(entry, caps)
         except CapReached as reached:
             raise reached.error from None
+        except JournalError as error:
+            raise CallError(error.failure) from None
         return entry
 
     async def _settle(self, entry: Entry | None, times: int) -> None:

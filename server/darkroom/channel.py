@@ -128,6 +128,9 @@ class Channel:
                 problem = no_answer(self.provider, error)
                 if isinstance(error, LostError):
                     lost()
+            except anyio.get_cancelled_exc_class():
+                lost()
+                raise
             else:
                 if answer.status == UNAUTHORIZED and (newer := self._vault.renewed(key)):
                     key = newer  # rotated meanwhile, here or by another process

@@ -8,13 +8,19 @@ so. A policy service out of reach means refuse (``fail = "closed"``) or go on wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
 
 from darkroom.arguments import canonical_arguments, validate
-from darkroom.errors import CallError, JsonObject, JsonValue, call_error, clean
+from darkroom.errors import CallError, Code, Failure, JsonObject, JsonValue, call_error, clean
 from darkroom.operation import Call, Verdict
+from darkroom.pacing import most_within
+from darkroom.spending import ROUNDING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from darkroom.approval import Person
     from darkroom.calling import Caller
     from darkroom.operation import Job as JobOperation
@@ -22,6 +28,19 @@ if TYPE_CHECKING:
     from darkroom.works import Works
 
 MOST_RULES = 8
+
+EVALUATED_AT_ONCE = 16
+"""Texts of a batch that are evaluated side by side; the provider's own limits may allow fewer."""
+
+EVALUATION_SECONDS = 35.0
+"""By then all texts of a batch were evaluated, or nothing is started: a call answers within 45 s."""
+
+OUT_OF_REACH: frozenset[Code] = frozenset({"provider_unavailable", "provider_error", "timeout"})
+"""Failures that say nothing of the text: `EVALUATED_AT_ONCE` of them in a row, and none is asked
+about any more."""
+
+Judgements: TypeAlias = "dict[str, Verdict | Failure]"
+"""What the policy said of each text, or why it could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +65,11 @@ class Guard:
         operation: JobOperation,
         params: StartParams,
         person: Person,
-        seen: dict[str, Verdict],
+        judged: Judgements,
     ) -> Screened:
         """Return the arguments as they may be sent.
 
-        ``seen`` holds the verdicts of one batch: each distinct text is evaluated once.
+        ``judged`` holds what `judge` found out; a text that is not in it is evaluated now.
 
         Raises
         ------
@@ -60,13 +79,13 @@ class Guard:
         arguments = canonical_arguments(params)
         warnings: list[str] = []
         changed = False
-        for path in operation.texts:
-            text = _get(arguments, path)
-            if not isinstance(text, str) or not text:
+        for path, text in _texts(operation, arguments):
+            if text not in judged:
+                judged[text] = await self._evaluate(text, person)
+            verdict = judged[text]
+            if isinstance(verdict, Failure):
+                warnings.append(f"{path}: {self._unjudged(verdict)}")
                 continue
-            verdict = seen.get(text)
-            if verdict is None:
-                verdict = seen[text] = await self._evaluate(text, person)
             if not verdict.allowed:
                 raise self._blocked(path, verdict)
             if verdict.note is not None:
@@ -80,32 +99,124 @@ class Guard:
             params = cleaned.model_copy(update={"idempotency_key": key})
         return Screened(params, tuple(warnings))
 
-    async def _evaluate(self, text: str, person: Person) -> Verdict:
+    async def judge(self, texts: Sequence[str], person: Person) -> Judgements:
+        """Evaluate distinct texts side by side, each once.
+
+        The result depends on what the provider answers, not on which answer comes first.
+
+        Raises
+        ------
+        CallError: ``timeout``, saying how many texts the time is enough for; ``spend_cap_reached``,
+            before any was evaluated, where that means refuse.
+        """
+        judged: Judgements = {}
+        self._refuse_too_many(len(texts))
+        asked = await self._within_caps(texts, judged)
+        waiting, failed = iter(asked), list[Failure]()
+
+        async def work() -> None:
+            for text in waiting:
+                if len(failed) >= EVALUATED_AT_ONCE:
+                    judged[text] = failed[-1]
+                    continue
+                verdict = judged[text] = await self._evaluate(text, person)
+                if isinstance(verdict, Failure) and verdict.code in OUT_OF_REACH:
+                    failed.append(verdict)
+                else:
+                    failed.clear()
+
+        with anyio.move_on_after(EVALUATION_SECONDS) as scope:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(min(EVALUATED_AT_ONCE, len(asked))):
+                    tasks.start_soon(work)
+        if scope.cancelled_caught:
+            raise self._too_slow(len(judged), len(texts))
+        return judged
+
+    def _refuse_too_many(self, count: int) -> None:
+        """Refuse texts that the provider's limits leave no time for, before any is evaluated."""
+        channel = self._works.core.channels[self._provider.name]
+        most = most_within(self._provider.limits(channel.settings), EVALUATION_SECONDS)
+        if count > most:
+            raise call_error(
+                "timeout",
+                f"{self._provider.title} evaluates at most {most:g} of {count} distinct texts in "
+                f"the {EVALUATION_SECONDS:g} s that there are for it; nothing was started",
+                f"start it as several batches of at most {most:g} distinct texts, one after the "
+                "other",
+            )
+
+    def _too_slow(self, done: int, count: int) -> CallError:
+        if done:
+            way_out = f"start it as several batches of at most {done} distinct texts"
+        else:
+            way_out = (
+                f"call again later; if it stays so, tell the person about {self._provider.title}"
+            )
+        return call_error(
+            "timeout",
+            f"{self._provider.title} evaluated {done} of {count} distinct texts in "
+            f"{EVALUATION_SECONDS:g} s; nothing was started",
+            way_out,
+        )
+
+    async def _within_caps(self, texts: Sequence[str], judged: Judgements) -> Sequence[str]:
+        """Return the first texts, as many as the caps leave evaluations for; say why of the others.
+
+        Asked beforehand, so that it does not depend on which evaluation is reserved first.
+        """
+        asked = texts
+        while asked and (reached := await self._caller.passed(*self._call(), len(asked))):
+            error = reached.error
+            if not self._goes_on:
+                raise error
+            each = reached.wanted / len(asked)
+            room = int((reached.cap.limit - reached.used) / each + ROUNDING)
+            asked = texts[: max(0, min(room, len(asked) - 1))]
+            judged |= dict.fromkeys(texts[len(asked) :], error.failure)
+        return asked
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._works.core.settings.guard.fail == "open"
+
+    def _call(self) -> tuple[Provider, Call]:
         call = self._provider.operation(self._policy.operation)
         if not isinstance(call, Call):
             raise TypeError(call.name)
+        return self._provider, call
+
+    async def _evaluate(self, text: str, person: Person) -> Verdict | Failure:
+        provider, call = self._call()
         try:
-            check, settings = call.check, self._works.core.channels[self._provider.name].settings
+            check, settings = call.check, self._works.core.channels[provider.name].settings
             given = validate(
                 call.params,
                 self._policy.arguments(text),
                 admitted=self._works.core.admitted,
                 extra_mistakes=(lambda params: check(params, settings)) if check else None,
             )
-            result = await self._caller.call(self._provider, call, given, person)
-            verdict = self._policy.verdict(result)
+            result = await self._caller.call(provider, call, given, person)
+            return self._policy.verdict(result)
         except CallError as error:
-            if self._works.core.settings.guard.fail == "open":
-                reason = error.failure.message
-                return Verdict(allowed=True, note=f"was not checked by the policy: {reason}")
-            raise call_error(
-                error.failure.code,
-                f"the prompt could not be checked by {self._provider.title} "
-                f"({error.failure.message}), so nothing was sent",
-                "tell the person; [guard] fail = 'open' would let it through with a warning",
-                retryable=error.failure.retryable,
-            ) from None
-        return verdict
+            return error.failure
+
+    def _unjudged(self, failure: Failure) -> str:
+        """Return the warning that a text goes out unchecked, where the configuration says so.
+
+        Raises
+        ------
+        CallError: it does not.
+        """
+        if self._goes_on:
+            return f"was not checked by the policy: {failure.message}"
+        raise call_error(
+            failure.code,
+            f"the prompt could not be checked by {self._provider.title} "
+            f"({failure.message}), so nothing was sent",
+            "tell the person; [guard] fail = 'open' would let it through with a warning",
+            retryable=failure.retryable,
+        )
 
     def _blocked(self, path: str, verdict: Verdict) -> CallError:
         rules = ", ".join(clean(rule) for rule in verdict.rules[:MOST_RULES])
@@ -115,6 +226,17 @@ class Guard:
             f"{self._provider.title} does not allow this {path}{hit}; nothing was sent",
             "change the text, or ask the person about the policy",
         )
+
+
+def texts_of(operation: JobOperation, params: StartParams) -> list[str]:
+    """Return the texts of a start call that a policy is asked about."""
+    return [text for _, text in _texts(operation, canonical_arguments(params))]
+
+
+def _texts(operation: JobOperation, arguments: JsonObject) -> list[tuple[str, str]]:
+    """Return paths and texts, without what is left out or empty."""
+    found = ((path, _get(arguments, path)) for path in operation.texts)
+    return [(path, text) for path, text in found if isinstance(text, str) and text]
 
 
 def _get(arguments: JsonObject, path: str) -> JsonValue:

@@ -169,6 +169,13 @@ class OwnBudget:
         return had
 
 
+def most_within(limits: Limits, seconds: float) -> float:
+    """Return how many requests the rates can allow in a time at most; infinity without rates."""
+    return min(
+        (rate.requests * (seconds // rate.seconds + 1) for rate in limits.rates), default=math.inf
+    )
+
+
 class Lane:
     """The turns of one credential at one provider."""
 

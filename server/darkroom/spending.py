@@ -25,6 +25,9 @@ EntryState = Literal["reserved", "spent", "released"]
 Period = Literal["process", "day", "month"]
 PERIODS: tuple[Period, ...] = ("process", "day", "month")
 
+ROUNDING = 1e-9
+"""Sums of fractions may be off by so much."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -207,6 +210,12 @@ class Tariff:
 def wants(cap: Cap, entry: Entry) -> float:
     """Return how much of a cap an entry takes; money that is not known takes nothing."""
     return entry.amount if cap.unit is not None else (entry.money or 0.0)
+
+
+def passes(used: float, cap: Cap, entry: Entry) -> bool:
+    """Tell whether an entry does not fit under a cap any more."""
+    wanted = wants(cap, entry)
+    return wanted > 0 and used + wanted > cap.limit + ROUNDING
 
 
 def beginning(period: Period, now: float) -> float:

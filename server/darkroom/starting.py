@@ -10,7 +10,7 @@ import anyio
 from darkroom.approval import Nobody
 from darkroom.arguments import canonical_arguments, validate
 from darkroom.errors import CallError, JournalError, call_error
-from darkroom.guard import Screened
+from darkroom.guard import Screened, texts_of
 from darkroom.jobs.model import Attempt, Job, canonical, digest
 from darkroom.jobs.registry import Live
 from darkroom.jobs.store import Created, Query
@@ -19,12 +19,14 @@ from darkroom.receipts import recall
 from darkroom.spending import CapReached
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from darkroom.approval import Person
     from darkroom.credentials import Key
     from darkroom.errors import JsonObject
-    from darkroom.guard import Guard
+    from darkroom.guard import Guard, Judgements
     from darkroom.operation import Job as JobOperation
-    from darkroom.operation import Provider, StartParams, Verdict
+    from darkroom.operation import Provider, StartParams
     from darkroom.works import Works
 
 ANSWER_SECONDS = 43.0
@@ -120,11 +122,20 @@ class Starter:
         operation: JobOperation,
         params: StartParams,
         person: Person,
-        seen: dict[str, Verdict],
+        judged: Judgements,
     ) -> Screened:
         if self._guard is None or not operation.texts:
             return Screened(params)
-        return await self._guard.screen(operation, params, person, seen)
+        return await self._guard.screen(operation, params, person, judged)
+
+    async def judge(
+        self, calls: Iterable[tuple[JobOperation, StartParams]], person: Person
+    ) -> Judgements:
+        """Ask the policy, if there is one, about the texts of many start calls; see `Guard.judge`."""
+        if self._guard is None:
+            return {}
+        texts = [text for operation, params in calls for text in texts_of(operation, params)]
+        return await self._guard.judge(list(dict.fromkeys(texts)), person)
 
     async def rows(
         self,
@@ -132,14 +143,14 @@ class Starter:
         operation: JobOperation,
         params: StartParams,
         person: Person,
-        seen: dict[str, Verdict],
+        judged: Judgements,
     ) -> tuple[Job, list[Attempt]]:
         """Return the rows that a start call would write, for a batch to write them with others.
 
-        ``seen`` holds what the policy has said of the batch's texts so far.
+        ``judged`` holds what the policy said of the batch's texts (see `judge`).
         """
         key = self._core.vault.key(provider, operation.credential, owner=self._owner)
-        screened = await self._screen(operation, params, person, seen)
+        screened = await self._screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
         draft = replace(draft, warnings=screened.warnings)

@@ -179,7 +179,7 @@ async def check_batch(machine: Machine, params: CheckBatch, person: Person) -> R
 
 def _line(job: Job) -> JsonObject:
     view = job_view(job, addresses=False)
-    kept = ("job_id", "status", "outputs", "error", "queued_for")
+    kept = ("job_id", "status", "outputs", "error", "queued_for", "warnings")
     line: JsonObject = {name: view[name] for name in kept if name in view}
     return {"item": job.item, **line} if job.item is not None else line
 
@@ -227,10 +227,12 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
         fields["poll_after_seconds"] = max(1, min(LONGEST_PAUSE_SECONDS, left // 10))
     if failures := _failures(report):
         fields["failures"] = failures
+    warned = sum(bool(job.warnings) for job in report.jobs)
     said = [
         *warnings,
         *batch.warnings,
         *([f"{counts['unknown']} of unknown fate"] if counts["unknown"] else []),
+        *([f"{warned} with warnings: show = 'all' has them"] if warned else []),
     ]
     if said:
         fields["warnings"] = [*said]

@@ -14,7 +14,7 @@ from darkroom.errors import CallError, JournalError, JsonObject, call_error
 from darkroom.jobs.model import Job, canonical, digest
 from darkroom.jobs.store import Child
 from darkroom.results import naming
-from darkroom.spending import CapReached, Entry, wants
+from darkroom.spending import CapReached, Entry, passes, wants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,8 +103,7 @@ class Opener:
         if made is None:
             raise call_error(
                 "timeout",
-                "looking at all items took too long (the policy's answers, most likely); nothing "
-                "was started",
+                "looking at all items took too long; nothing was started",
                 "start it as several smaller batches",
             )
         parent = dataclasses.replace(
@@ -199,9 +198,9 @@ class Opener:
         store = self._core.registry.store
         for entry, caps in totals:
             for cap in caps:
-                used, wanted = await store.used(self._owner, cap), wants(cap, entry)
-                if wanted > 0 and used + wanted > cap.limit:
-                    return CapReached(cap, used, wanted)
+                used = await store.used(self._owner, cap)
+                if passes(used, cap, entry):
+                    return CapReached(cap, used, wants(cap, entry))
         return None
 
     async def admit(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> None:

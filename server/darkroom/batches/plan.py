@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from darkroom.approval import Person
     from darkroom.batches.grammar import Item
     from darkroom.jobs.model import Attempt, Job, Unit
-    from darkroom.operation import Params, Provider, StartParams, Verdict
+    from darkroom.operation import Params, Provider, StartParams
     from darkroom.starting import Starter
     from darkroom.works import Works
 
@@ -85,25 +85,23 @@ async def plan(
         for item in items
         if (pair := found[item.id]) is not None
     }
+    wanted, wrong = _looked_at(works, items, found, ids)
+    try:
+        judged = await starter.judge(((each[1], each[2]) for each in wanted.values()), person)
+    except CallError as error:
+        if not mistakes and not wrong:
+            raise
+        raise _refusal([*mistakes, *wrong.values(), error.failure.message]) from None
     planned: list[Planned] = []
-    seen: dict[str, Verdict] = {}
     for place, item in enumerate(items):
-        pair = found[item.id]
-        if pair is None:
-            mistakes.append(f"item '{item.id}': '{item.tool}' is no start tool that is listed here")
+        if place in wrong:
+            mistakes.append(wrong[place])
             continue
-        provider, operation = pair
+        provider, operation, params = wanted[place]
         try:
-            params = validate(
-                operation.params,
-                cast("JsonObject", resolved(item.arguments, ids)),
-                admitted=works.core.admitted,
-                extra_mistakes=_check(works, provider, operation),
-            )
-            given = cast("StartParams", params)
-            job, attempts = await starter.rows(provider, operation, given, person, seen)
+            job, attempts = await starter.rows(provider, operation, params, person, judged)
         except CallError as error:
-            mistakes.append(f"item '{item.id}': {error.failure.message}")
+            mistakes.append(_mistake(item, error))
             continue
         job = replace(
             job,
@@ -120,6 +118,43 @@ async def plan(
     if mistakes:
         raise _refusal(mistakes)
     return await _estimated(works, planned)
+
+
+Wanted = tuple["Provider", JobOperation, "StartParams"]
+"""A start call that is written as it should be."""
+
+
+def _looked_at(
+    works: Works,
+    items: Sequence[Item],
+    found: Mapping[str, tuple[Provider, JobOperation] | None],
+    ids: Mapping[str, str],
+) -> tuple[dict[int, Wanted], dict[int, str]]:
+    """Return the items that are written as they should be, by their place, and the others' mistakes."""
+    wanted: dict[int, Wanted] = {}
+    wrong: dict[int, str] = {}
+    for place, item in enumerate(items):
+        pair = found[item.id]
+        if pair is None:
+            wrong[place] = f"item '{item.id}': '{item.tool}' is no start tool that is listed here"
+            continue
+        provider, operation = pair
+        try:
+            params = validate(
+                operation.params,
+                cast("JsonObject", resolved(item.arguments, ids)),
+                admitted=works.core.admitted,
+                extra_mistakes=_check(works, provider, operation),
+            )
+        except CallError as error:
+            wrong[place] = _mistake(item, error)
+            continue
+        wanted[place] = provider, operation, cast("StartParams", params)
+    return wanted, wrong
+
+
+def _mistake(item: Item, error: CallError) -> str:
+    return f"item '{item.id}': {error.failure.message}"
 
 
 def _check(

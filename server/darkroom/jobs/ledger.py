@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, cast
 
-from darkroom.spending import Cap, CapReached, Entry, Sum, day, wants
+from darkroom.spending import Cap, CapReached, Entry, Sum, day, passes, wants
 
 if TYPE_CHECKING:
     import sqlite3
@@ -55,9 +55,8 @@ _COUNTED = "owner = ? AND at >= ? AND state != 'released'"
 
 def check(used: float, cap: Cap, entry: Entry) -> None:
     """Raise `CapReached` if the entry does not fit under a cap any more."""
-    wanted = wants(cap, entry)
-    if wanted > 0 and used + wanted > cap.limit + 1e-9:
-        raise CapReached(cap, used, wanted)
+    if passes(used, cap, entry):
+        raise CapReached(cap, used, wants(cap, entry))
 
 
 # --- in SQLite ---
