@@ -142,6 +142,9 @@ class Catalogue:
     tools: tuple[Tool, ...] = ()
     resources: tuple[Resource, ...] = ()
     prompts: tuple[Prompt, ...] = ()
+    schemas: Path | None = None
+    """A JSON file with the input schema of every tool, if that was made beforehand."""
+
     sandbox: OpenSandbox | None = None
     serve_sandbox: ServeSandbox | None = None
     demo: Callable[[Path], int] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from darkroom.catalogue import Catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from importlib.metadata import EntryPoint
+    from pathlib import Path
+
+    from darkroom.errors import JsonObject
 
 log = logging.getLogger("darkroom")
 
@@ -57,3 +61,17 @@ def names_of(catalogue: Catalogue) -> set[str]:
         | {tool.name for tool in catalogue.tools}
         | {f"provider {provider.name}" for provider in catalogue.providers}
     )
+
+
+def made_beforehand(file: Path | None) -> Mapping[str, JsonObject]:
+    """Read the schemas of a catalogue's tools, by their names, if they were written down.
+
+    Making them takes longer than all else that a start does with the tools.
+    """
+    if file is None:
+        return {}
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        log.warning("the schemas in %s are made anew: %s", file.name, type(error).__name__)
+        return {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from darkroom.arguments import validate
 from darkroom.catalogue import Result, Tool
+from darkroom.catalogues import made_beforehand
 from darkroom.core import log
 from darkroom.errors import CallError, DarkroomError, JournalError, JsonObject, call_error
 from darkroom.jobs.view import job_text, job_view
@@ -111,16 +112,23 @@ def desks(
     open_providers = [provider for provider in providers if listed(provider)]
     keeps = selected(catalogues, settings)
     found: dict[str, Desk] = {}
+    made = {
+        name: schema
+        for catalogue in catalogues
+        for name, schema in made_beforehand(catalogue.schemas).items()
+    }
     for provider in open_providers:
         for operation in provider.operations:
             if not keeps(provider, operation):
                 continue
-            schema = input_schema(operation.params, enums=_enums(provider, operation, settings))
+            enums = _enums(provider, operation, settings)
+            schema = input_schema(operation.params, enums=enums, made=made.get(operation.name))
             found[operation.name] = Desk(operation, provider, schema)
     for catalogue in catalogues:
         for tool in catalogue.tools:
             if tool.listed(bool(open_providers)) and keeps(None, tool):
-                found[tool.name] = Desk(tool, None, input_schema(tool.params))
+                schema = input_schema(tool.params, made=made.get(tool.name))
+                found[tool.name] = Desk(tool, None, schema)
     return found
 
 

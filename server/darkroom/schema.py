@@ -60,13 +60,15 @@ def input_schema(
     params: type[Params],
     *,
     enums: Mapping[str, Sequence[str]] = {},
+    made: JsonObject | None = None,
 ) -> JsonObject:
     """Return the input schema of a tool; it is shared, so leave it as it is.
 
     ``enums`` narrows string arguments to names that are known only at run time (workflows of the
-    configuration); an empty list narrows nothing.
+    configuration); an empty list narrows nothing. ``made`` is what an earlier call returned for
+    the same model, without ``enums``.
     """
-    schema = _model_schema(params)
+    schema = _model_schema(params) if made is None else cast("Schema", made)
     properties = dict(schema["properties"])
     for name, values in enums.items():
         if values:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from darkroom.catalogue import Catalogue, Tool
 from darkroom.catalogues import GROUP, OURS, load_catalogues
+from darkroom.desk import desks
 from darkroom.operation import LOCAL_READS, Params
+from darkroom.schema import input_schema
+from darkroom.settings import load
 from darkroom_tools import CATALOGUE, jobs, zsky
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -65,3 +71,16 @@ def test_a_catalogue_cannot_take_a_name_that_is_taken(
     assert load_catalogues([*points, OURS_POINT]) == (CATALOGUE,)
     assert "catalogue imposter is left out" in caplog.text
     assert "provider zsky" in caplog.text
+
+
+def test_schemas_that_cannot_be_read_are_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = tmp_path / "schemas.json"
+    cut.write_text('{"zsky_get_usage":')
+    for file in (cut, tmp_path / "absent.json"):
+        caplog.clear()
+        catalogue = replace(CATALOGUE, schemas=file)
+        found = desks([catalogue], lambda _: True, load(CATALOGUE.providers, {}))
+        assert found["zsky_get_usage"].schema == input_schema(Params)
+        assert file.name in caplog.text

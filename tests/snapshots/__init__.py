@@ -1,27 +1,33 @@
 """What hosts are told of every tool, kept beside the tests: a changed schema is a visible decision.
 
 ``python -m tests.snapshots --write`` rewrites the files; without ``--write`` it names what differs.
+The schemas that the catalogue brings along, so that a start need not make them, are written too.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
+import darkroom_tools
 from darkroom.app import build_server
 from darkroom.settings import load
 from darkroom.world import World
 from darkroom_tools import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from mcp_types import Tool
 
 FOLDER = Path(__file__).parent / "tools"
+BROUGHT = Path(darkroom_tools.__file__).with_name("schemas.json")
+ANEW = replace(CATALOGUE, schemas=None)
+"""The catalogue, if nothing were made beforehand."""
 PROVIDERS = tuple(provider.name for provider in CATALOGUE.providers)
 
 
@@ -34,7 +40,7 @@ def listed(providers: Collection[str] = PROVIDERS) -> dict[str, Tool]:
         for credential in provider.credentials
     }
     settings = load(CATALOGUE.providers, environment)
-    server = build_server(settings, [CATALOGUE], World(environment=environment))
+    server = build_server(settings, [ANEW], World(environment=environment))
     return {tool.name: tool for tool in anyio.run(server.list_tools, backend="trio")}
 
 
@@ -54,7 +60,17 @@ def differences() -> list[str]:
     tools = every_tool()
     kept = {path.stem: path.read_text("utf-8") for path in FOLDER.glob("*.json")}
     wrong = [name for name, tool in tools.items() if kept.get(name) != snapshot(tool)]
+    wrong += [BROUGHT.stem] if _brought() != _schemas(tools) else []
     return sorted({*wrong, *(kept.keys() - tools.keys())})
+
+
+def _brought() -> str:
+    return BROUGHT.read_text("utf-8") if BROUGHT.exists() else ""
+
+
+def _schemas(tools: Mapping[str, Tool]) -> str:
+    schemas = {name: tool.input_schema for name, tool in tools.items()}
+    return json.dumps(schemas, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def write() -> list[str]:
@@ -62,6 +78,9 @@ def write() -> list[str]:
     changed, tools = differences(), every_tool()
     FOLDER.mkdir(exist_ok=True)
     for name in changed:
+        if name == BROUGHT.stem:
+            BROUGHT.write_text(_schemas(tools), "utf-8")
+            continue
         path = FOLDER / f"{name}.json"
         if name in tools:
             path.write_text(snapshot(tools[name]), "utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from darkroom.catalogue import Catalogue
 from darkroom_tools import (
     batch,
@@ -30,6 +32,7 @@ CATALOGUE = Catalogue(
     tools=(*jobs.TOOLS, *batch.TOOLS, *results.TOOLS, *money.TOOLS, setup.GET_SETUP),
     resources=gallery.RESOURCES,
     prompts=prompts.PROMPTS,
+    schemas=Path(__file__).with_name("schemas.json"),
     sandbox=trial.open_sandbox,
     serve_sandbox=trial.serve_sandbox,
     demo=trial.run_demo,
