@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import sys
 import tomllib
@@ -43,13 +44,20 @@ model = "small"
 """
 
 
+def alone_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every host keep its files in one folder, and let nothing but one key be set."""
+    for name in os.environ:
+        if name.startswith(("DARKROOM_", "ZYNG_", "ZUPERTRY_", "ZSKY_", "CLAID_", "ZNYX_")):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    for variable in ("HOME", "USERPROFILE", "APPDATA", "XDG_CONFIG_HOME", "CODEX_HOME"):
+        monkeypatch.setenv(variable, str(folder))
+    monkeypatch.setenv("ZSKY_API_KEY", KEY)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable in ("HOME", "USERPROFILE", "APPDATA", "XDG_CONFIG_HOME", "CODEX_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path))
-    for provider in ("ZSKY", "ZYNG", "CLAID", "ZUPERTRY"):
-        monkeypatch.delenv(f"{provider}_API_KEY", raising=False)
-    monkeypatch.setenv("ZSKY_API_KEY", KEY)
+    alone_at(tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -168,7 +176,9 @@ def test_a_projects_file_never_holds_a_key(
     assert main(["install", "claude-code", "--project", "--yes"]) == 0
     written = json.loads((home / ".mcp.json").read_text("utf-8"))
     assert written["mcpServers"]["darkroom"]["type"] == "stdio"
-    assert main(["install", "codex", "--project", "--yes"]) == 2
+    assert main(["install", "codex", "--project", "--yes"]) == 0
+    assert KEY not in (home / ".codex" / "config.toml").read_text("utf-8")
+    assert main(["install", "claude-desktop", "--project", "--yes"]) == 2
 
 
 class Terminal(io.StringIO):

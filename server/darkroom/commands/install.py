@@ -6,23 +6,24 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from darkroom.catalogues import load_catalogues
-from darkroom.credentials import process_environment
+from darkroom.commands.setting import given_filters, prepare
+from darkroom.credentials import Key, process_environment
 from darkroom.errors import ConfigurationError
-from darkroom.hosts import tomltext
-from darkroom.hosts.files import change
+from darkroom.hosts.files import alone, change
 from darkroom.hosts.known import HOSTS
-from darkroom.settings import CONFIG_VARIABLE, PREFIX
+from darkroom.selection import selected
+from darkroom.settings import CONFIG_VARIABLE, DELIMITER, PREFIX
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from darkroom.hosts.files import Change
+    from darkroom.hosts.files import Change, Entry
     from darkroom.hosts.known import Host
     from darkroom.operation import Provider
+    from darkroom.settings import Settings
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,48 +31,66 @@ def run(options: argparse.Namespace) -> int:
 
     Raises
     ------
-    ConfigurationError: it cannot be done; nothing was written.
+    ConfigurationError: it cannot be done, or the server would not start; nothing was written.
     """
     host = HOSTS[options.host]
-    environment = process_environment()
-    providers = [p for catalogue in load_catalogues() for p in catalogue.providers]
-    secrets = {c.variable for p in providers for c in p.credentials}
-    found = {name for name in secrets if environment.get(name)}
     if options.with_keys and options.project:
         raise ConfigurationError(
             "--with-keys: a project's file is read by others too; use NAME_FILE"
         )
-    written = plain_variables(environment, providers)
+    environment = process_environment()
+    path = file_of(host, environment, project=options.project)
+    # A host shows nobody why a server does not start: what is wrong has to be said here.
+    setting = prepare(sandbox=False, given={"serve": given_filters(options)})
+    selected(setting.catalogues, setting.settings)
+    secrets = {c.variable: c for p in setting.providers for c in p.credentials}
+    found = {
+        name
+        for name, credential in secrets.items()
+        if isinstance(key := setting.vault.look(credential), Key) and key.source == name
+    }
+    written = plain_variables(environment, setting.providers, setting.settings)
     if options.with_keys:
         written |= {name: environment[name] for name in found}
-    handed = () if options.with_keys else found
+    handed = set[str]() if options.with_keys else found
     entry = host.entry([*this_program(), "serve", *_filters(options)], written, handed)
-    path = file_of(host, environment, project=options.project)
+    _warn(host, path, found, with_keys=options.with_keys, project=options.project)
+    where = (host.section, options.name)
     if options.print:
-        where = (host.section, options.name)
-        sys.stdout.write(
-            tomltext.put("", where, entry)
-            if host.toml
-            else json.dumps({host.section: {options.name: entry}}, indent=2) + "\n"
-        )
+        sys.stdout.write(alone(where, entry, toml=host.toml))
         return 0
-    if host.handing == "none" and handed:
+
+    def joined(old: Entry) -> Entry:
+        return host.joined(old, entry, handed)
+
+    planned = change(path, where, joined, toml=host.toml)
+    return apply(planned, setting.providers, yes=options.yes, host=host)
+
+
+def _warn(
+    host: Host, path: Path, found: Collection[str], *, with_keys: bool, project: bool
+) -> None:
+    """Say on standard error what whoever sees the entry should know."""
+    names = ", ".join(sorted(found))
+    if with_keys and found:
+        _say(f"Keys will stand in {path}, readable: {names}")
+    elif host.handing == "none" and found:
         _say(
-            f"{host.title} hands on no variables, so it will not see {', '.join(sorted(handed))}. "
+            f"{host.title} hands on no variables, so it will not see {names}. "
             "Put each key into a file and set NAME_FILE to its path, or use --with-keys."
         )
-    if options.with_keys and found:
-        _say(f"Keys will stand in {path}, readable: {', '.join(sorted(found))}")
-    planned = change(path, (host.section, options.name), entry, toml=host.toml)
-    return apply(planned, secrets, yes=options.yes, done=f"Start {host.title} again to use it.")
+    if project:
+        _say(f"{path} may be shared with others: the entry names paths of this machine.")
 
 
-def apply(planned: Change, secrets: Iterable[str], *, yes: bool, done: str) -> int:
+def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: Host) -> int:
     """Show a change, ask the person, and write it; 1 after a no."""
     if not planned.needed:
         _say(f"{planned.path}: nothing to change")
         return 0
-    _say(f"{planned.path}:\n{planned.shown(secrets)}")
+    names = plain_names(providers)
+    shown = planned.shown(lambda name: name in names or name.startswith(PREFIX))
+    _say(f"{planned.path}:\n{shown}")
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigurationError("nobody can be asked here: look at --print, then use --yes")
@@ -81,7 +100,10 @@ def apply(planned: Change, secrets: Iterable[str], *, yes: bool, done: str) -> i
             _say("Nothing was written.")
             return 1
     copy = planned.write()
-    _say(f"Written. {done}" + (f" What was there before: {copy}" if copy is not None else ""))
+    _say(f"Written. Start {host.title} again.")
+    if copy is not None:
+        keys = planned.holds([c.variable for p in providers for c in p.credentials])
+        _say(f"What was there before: {copy}" + (f", with {', '.join(keys)} in it" if keys else ""))
     return 0
 
 
@@ -105,22 +127,50 @@ def this_program() -> list[str]:
     return [beside] if beside else [sys.executable, "-P", "-m", "darkroom"]
 
 
-def plain_variables(
-    environment: Mapping[str, str], providers: Iterable[Provider]
-) -> dict[str, str]:
-    """Return what configures us here and is no secret; paths are made absolute."""
-    names: set[str] = set()
-    paths = {CONFIG_VARIABLE}
+def plain_names(providers: Iterable[Provider]) -> set[str]:
+    """Return the variables beside those of settings whose values are no secrets."""
+    names = {CONFIG_VARIABLE}
     for provider in providers:
         names |= {provider.base_url_variable, *provider.variables}
-        paths |= {f"{credential.variable}_FILE" for credential in provider.credentials}
-    names |= {name for name in environment if name.startswith(PREFIX) and name not in paths}
-    found = {name: environment[name] for name in names if environment.get(name)}
-    return found | {
-        name: str(Path(environment[name]).expanduser().absolute())
-        for name in paths
-        if environment.get(name)
-    }
+        names |= {f"{credential.variable}_FILE" for credential in provider.credentials}
+        names |= {f"{variable}_FILE" for variable in provider.variables}
+    return names
+
+
+def plain_variables(
+    environment: Mapping[str, str], providers: Collection[Provider], settings: Settings
+) -> dict[str, str]:
+    """Return what configures us here and is no secret; paths are made absolute."""
+    names = plain_names(providers)
+    names |= {name for name in environment if name.startswith(PREFIX) and DELIMITER in name}
+    written: dict[str, str] = {}
+    for name in names:
+        text = environment.get(name, "")
+        if not text.strip():
+            continue
+        if name == CONFIG_VARIABLE or name.endswith("_FILE"):
+            written[name] = str(_absolute(Path(text)))
+        elif DELIMITER in name:
+            written[name] = _setting(settings, name, text)
+        else:
+            written[name] = text
+    return written
+
+
+def _setting(settings: Settings, name: str, text: str) -> str:
+    """Return a setting as its variable has it, but with paths that hold in any folder."""
+    value: object = settings
+    for part in name.removeprefix(PREFIX).lower().split(DELIMITER):
+        value = getattr(value, part, None)
+    if isinstance(value, Path):
+        return str(_absolute(value))
+    each = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
+    paths = [path for path in each if isinstance(path, Path)]
+    return json.dumps([str(_absolute(path)) for path in paths]) if paths else text
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
 
 
 def _filters(options: argparse.Namespace) -> list[str]:

@@ -31,11 +31,11 @@ def run(options: argparse.Namespace) -> NoReturn:
     BaseModel.model_config["defer_build"] = True
 
     from darkroom.app import build_server  # noqa: PLC0415 -- after gc.disable()
-    from darkroom.commands.setting import prepare  # noqa: PLC0415 -- after gc.disable()
+    from darkroom.commands.setting import given_filters, prepare  # noqa: PLC0415 -- after gc.disable()
 
     stopping = anyio.Event()
     setting = prepare(
-        sandbox=options.sandbox, stopping=stopping, given={"serve": _filters(options)}
+        sandbox=options.sandbox, stopping=stopping, given={"serve": given_filters(options)}
     )
     server = build_server(setting.settings, setting.catalogues, setting.world)
     gc.enable()
@@ -56,13 +56,3 @@ def run(options: argparse.Namespace) -> NoReturn:
     # A thread may still wait for input or for a host that does not read: it would hold us for ever.
     sys.stderr.flush()
     os._exit(0)
-
-
-def _filters(options: argparse.Namespace) -> dict[str, object]:
-    """Return the filters that were given; what was not is left to the settings."""
-    given: dict[str, object] = {
-        name: getattr(options, name)
-        for name in ("providers", "tools", "exclude")
-        if getattr(options, name) is not None
-    }
-    return given | {"read_only": True} if options.read_only else given

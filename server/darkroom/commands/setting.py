@@ -14,6 +14,7 @@ from darkroom.settings import Settings, load
 from darkroom.world import World
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping
 
     import anyio
@@ -102,6 +103,16 @@ def prepare(
             "%s holds a template that was not filled in; it counts as not set", variable
         )
     return setting
+
+
+def given_filters(options: argparse.Namespace) -> dict[str, object]:
+    """Return the filters that were given; what was not is left to the settings."""
+    given: dict[str, object] = {
+        name: getattr(options, name)
+        for name in ("providers", "tools", "exclude")
+        if getattr(options, name) is not None
+    }
+    return given | {"read_only": True} if options.read_only else given
 
 
 def _check_addresses(setting: Setting) -> None:

@@ -18,11 +18,6 @@ def run(options: argparse.Namespace) -> int:
     """Show the change, ask, and write it; jobs, results and keys stay where they are."""
     host = HOSTS[options.host]
     path = file_of(host, process_environment(), project=options.project)
-    secrets = [
-        credential.variable
-        for catalogue in load_catalogues()
-        for provider in catalogue.providers
-        for credential in provider.credentials
-    ]
+    providers = [p for catalogue in load_catalogues() for p in catalogue.providers]
     planned = change(path, (host.section, options.name), None, toml=host.toml)
-    return apply(planned, secrets, yes=options.yes, done=f"Start {host.title} again.")
+    return apply(planned, providers, yes=options.yes, host=host)

@@ -49,14 +49,14 @@ def put(text: str, path: tuple[str, str], value: Any) -> str:
     """Return the text with ``value`` at ``path``, two names deep."""
     outer, inner = path
     if not text.strip():
-        return json.dumps({outer: {inner: value}}, indent=2) + "\n"
+        return _written({outer: {inner: value}}, "  ", 0) + "\n"
     indent = found[1] if (found := _INDENT.search(text)) else "  "
     root = _root(text)
     section = _member(root, outer)
     if section is None:
         return _insert(text, root, outer, {inner: value}, indent, 1)
     if not isinstance(section.node.value, dict):
-        raise NotJsonError(f"{outer} is no object")
+        raise NotJsonError(f"{outer} holds no object")
     old = _member(section.node, inner)
     if old is None:
         return _insert(text, section.node, inner, value, indent, 2)
@@ -126,7 +126,7 @@ def _member(node: _Node, name: str) -> _Member | None:
 
 
 def _root(text: str) -> _Node:
-    start = _gap(text, 1 if text.startswith("\ufeff") else 0)
+    start = _gap(text, 0)
     node = _value(text, start, 0)
     if _gap(text, node.end) != len(text):
         raise NotJsonError(f"line {_line(text, node.end)}: something follows the object")

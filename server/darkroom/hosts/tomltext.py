@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from typing import Any
+from typing import Any, cast
 
 _HEADER = re.compile(r"^[ \t]*\[")
+_LINES = re.compile(r"[^\n]*\n|[^\n]+")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class NotTomlError(ValueError):
@@ -28,13 +30,19 @@ def read(text: str) -> dict[str, Any]:
 
 
 def put(text: str, path: tuple[str, str], value: dict[str, Any]) -> str:
-    """Return the text with ``value`` (strings, and lists and tables of them) at ``path``."""
-    kept = remove(text, path)
+    """Return the text with ``value`` at ``path``: where it stood before, or at the end."""
+    before, after = _around(text, _of(path))
+    if not after and before.strip():
+        before = f"{before.rstrip()}\n\n"
     block = "\n".join(_table(path, value))
-    before = f"{kept.rstrip()}\n\n" if kept.strip() else ""
-    written = f"{before}{block}\n"
-    section = read(kept).get(path[0], {})
-    _refuse_unless(read(written) == read(kept) | {path[0]: {**section, path[1]: value}}, path)
+    written = f"{before}{block}\n" + (f"\n{after}" if after else "")
+    wanted = read(text)
+    section = wanted.get(path[0], {})
+    same = isinstance(section, dict) and read(written) == {
+        **wanted,
+        path[0]: {**section, path[1]: value},
+    }
+    _refuse_unless(same, path)
     return written
 
 
@@ -45,19 +53,8 @@ def remove(text: str, path: tuple[str, str]) -> str:
     if not isinstance(section, dict) or path[1] not in section:
         return text
     del section[path[1]]
-    ours = _of(path)
-    kept: list[str] = []
-    inside = False
-    for line in text.splitlines(keepends=True):
-        if _HEADER.match(line):
-            inside = ours.match(line) is not None
-        elif inside and line.lstrip().startswith("#"):
-            inside = False  # what is said from here on is said of what follows
-        if not inside:
-            kept.append(line)
-    written = "".join(kept)
-    if inside and written:
-        written = written.rstrip("\n") + "\n"
+    before, after = _around(text, _of(path))
+    written = before + after if after or not before.strip() else before.rstrip() + "\n"
     if not section:
         del wanted[path[0]]
     found = read(written)
@@ -67,25 +64,67 @@ def remove(text: str, path: tuple[str, str]) -> str:
     return written
 
 
+def _around(text: str, ours: re.Pattern[str]) -> tuple[str, str]:
+    """Return what stands before the first table whose header matches, and what stands after it.
+
+    Comments at the end of such a table are said of what follows, and stay.
+    """
+    before: list[str] = []
+    after: list[str] = []
+    kept, last, inside = before, list[str](), False
+    for line in _LINES.findall(text):
+        if _HEADER.match(line):
+            inside = ours.match(line) is not None
+            if inside:
+                kept = after
+            else:
+                kept += last
+            last = []
+        if not inside:
+            kept.append(line)
+        elif line.lstrip().startswith("#") or (last and not line.strip()):
+            last.append(line)
+        else:
+            last = []
+    return "".join(before), "".join(after + last)
+
+
 def _of(path: tuple[str, str]) -> re.Pattern[str]:
     outer, inner = (f'(?:{re.escape(name)}|"{re.escape(name)}")' for name in path)
     return re.compile(rf"^[ \t]*\[[ \t]*{outer}[ \t]*\.[ \t]*{inner}[ \t]*[.\]]")
 
 
-def _table(path: tuple[str, str], value: dict[str, Any]) -> list[str]:
-    header = ".".join(path)
-    lines = [f"[{header}]"]
-    lines += [f"{k} = {_value(v)}" for k, v in value.items() if not isinstance(v, dict)]
+def _table(path: tuple[str, ...], value: dict[str, Any]) -> list[str]:
+    lines = [f"[{'.'.join(map(_key, path))}]"]
+    lines += [f"{_key(k)} = {_value(v)}" for k, v in value.items() if not isinstance(v, dict)]
     for key, inner in value.items():
         if isinstance(inner, dict):
-            lines += ["", f"[{header}.{key}]"]
-            lines += [f"{k} = {_value(v)}" for k, v in inner.items()]  # pyright: ignore[reportUnknownVariableType] -- tables of strings
+            lines += ["", *_table((*path, key), cast("dict[str, Any]", inner))]
     return lines
 
 
-def _value(value: Any) -> str:
-    """Write strings and lists of them: as JSON, which TOML reads the same way."""
-    return json.dumps(value)
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _text(name)
+
+
+def _value(value: object) -> str:
+    match value:
+        case str():
+            return _text(value)
+        case list():
+            return f"[{', '.join(map(_value, cast('list[object]', value)))}]"
+        case dict():
+            members = cast("dict[str, object]", value).items()
+            return f"{{{', '.join(f'{_key(k)} = {_value(v)}' for k, v in members)}}}"
+        case bool():
+            return str(value).lower()
+        case _:  # numbers, dates and times are written as Python writes them
+            return str(value)
+
+
+def _text(text: str) -> str:
+    """Write a string as JSON does, but for the one control character that TOML wants escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _refuse_unless(same: bool, path: tuple[str, str]) -> None:  # noqa: FBT001 -- what was found out
