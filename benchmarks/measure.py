@@ -6,13 +6,16 @@ import math
 import os
 import platform
 import statistics
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
 
 Detail: TypeAlias = float | str
 """One figure, or a remark."""
@@ -26,7 +29,7 @@ class Number:
 
     ``at_most`` or ``at_least`` is the target; with neither the number is for information.
     ``label`` is what a plot calls it (empty: it stands in none). ``details`` are what the number
-    was made from, ``profile`` is where the time goes.
+    was made from, ``profile`` says why: where the time goes, or what went wrong.
     """
 
     what: str
@@ -84,6 +87,11 @@ def interleaved(
         for index in order if number % 2 else reversed(order):
             samples[index].append(candidates[index]())
     return samples
+
+
+def elsewhere() -> Executor:
+    """Return a process of its own for what waits in real time, beside what measures none."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
 
 
 def percentile(samples: Sequence[float], share: float) -> float:

@@ -23,6 +23,7 @@ TARGETS = {
     "journal": 1,
     "polling": 4,
     "batches": 16,
+    "faults": 2,
     "conversation": 1,
     "pictures": 3,
     "tokens": 10,

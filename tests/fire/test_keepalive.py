@@ -1,111 +1,20 @@
-"""A provider that closes idle connections after 5 s makes no unknown job on a healthy network.
-
-Scaled twenty-fold, on real sockets: the server closes a connection that was idle for 0.25 s, and
-submissions leave 0.05 to 6 s apart. What a stale connection would do is shown beside it.
-"""
+"""A provider that closes idle connections after 5 s makes no unknown job on a healthy network."""
 
 from __future__ import annotations
 
-import random
-import socket
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-import anyio
 import pytest
-from pydantic import SecretStr
 
-from darkroom.credentials import Key
-from darkroom.http import LostError, NotSentError, Outlet
-from darkroom.operation import Credential, Request
+from tests.fire.keepalive import submissions
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-KEEP_ALIVE_SECONDS = 0.25
-SCALE = 20
 SUBMISSIONS = 1_000
 SIDE_BY_SIDE = 100
-"""Chats that submit at their own pace, all through one client."""
-
-BODY = b'{"job_id":"x"}'
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-KEY = Key(Credential(variable="K"), SecretStr("not-a-real-key"), "fingerprint", "K")
-
-
-@contextmanager
-def impatient_server() -> Generator[tuple[str, list[int]]]:
-    """Answer requests on kept connections, and close each once it was idle; count them."""
-    counts = [0, 0]
-    stopping = threading.Event()
-
-    def talk(connection: socket.socket) -> None:
-        counts[0] += 1
-        with connection:
-            connection.settimeout(KEEP_ALIVE_SECONDS)
-            pending = b""
-            while not stopping.is_set():
-                try:
-                    chunk = connection.recv(65_536)
-                except TimeoutError:
-                    return
-                except OSError:
-                    return
-                if not chunk:
-                    return
-                pending += chunk
-                if pending.endswith(b"}"):
-                    counts[1] += 1
-                    pending = b""
-                    connection.sendall(ANSWER % (len(BODY), BODY))
-
-    def accept(listener: socket.socket) -> None:
-        while not stopping.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
-        thread = threading.Thread(target=accept, args=(listener,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", counts
-        finally:
-            stopping.set()
-            listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
 
 
 @pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_thousand_submissions_to_a_server_with_a_short_keep_alive_lose_no_answer() -> None:
-    chance = random.Random(5)  # noqa: S311 -- repeatable, not secret
-    lost: list[object] = []
-    with impatient_server() as (address, counts):
-        outlet = Outlet(address, clock=lambda: 0.0)
-
-        async def chat(pauses: list[float]) -> None:
-            for pause in pauses:
-                await anyio.sleep(pause)
-                request = Request(method="POST", path="/submit", body={"prompt": "p"})
-                try:
-                    answer = await outlet.send(request, KEY, once=True)
-                except (LostError, NotSentError) as error:
-                    lost.append(error)
-                else:
-                    assert answer.object == {"job_id": "x"}
-
-        with anyio.fail_after(300):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(SIDE_BY_SIDE):
-                    pauses = [
-                        chance.uniform(1, 120) / SCALE for _ in range(SUBMISSIONS // SIDE_BY_SIDE)
-                    ]
-                    tasks.start_soon(chat, pauses)
-        await outlet.aclose()
-    assert lost == []
-    assert counts == [SUBMISSIONS, SUBMISSIONS]  # each on a connection of its own
+    submitted = await submissions(SUBMISSIONS, SIDE_BY_SIDE)
+    assert submitted.lost == []
+    assert submitted.answered == SUBMISSIONS
+    assert submitted.connections == SUBMISSIONS  # each on a connection of its own
