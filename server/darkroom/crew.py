@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("darkroom")
 
-MOST_RESTING = 16
-"""Tasks that wait for work; those beyond it end."""
+MOST_RESTING = 32
+"""Tasks that wait for work; those beyond it end. As many jobs as come due at the same moment in a
+busy hour: each task more that is made then costs as much as the question."""
 
 
 class Crew:
