@@ -40,6 +40,10 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 ANSWER_SECONDS = 10
 """How long calls have to be answered once the end has begun; what they sent has longer."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep theirs (httpx2: 5 s), so that they hang up first: a request that meets a
+connection just as it is closed is lost, and looks like a call that was."""
+
 READY_SECONDS = 5.0
 BACKLOG = 1024
 
@@ -206,6 +210,7 @@ async def serve_http(
         access_log=False,
         proxy_headers=False,  # who a client is says its token, not its address
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=ANSWER_SECONDS,
     )
 

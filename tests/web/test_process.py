@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import subprocess
@@ -27,6 +28,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SECONDS = 60.0
 END_SECONDS = 5.0
+CLIENTS_KEEP_SECONDS = 5.0
+"""httpx2's default."""
 CHUNK_BYTES, MOST_CHUNKS = 65_536, 1_000
 """A head without end: 64 MB, if nobody stops it."""
 
@@ -104,6 +107,20 @@ async def test_it_serves_with_the_extra_and_without(
             with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 -- which send fails is the network's choice
                 for _ in range(MOST_CHUNKS):
                     raw.sendall(b"x" * CHUNK_BYTES)
+
+
+def test_a_connection_is_kept_longer_than_clients_keep_theirs(tmp_path: Path) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with (
+        serving(tmp_path, "--sandbox") as server,
+        socket.create_connection(("127.0.0.1", server.port), SECONDS) as raw,
+    ):
+        raw.sendall(ask)
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 200")
+        hung_up, _, _ = select.select([raw], [], [], CLIENTS_KEEP_SECONDS + 1)
+        assert not hung_up
+        raw.sendall(ask)
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
 def test_an_address_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:
