@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SANDBOX = "use the providers' emulators inside this process: no key, no network, no cost"
 USAGE_ERROR = 2
+LAST_PORT = 65_535
 HOST_NAMES = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
 
 
@@ -172,27 +174,30 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:  # to take it for no filter would list what somebody wanted to keep away
+        raise argparse.ArgumentTypeError("expected names, got none")
+    return names
 
 
 def _server_name(text: str) -> str:
     if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected letters, digits, - and _, got {text!r}")
     return text
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:  # noqa: PLR2004 -- what a port is
-        raise ValueError(text)
-    return port
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {LAST_PORT}, got {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError(text)
-    return number
+    with suppress(ValueError):
+        number = float(text)
+        if 0 < number < float("inf"):
+            return number
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from mcp_types import INVALID_PARAMS, GetPromptResult, PromptMessage, TextContent
@@ -19,11 +19,15 @@ MOST_ARGUMENT_CHARACTERS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """An argument of a prompt; ``complete`` returns values that begin with what was typed."""
+    """An argument of a prompt; ``complete`` returns values that begin with what was typed.
+
+    It is offered only where all tools that it ``needs`` are listed.
+    """
 
     name: str
     description: str
     required: bool = False
+    needs: tuple[str, ...] = ()
     complete: Callable[[Machine, str], Awaitable[Sequence[str]]] | None = None
 
 
@@ -32,7 +36,7 @@ class Prompt:
     """What a person asks for, as a message to the model.
 
     ``text(arguments, tools)`` writes it, for the tools that are listed; a prompt is offered only
-    where all tools that it ``needs`` are.
+    where all tools of one of the sets that it ``needs`` are.
     """
 
     name: str
@@ -40,7 +44,7 @@ class Prompt:
     description: str
     text: Callable[[Mapping[str, str], Collection[str]], str]
     arguments: tuple[Argument, ...] = ()
-    needs: tuple[str, ...] = field(default=())
+    needs: tuple[tuple[str, ...], ...] = ((),)
 
 
 class Prompts:
@@ -48,7 +52,13 @@ class Prompts:
 
     def __init__(self, prompts: Iterable[Prompt], tools: Collection[str]) -> None:
         self._tools = tools
-        self._prompts = {p.name: p for p in prompts if set(p.needs) <= set(tools)}
+        self._prompts = {
+            prompt.name: replace(
+                prompt, arguments=tuple(a for a in prompt.arguments if set(a.needs) <= set(tools))
+            )
+            for prompt in prompts
+            if any(set(needed) <= set(tools) for needed in prompt.needs)
+        }
 
     def listed(self) -> list[SdkPrompt]:
         """Return them as the protocol lists them."""

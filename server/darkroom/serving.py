@@ -262,7 +262,7 @@ class DarkroomServer(MCPServer[Machine]):
     @staticmethod
     async def _completed(values: Awaitable[Sequence[str]]) -> Sequence[str]:
         """Return the values; none if they cannot be had, or not soon enough for who types."""
-        with anyio.move_on_after(COMPLETION_SECONDS), suppress(CallError):
+        with anyio.move_on_after(COMPLETION_SECONDS), suppress(DarkroomError):
             return await values
         return ()
 

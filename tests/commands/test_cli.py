@@ -62,13 +62,20 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["sandbox", "--port", "http"],
         ["sandbox", "--time-scale", "0"],
         ["sandbox", "--time-scale", "inf"],
+        ["sandbox", "--time-scale", "fast"],
+        ["serve", "--http", "--port", "-1"],
+        ["serve", "--tools="],
+        ["serve", "--exclude", " , "],
+        ["install", "cursor", "--name", "a b"],
     ],
 )
 def test_what_cannot_be_understood_is_status_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    assert "usage: darkroom" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "usage: darkroom" in said
+    assert "invalid _" not in said, "that is a name of ours"
 
 
 @pytest.mark.parametrize("command", [["serve"], ["tools"], ["call", "list_jobs"]])

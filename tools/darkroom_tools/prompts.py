@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, cast
 
@@ -17,65 +18,132 @@ if TYPE_CHECKING:
     from darkroom.machine import Machine
 
 PROMPTED_VARIANTS = 4
+PROMPTED_SIZE = "2000 x 2000"
+WHITE = "#ffffff"
+
+TRYON = ("zupertry_start_tryon", "zupertry_check_tryon")
+EDIT = ("claid_start_image_edit", "claid_check_image_edit")
+WORKFLOW = ("zyng_start_images", "zyng_check_images")
+
+_BETWEEN = re.compile(r"\s+|,(?=\s|$|https?://|job:|storage://)")
+"""What stands between two addresses; a comma may also be part of one."""
 
 
-def lines(text: str) -> str:
-    """Return addresses or other entries one to a line, however they were typed."""
-    return "\n".join(f"- {entry}" for entry in re.split(r"[\s,]+", text.strip()) if entry)
+def listed(text: str) -> list[str]:
+    """Return addresses, however they were typed one after the other."""
+    return [entry for entry in _BETWEEN.split(text) if entry]
 
 
-def together(tools: Collection[str]) -> str:
-    """Say how many jobs are started as one, by the tools that are there."""
+def together(tools: Collection[str], call: JsonObject) -> str:
+    """Say how many jobs are started as one, by the tools that are there.
+
+    ``call`` is what ``start_batch`` takes, with which the jobs can be told from each other too.
+    """
     if "start_batch" in tools:
         return (
-            "Use start_batch, first with dry_run so that I can see the number of jobs and the "
-            "cost, and after my yes once without it; then check_batch until it is completed."
+            f"Call start_batch with {json.dumps(call | {'dry_run': True}, ensure_ascii=False)} "
+            "so that I can see the number of jobs and the cost. After my yes call it once with "
+            "the same and without dry_run; then check_batch until it is completed."
         )
     return (
-        "Tell me the number of jobs and what they will cost, and wait for my yes. Then start each "
-        "job once and call the check tool of each until all have ended."
+        f"The jobs are those of {json.dumps(call, ensure_ascii=False)}, every value of for_each "
+        "with every other. Tell me how many that are and what they will cost, and wait for my "
+        "yes. Then start each once and call its check tool until all have ended."
     )
+
+
+def seen(tools: Collection[str]) -> str:
+    """Say how pictures are shown."""
+    return "Show them with show_results" if "show_results" in tools else "Say where the files are"
 
 
 def look_book(given: Mapping[str, str], tools: Collection[str]) -> str:
     """Ask for every garment on every model."""
-    workspace = given.get("workspace_id")
+    call: JsonObject = {
+        "tool": "zupertry_start_tryon",
+        "for_each": {
+            "model_image_url": [*listed(given["models"])],
+            "garment_image_url": [*listed(given["garments"])],
+        },
+    }
+    if workspace := given.get("workspace_id"):
+        call["arguments"] = {"workspace_id": workspace}
     return "\n".join(
         [
-            "Make a look book: every garment tried on by every model, with zupertry_start_tryon.",
-            f"Garments:\n{lines(given['garments'])}",
-            f"Models:\n{lines(given['models'])}",
-            *([f"Use the workspace {workspace}."] if workspace else []),
-            together(tools),
-            "Show me the pictures model by model, and say which combinations failed and why.",
+            "Make a look book: every garment tried on by every model.",
+            together(tools, call),
+            f"{seen(tools)}, model by model, and say which combinations failed and why.",
         ]
     )
 
 
 def clean_photos(given: Mapping[str, str], tools: Collection[str]) -> str:
     """Ask for product photos made alike."""
-    workflow = given.get("workflow")
-    how = (
-        f"Send them through zyng_start_images with the workflow {workflow}."
-        if workflow
-        else "Use claid_start_image_edit for each: remove the background, put the product in the "
-        f"middle of {given.get('background') or 'white'} with some room around it, correct light "
-        f"and colour gently, and make all {given.get('size') or '2000 x 2000'} pixels. "
-        + together(tools)
-    )
+    photos = listed(given["photos"])
+    if given.get("workflow") or not set(EDIT) <= set(tools):
+        how = through_workflow(photos, given.get("workflow"))
+    else:
+        how = edited(photos, given, tools)
+    if "save_results" in tools:
+        saved = "Save them with save_results into a folder that I name, and say which is which"
+    else:
+        saved = seen(tools)
     return "\n".join(
         [
-            "Clean these product photos so that they look as if taken in one session:",
-            lines(given["photos"]),
+            "Clean these product photos so that they look as if taken in one session.",
             how,
-            "Save the results under the names of the originals, and list those that need a look.",
+            f"{saved}; list those that need a look.",
         ]
     )
+
+
+def through_workflow(photos: Sequence[str], workflow: str | None) -> str:
+    """Say how photos are sent through a workflow of Zyng's."""
+    call: JsonObject = {"images": [{"image_url": photo} for photo in photos]}
+    if workflow:
+        call["workflow"] = workflow
+    asked = "" if workflow else "Ask me which workflow to use, unless there is only one. "
+    return (
+        f"{asked}Tell me how many images there are, and after my yes call zyng_start_images once "
+        f"with {json.dumps(call, ensure_ascii=False)}; then zyng_check_images until it ends."
+    )
+
+
+def edited(photos: Sequence[str], given: Mapping[str, str], tools: Collection[str]) -> str:
+    """Say how photos are edited by Claid. What was asked for in words the model has to translate."""
+    background: JsonObject = {"remove": {"category": "products"}, "color": WHITE}
+    resizing: JsonObject = {"fit": "canvas"}
+    words: list[str] = []
+    colour = given.get("background", "white").strip()
+    if re.fullmatch(r"#[0-9a-fA-F]{6}|transparent", colour):
+        background["color"] = colour
+    elif colour.lower() != "white":
+        words.append(f"background.color is {colour}, as #rrggbb.")
+    size = given.get("size", PROMPTED_SIZE)
+    sides = re.fullmatch(r"\D*(\d+)(?:\D+(\d+))?\D*", size)
+    if sides is not None:
+        resizing |= {"width": sides[1], "height": sides[2] or sides[1]}
+    else:
+        words.append(f"The size is {size}: resizing.width and resizing.height, in pixels.")
+    call: JsonObject = {
+        "tool": EDIT[0],
+        "arguments": {
+            "operations": {
+                "background": background,
+                "padding": "10%",
+                "resizing": resizing,
+                "adjustments": {"hdr": 40},
+            }
+        },
+        "for_each": {"input": [*photos]},
+    }
+    return " ".join([*words, together(tools, call)])
 
 
 def variants(given: Mapping[str, str], tools: Collection[str]) -> str:
     """Ask for one idea in several ways."""
     count = given.get("count") or str(PROMPTED_VARIANTS)
+    item: JsonObject = {"tool": "zsky_start_image", "arguments": {"prompt": "…", "seed": 1}}
     return "\n".join(
         [
             f"Make {count} variants of one idea with zsky_start_image: {given['idea']}",
@@ -83,8 +151,8 @@ def variants(given: Mapping[str, str], tools: Collection[str]) -> str:
                 "Keep the subject; vary one thing at a time (light, angle, palette, setting) and give "
                 "each its own prompt and seed, so that a good one can be made again."
             ),
-            together(tools),
-            "Show them side by side with what differs, its seed, and which you would take.",
+            together(tools, {"items": [item]}) + " Put one item there for each variant.",
+            f"{seen(tools)}, with what differs, the seed, and which you would take.",
         ]
     )
 
@@ -92,11 +160,13 @@ def variants(given: Mapping[str, str], tools: Collection[str]) -> str:
 def what_did_i_spend(given: Mapping[str, str], tools: Collection[str]) -> str:
     """Ask for the costs."""
     del tools
-    since = f" since {given['since']}" if given.get("since") else " this month"
+    since = given.get("since")
+    begin = since or "the first day of this month (UTC)"
     return (
-        f"What did I spend{since}? Use get_spending, and list_jobs for what it was spent on. Give "
-        "me a short table per provider: spent, cap, left; then the three most expensive things, "
-        "what is only an estimate, and any job of unknown fate whose cost is still held."
+        f"What did I spend since {begin}? Call get_spending with since, an ISO date: without it "
+        "only today counts. list_jobs says what it was spent on. Give me a short table per "
+        "provider: spent, cap, left; then the three most expensive things, what is only an "
+        "estimate, and (list_jobs, status unknown) any job of unknown fate whose cost is still held."
     )
 
 
@@ -110,13 +180,14 @@ def settle_unknown(given: Mapping[str, str], tools: Collection[str]) -> str:
             if which
             else "Find the jobs of unknown fate with list_jobs (status unknown) and settle them.",
             (
-                "For each tell me what was asked, when it was sent and what its evidence says. Where "
-                "the provider lists jobs, compare them with it. Then ask me: I look into the "
-                "provider's own pages if need be."
+                "For each tell me what was asked, when it was sent and what its evidence says: its "
+                "check tool shows it. Where the provider has a tool that lists its jobs, compare "
+                "them with it. Then ask me: I look into the provider's own pages if need be."
             ),
             (
-                "Only after my word call resolve_job, with submitted and the provider's id, or with "
-                "not_submitted. Never start a job of unknown fate again before it is settled."
+                "Only after my word call resolve_job, with outcome submitted and the provider's id as "
+                "provider_job_id, or with outcome not_submitted. Never start a job of unknown fate "
+                "again before it is settled."
             ),
         ]
     )
@@ -170,24 +241,33 @@ PROMPTS = (
                 complete=workspace_ids,
             ),
         ),
-        needs=("zupertry_start_tryon", "zupertry_check_tryon"),
+        needs=(TRYON,),
         text=look_book,
     ),
     Prompt(
         name="clean_photos",
         title="Clean product photos",
-        description="Make a folder of product photos look alike.",
+        description="Make product photos look alike.",
         arguments=(
             Argument(name="photos", description="Addresses of the photos.", required=True),
             Argument(
                 name="workflow",
                 description="A configured Zyng workflow to send them through.",
                 complete=workflow_names,
+                needs=WORKFLOW,
             ),
-            Argument(name="background", description="Colour behind the products (white)."),
-            Argument(name="size", description="Size of the results (2000 x 2000 pixels)."),
+            Argument(
+                name="background",
+                description="Colour behind the products (white); not with a workflow.",
+                needs=EDIT,
+            ),
+            Argument(
+                name="size",
+                description=f"Size of the results in pixels ({PROMPTED_SIZE}); not with a workflow.",
+                needs=EDIT,
+            ),
         ),
-        needs=("claid_start_image_edit", "claid_check_image_edit"),
+        needs=(EDIT, WORKFLOW),
         text=clean_photos,
     ),
     Prompt(
@@ -196,9 +276,9 @@ PROMPTS = (
         description="The same idea in several pictures.",
         arguments=(
             Argument(name="idea", description="What the pictures show.", required=True),
-            Argument(name="count", description="How many (4)."),
+            Argument(name="count", description=f"How many ({PROMPTED_VARIANTS})."),
         ),
-        needs=("zsky_start_image", "zsky_check_job"),
+        needs=(("zsky_start_image", "zsky_check_job"),),
         text=variants,
     ),
     Prompt(
@@ -206,7 +286,7 @@ PROMPTS = (
         title="What did I spend?",
         description="Costs per provider, and what is left.",
         arguments=(Argument(name="since", description="Date to count from (this month)."),),
-        needs=("get_spending", "list_jobs"),
+        needs=(("get_spending", "list_jobs"),),
         text=what_did_i_spend,
     ),
     Prompt(
@@ -216,7 +296,7 @@ PROMPTS = (
         arguments=(
             Argument(name="job_id", description="One such job (all).", complete=unknown_jobs),
         ),
-        needs=("list_jobs", "resolve_job"),
+        needs=(("list_jobs", "resolve_job"),),
         text=settle_unknown,
     ),
 )
