@@ -115,12 +115,15 @@ def test_a_connection_is_kept_longer_than_clients_keep_theirs(tmp_path: Path) ->
         serving(tmp_path, "--sandbox") as server,
         socket.create_connection(("127.0.0.1", server.port), SECONDS) as raw,
     ):
-        raw.sendall(ask)
-        assert raw.recv(65_536).startswith(b"HTTP/1.1 200")
-        hung_up, _, _ = select.select([raw], [], [], CLIENTS_KEEP_SECONDS + 1)
-        assert not hung_up
-        raw.sendall(ask)
-        assert raw.recv(65_536).startswith(b"HTTP/1.1 200")
+        for _ in range(2):
+            answer = b""
+            raw.sendall(ask)
+            while not answer.endswith(b"ok\n"):
+                more = raw.recv(65_536)
+                assert more, answer
+                answer += more
+            hung_up, _, _ = select.select([raw], [], [], CLIENTS_KEEP_SECONDS + 1)
+            assert not hung_up
 
 
 def test_an_address_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:
