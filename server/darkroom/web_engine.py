@@ -32,7 +32,7 @@ def _bounded() -> type[asyncio.Protocol]:
     )
 
     class Bounded(HttpToolsProtocol):
-        """Refuses a head that does not end."""
+        """Refuses a head that does not end, and takes values without the white space around them."""
 
         _in_head = True
         _head_bytes = 0
@@ -44,6 +44,10 @@ def _bounded() -> type[asyncio.Protocol]:
             super().data_received(data)
             if self._in_head and self._head_bytes > LONGEST_HEAD_BYTES:
                 self.send_400_response("The head of the request is too long.")
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            """Take a header; the parser leaves white space that is no part of the value behind it."""
+            super().on_header(name, value.strip(b" \t"))
 
         def on_headers_complete(self) -> None:
             """Stop counting until the body is over."""

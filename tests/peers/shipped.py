@@ -135,10 +135,11 @@ def adding_token(port: int, token: str) -> Generator[int]:
 
         async def stop() -> None:
             server.close()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)  # a connection that was accepted just now becomes a task
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
             await server.wait_closed()
 
         asyncio.run_coroutine_threadsafe(stop(), loop).result()

@@ -103,6 +103,13 @@ async def test_it_serves_with_the_extra_and_without(
         assert ended["status"] == "completed"
         with socket.create_connection(("127.0.0.1", server.port), SECONDS) as raw:
             raw.settimeout(SECONDS)
+            raw.sendall(
+                b"GET /healthz HTTP/1.1\r\nHost: \tlocalhost \t \r\nConnection: close\r\n\r\n"
+            )
+            with raw.makefile("rb") as answer:
+                assert answer.read().endswith(b"ok\n")
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as raw:
+            raw.settimeout(SECONDS)
             raw.sendall(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nX: ")
             with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 -- which send fails is the network's choice
                 for _ in range(MOST_CHUNKS):
