@@ -170,7 +170,7 @@ async def test_planning_a_batch_with_a_slow_policy_answers_in_time_and_starts_no
 ) -> None:
     async with servers(clock, tmp_path, 1, DARKROOM_GUARD__PROVIDER="znyx") as ((one,), sandbox, _):
         sandbox.emulators["znyx"].faults.add("*", Fault(kind="delay", seconds=5), times=None)
-        prompts = [f"harbour {n}" for n in range(20)]
+        prompts = [f"harbour {n}" for n in range(200)]
         with anyio.fail_after(45):
             _, code = await one.said(
                 "start_batch", tool="zsky_start_image", for_each={"prompt": prompts}
