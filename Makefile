@@ -62,7 +62,7 @@ bench: setup ## Measure the numbers we hold ourselves to
 snapshots: setup ## Rewrite the snapshot of every tool
 	$(BIN)/python -m tests.snapshots --write
 
-docs: setup ## Rewrite the generated parts of the documents
+docs: setup ## Rewrite what is made from code and results: parts of documents, plots
 	$(BIN)/python -m tests.documents --write
 
 pins: setup ## Resolve the dependencies anew into constraints.txt

@@ -60,7 +60,7 @@ def batches(options: Options) -> list[Number]:
             items = options.times(course.items, 30)
             clock = trio.testing.MockClock(autojump_threshold=0)
             numbers += _numbers(course, items, trio.run(run, course, items, clock=clock))
-        how = " over real sockets"
+        how = "over real sockets"
         return [*numbers, *_numbers(COURSES[REAL], in_real_time, real.result(), how)]
 
 
@@ -70,12 +70,14 @@ def _for_real(items: int) -> Outcome:
 
 def _numbers(course: Course, items: int, outcome: Outcome, how: str = "") -> list[Number]:
     best = optimum(course, items)
+    limits = f"({course.limits}, {how})" if how else f"({course.limits})"
     return [
         Number(
-            what=f"{items:,} items at {course.what}{how}, time over the computed optimum",
+            what=f"{items:,} items at {course.what} {limits}, time over the computed optimum",
             value=100 * (outcome.seconds / best - 1),
             unit="%",
             at_most=MOST_OVER if course.judged else None,
+            label=f"{course.what}, {items:,} items {limits}",
             details={
                 "seconds": outcome.seconds,
                 "optimum": best,
@@ -83,7 +85,7 @@ def _numbers(course: Course, items: int, outcome: Outcome, how: str = "") -> lis
             },
         ),
         Number(
-            what=f"{items:,} items at {course.what}{how}, answers 429 + duplicates + lost",
+            what=f"{items:,} items at {course.what} {limits}, answers 429 + duplicates + lost",
             value=outcome.too_many + abs(outcome.paid - items) + abs(items - outcome.outputs),
             at_most=0,
             digits=0,

@@ -40,6 +40,7 @@ def tokens(options: Options) -> list[Number]:
             value=sum(costs.values()),
             at_most=4_500,
             digits=0,
+            label=f"list of all {len(costs)} tools (tokens)",
             details=exact,
         ),
         Number(
@@ -87,5 +88,6 @@ def _result() -> Number:
         value=max(count(structured)[0], count(text)[0]),
         at_most=250,
         digits=0,
+        label="result of a check (tokens)",
         details={"structured": count(structured)[0], "text": count(text)[0]},
     )

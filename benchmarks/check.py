@@ -58,6 +58,7 @@ def _check(options: Options, era: Era) -> list[Number]:
             f"returning the same payload as `{kind}`",
             value=min(mine) / min(theirs),
             at_most=1.0 if kind == "dict" else None,
+            label=f"check over stdio ({era}{'' if kind == 'dict' else ', ready-made result'})",
             details={
                 "ours µs min": min(mine) * MICRO,
                 "ours µs median": percentile(mine, 0.5) * MICRO,

@@ -90,12 +90,15 @@ def _number(size: int) -> Number:
         trio.run(partial(_held, way, size), clock=trio.testing.MockClock(autojump_threshold=0))
         for way in (by_batch, by_single_calls)
     )
+    about = f"{size:,} picture{'s' if size > 1 else ''}"
     return Number(
-        what=f"tokens of a conversation about {size:,} pictures, by one batch",
+        what=f"tokens of a conversation about {about}, by one batch",
         value=batch.tokens,
         at_most=single.tokens if size > 1 else None,
         digits=0,
+        label=about,
         details={
+            "pictures": float(size),
             "calls": float(batch.calls),
             "by single calls": float(single.tokens),
             "single calls": float(single.calls),

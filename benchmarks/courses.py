@@ -34,6 +34,7 @@ class Course:
     """
 
     what: str
+    limits: str
     emulator: str
     submit: str
     rates: tuple[Rate, ...]
@@ -125,7 +126,8 @@ def _addresses(sandbox: Sandbox, kind: str, count: int) -> list[Any]:
 
 def _zyng(tier: int, items: int = 1_000) -> Course:
     return Course(
-        what=f"Zyng tier {tier} ({zyng.REQUESTS_PER_MINUTE[tier]:,} a minute)",
+        what=f"Zyng tier {tier}",
+        limits=f"{zyng.REQUESTS_PER_MINUTE[tier]:,} a minute",
         emulator="zyng",
         submit="process_image",
         rates=(Rate(zyng.REQUESTS_PER_MINUTE[tier], 60),),
@@ -152,6 +154,7 @@ def _zsky(what: str, kind: Literal["image", "video"], batch: Batch) -> Course:
     )
     return Course(
         what=what,
+        limits="20 a minute, 3 at once",
         emulator="zsky",
         submit=f"generate_{kind}",
         rates=(Rate(zsky.REQUESTS_PER_MINUTE, 60),),
@@ -169,12 +172,11 @@ def _zsky(what: str, kind: Literal["image", "video"], batch: Batch) -> Course:
 
 
 COURSES: dict[str, Course] = {
-    "zsky": _zsky("ZSky images (20 a minute, 3 at once)", "image", _prompts),
-    "zsky-video": replace(
-        _zsky("ZSky videos (20 a minute, 3 at once)", "video", _videos), items=200, judged=False
-    ),
+    "zsky": _zsky("ZSky images", "image", _prompts),
+    "zsky-video": replace(_zsky("ZSky videos", "video", _videos), items=200, judged=False),
     "zupertry": Course(
-        what="Zuper Try-On (60 a minute)",
+        what="Zuper Try-On",
+        limits="60 a minute",
         emulator="zupertry",
         submit="submit",
         rates=(Rate(zupertry.REQUESTS_PER_MINUTE, 60),),
@@ -187,7 +189,8 @@ COURSES: dict[str, Course] = {
         polls=lambda count: math.ceil(count / zupertry.LARGEST_PAGE),
     ),
     "claid": Course(
-        what="Claid (120 a minute, 4 a second)",
+        what="Claid",
+        limits="120 a minute, 4 a second",
         emulator="claid",
         submit="submit",
         rates=(Rate(claid.REQUESTS_PER_MINUTE, 60), Rate(claid.REQUESTS_PER_SECOND, 1)),

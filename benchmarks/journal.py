@@ -57,6 +57,7 @@ async def _journal(options: Options) -> list[Number]:
             value=percentile(stalls["sqlite"], 0.99) * 1e3,
             unit="ms",
             at_most=STALL_MS,
+            label="pause while the journal commits (p99)",
             details={
                 "median ms": percentile(stalls["sqlite"], 0.5) * 1e3,
                 "longest ms": max(stalls["sqlite"]) * 1e3,

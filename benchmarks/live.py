@@ -22,6 +22,8 @@ from darkroom.desk import desks
 from darkroom.operation import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from benchmarks.engine import Engine
     from benchmarks.measure import Options
     from darkroom.credentials import Key
@@ -61,6 +63,7 @@ async def _weight(options: Options) -> Number:
         value=(after - before) / count / 1024,
         unit="KiB",
         at_most=4,
+        label="memory of a live job",
         details={"jobs": float(known)},
     )
 
@@ -85,18 +88,26 @@ async def _checks(options: Options) -> Number:
                     taken = await _check_some(running, desk, ids, block, chance)
                     if number:
                         samples.extend(taken)
+            profile = [
+                f"at {count:,}, "
+                + await _profiled(_check_some(running, desk, ids, block, chance), block)
+                for (running, ids, _), count in zip(measured, (many, few), strict=True)
+                if not options.quick
+            ]
             gc.unfreeze()
     (_, _, among_many), (_, _, among_few) = measured
     return Number(
         what=f"p99 of a check at {many:,} live jobs / at {few}, in the quieter rounds",
         value=quiet_p99(among_many, block) / quiet_p99(among_few, block),
         at_most=1.2,
+        label=f"check among {many:,} jobs / among {few} (p99)",
         details={
             **spread(among_many, f"at {many:,} µs", MICRO),
             f"at {many:,} µs p99": percentile(among_many, 0.99) * MICRO,
             **spread(among_few, f"at {few} µs", MICRO),
             f"at {few} µs p99": percentile(among_few, 0.99) * MICRO,
         },
+        profile=profile,
     )
 
 
@@ -144,7 +155,7 @@ async def _polls(options: Options) -> Number:
             later = LATE_SECONDS
             await _ask_all(running)
             samples = [await _ask_all(running) / jobs for _ in range(rounds)]
-            profile = [] if options.quick else await _profiled(running)
+            profile = [] if options.quick else [await _profiled(_ask_all(running), jobs)]
             spawning = min([await _spawn_only(running) for _ in range(rounds)])
     return Number(
         what=f"a due poll without HTTP, {jobs:,} live jobs",
@@ -152,6 +163,7 @@ async def _polls(options: Options) -> Number:
         unit="µs",
         at_most=20,
         digits=1,
+        label="asking about a job (without HTTP)",
         details={
             **spread(samples, "µs", MICRO),
             "of it µs for the task of anyio that asks": spawning * MICRO,
@@ -194,14 +206,13 @@ async def _spawn_only(running: Engine) -> float:
     return (time.perf_counter() - began) / DUE_AT_ONCE
 
 
-async def _profiled(running: Engine) -> list[str]:
-    """Say where the time of a poll goes."""
+async def _profiled(work: Awaitable[object], count: int) -> str:
+    """Say where the time goes when ``work`` does something ``count`` times."""
     profiler = cProfile.Profile()
     profiler.enable()
-    await _ask_all(running)
+    await work
     profiler.disable()
-    entries = pstats.Stats(profiler).get_stats_profile()
-    total = entries.total_tt
-    ranked = sorted(entries.func_profiles.items(), key=lambda item: -item[1].tottime)[:10]
-    shares = ", ".join(f"{name} {100 * entry.tottime / total:.0f} %" for name, entry in ranked)
-    return [f"share of own time, profiled: {shares}"]
+    entries = pstats.Stats(profiler).get_stats_profile().func_profiles
+    ranked = sorted(entries.items(), key=lambda item: -item[1].tottime)[:10]
+    times = [f"{name} {MICRO * entry.tottime / count:.1f}" for name, entry in ranked]
+    return "own time, profiled, µs of each: " + ", ".join(times)

@@ -74,6 +74,7 @@ async def _download() -> Number:
         value=(peak - before) / MEGABYTE,
         unit="MB",
         at_most=8,
+        label="memory to download 20 MB",
         details={"bytes": float(download.bytes), "counted by": "tracemalloc"},
     )
 
@@ -120,6 +121,7 @@ async def _sheet(options: Options) -> list[Number]:
             value=min(seconds),
             unit="s",
             at_most=1,
+            label=f"contact sheet of {PREVIEWS} (processor time)",
             details=details,
         ),
         Number(
@@ -127,6 +129,7 @@ async def _sheet(options: Options) -> list[Number]:
             value=percentile(late, 0.99) * 1e3,
             unit="ms",
             at_most=20,
+            label="pause while sheets are made (p99)",
             details={"longest ms": max(late) * 1e3, "ticks": float(len(late))},
         ),
     ]

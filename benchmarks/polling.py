@@ -85,6 +85,7 @@ def _numbers(
             value=fmean(job.polls for job in ours),
             at_most=8 if judged else None,
             digits=1,
+            label=kind,
             details={
                 "p95": float(percentile([job.polls for job in ours], 0.95)),
                 **{way: fmean(job.polls for job in jobs) for way, jobs in ways.items()},
@@ -96,6 +97,7 @@ def _numbers(
             unit="%",
             at_most=5 if judged else None,
             digits=1,
+            label=kind,
             details={
                 "p95 %": 100 * percentile([job.late for job in ours], 0.95),
                 **{f"{way} %": 100 * fmean(job.late for job in jobs) for way, jobs in ways.items()},

@@ -41,6 +41,7 @@ def spawn(options: Options) -> list[Number]:
                 "/ bare `MCPServer` with one tool",
                 value=min(ours) / min(bare),
                 at_most=1.00,
+                label=f"start ({era})",
                 details={
                     "tools listed": float(_tools(era)),
                     **spread(ours, "ours ms"),
@@ -98,6 +99,7 @@ def memory(options: Options) -> list[Number]:
             unit="MiB",
             at_most=10,
             digits=1,
+            label="memory when idle (over the bare server)",
             details={
                 "ours MiB": weights["ours"] / MIB,
                 "bare MiB": weights["bare"] / MIB,
@@ -110,6 +112,7 @@ def memory(options: Options) -> list[Number]:
             unit="MiB",
             at_most=5,
             digits=1,
+            label=f"memory for {jobs:,} finished jobs",
             details={"difference by PSS MiB": (shares["full"] - shares["ours"]) / MIB},
         ),
         Number(

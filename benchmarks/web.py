@@ -108,6 +108,7 @@ def _in_one_era(options: Options, era: Era, servers: Mapping[str, Listener]) -> 
             what=what + words,
             value=min(seconds[theirs]) / min(seconds[mine]),
             at_least=AT_LEAST if not number else None,
+            label=f"check over HTTP ({era})" if not number else "",
             details=details if not number else {},
         )
         for number, (words, (mine, theirs)) in enumerate(ratios.items())
@@ -147,6 +148,7 @@ def _polled(options: Options) -> Number:
         "in the quieter rounds",
         value=quiet_p99(samples["busy"], BLOCK) / quiet_p99(samples["idle"], BLOCK),
         at_most=AT_MOST,
+        label=f"check while {jobs:,} jobs are polled / idle (p99)",
         details={
             "polls a second": polls,
             **spread(samples["busy"], "polled µs", MICRO),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
 
+from benchmarks.plots import plots
 from benchmarks.report import Report
 from pydantic import BaseModel
 
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from darkroom.operation import Provider
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+README = ROOT / "README.md"
+DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
 NOTHING = "–"  # noqa: RUF001 -- a dash, as tables have it
 EXAMPLE = ROOT / "config.example.toml"
 RESULTS = ROOT / "benchmarks" / "RESULTS.json"
 PAGE = RESULTS.with_suffix(".md")
+PLOTS = ROOT / "docs" / "plots"
 PART = re.compile(r"<!-- made: (?P<name>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 SETTINGS = model(CATALOGUE.providers)
 
@@ -288,6 +291,14 @@ def report() -> Report:
     return Report.read(RESULTS)
 
 
+def in_numbers() -> str:
+    """Return what was measured as plots, each with what it means."""
+    return "\n\n".join(
+        f"![{plot.title}](docs/plots/{name}.svg)\n\n{plot.meaning}"
+        for name, plot in plots(report()).items()
+    )
+
+
 # --- promises and files ---
 
 
@@ -320,6 +331,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "units": unit_names,
     "commands": commands,
     "promises": promises,
+    "plots": in_numbers,
     "shortfalls": lambda: report().shortfalls(),
 }
 MAKERS_OF: dict[str, Callable[[str], str]] = {
@@ -345,6 +357,7 @@ def outdated() -> dict[Path, str]:
     """Return the files that are not as they should be, with what they should be."""
     right = {path: made(path.read_text("utf-8")) for path in DOCUMENTS}
     right |= {EXAMPLE: example(), PAGE: report().page()}
+    right |= {PLOTS / f"{name}.svg": plot.svg for name, plot in plots(report()).items()}
     return {
         path: new
         for path, new in right.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.measure import Number, interleaved, percentile
 from benchmarks.report import Report
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
 TARGETS = {
     "spawn": 2,
     "memory": 3,
@@ -46,6 +48,16 @@ def test_a_benchmark_runs_and_reports_all_its_numbers(name: str, tmp_path: Path)
     numbers = json.loads(found.read_text("utf-8"))["numbers"]
     assert sum("at_most" in number or "at_least" in number for number in numbers) == TARGETS[name]
     assert all(number["value"] >= 0 or number.get("unit") == "MiB" for number in numbers)
+
+
+def test_the_page_says_of_every_benchmark_how_it_is_taken_and_what_it_means() -> None:
+    sections = PAGE.read_text("utf-8").split("\n## ")
+    told = {
+        match[1]
+        for section in sections
+        if (match := re.search(r"<!-- made: found (\w+) -->", section)) and "*For you:*" in section
+    }
+    assert told == BENCHMARKS.keys()
 
 
 def test_a_number_is_judged_as_it_is_shown() -> None:

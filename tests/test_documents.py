@@ -18,13 +18,12 @@ from darkroom.errors import CallError, failure
 from darkroom.operation import Admitted
 from darkroom.settings import load
 from darkroom_tools import CATALOGUE
-from tests.documents import DOCUMENTS, EXAMPLE, ROOT, command_line, keys, outdated
+from tests.documents import DOCUMENTS, EXAMPLE, README, ROOT, command_line, keys, outdated
 from tests.snapshots import every_tool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-README = ROOT / "README.md"
 COMMAND_SECONDS = 120
 
 
