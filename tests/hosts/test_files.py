@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from darkroom.cli import HOST_NAMES, main
 from darkroom.hosts import tomltext
 from darkroom.hosts.known import HOSTS
+from tests.documents import NOTHING
 
 from .test_install import CODEX, JSONC, KEY, alone_at, entry, file_of, parsed
 
@@ -65,6 +66,15 @@ def test_every_platform_has_its_file(
     name: str, platform: str, variables: dict[str, str], expected: str
 ) -> None:
     assert HOSTS[name].file(variables, platform) == Path(expected)
+
+
+@pytest.mark.parametrize("name", HOST_NAMES)
+def test_the_page_names_every_hosts_files(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hosts.md").read_text("utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    _, _, own, project, _, _ = row.split("|")
+    assert HOSTS[name].file({"HOME": "h"}, "linux").name in own
+    assert (HOSTS[name].project_file or NOTHING) in project
 
 
 def test_claude_as_a_windows_package_has_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mcp_types import ResourceTemplateReference
 
 from darkroom.errors import ConfigurationError
-from tests.harness import ERAS, Era, refused, rig
+from tests.harness import ERAS, Era, Rig, call, refused, rig
+from tests.tasks.support import ask, task_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,19 @@ async def test_only_what_is_wanted_is_listed(
     assert await names(clock, tmp_path, both, era) == zsky - {"zsky_rotate_key"} | {"list_jobs"}
 
 
+PROMPTS = {"prompt": ["A boat", "A lighthouse"]}
+
+
+def sent(server: Rig) -> list[tuple[str, str]]:
+    """Return the requests to providers that change or cost something."""
+    return [
+        (request.method, request.path)
+        for emulator in server.sandbox.emulators.values()
+        for request in emulator.requests
+        if request.method != "GET"
+    ]
+
+
 PROVIDERS = {"zyng", "zupertry", "zsky", "claid", "znyx"}
 
 
@@ -54,6 +69,41 @@ async def test_read_only_wins_over_everything(clock: Callable[[], float], tmp_pa
         assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)
         assert "zsky_start_image" in await refused(client, "zsky_start_image", prompt="A boat")
     assert server.sandbox.emulators["zsky"].requests == []
+
+
+async def test_read_only_wins_over_approval_tasks_and_prompts(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    first = rig(clock, tmp_path, store="sqlite")
+    async with first.client() as client:
+        photos = {
+            f"{kind}_image_url": first.sandbox.sample(kind, 1) for kind in ("model", "garment")
+        }
+        job = await call(client, "zupertry_start_tryon", **photos)
+        batch = await call(client, "start_batch", tool="zsky_start_image", for_each=PROMPTS)
+    never = {"DARKROOM_APPROVAL__NEVER_ASK": '["zsky_delete_result", "znyx_revoke_token"]'}
+    looking = rig(
+        clock,
+        tmp_path,
+        store="sqlite",
+        sandbox=first.sandbox,
+        environment=serve(read_only=True, tools=["*"]) | never,
+    )
+    before = len(sent(first))
+    async with task_client(looking) as client:
+        assert "zsky_delete_result" in await refused(client, "zsky_delete_result", job_id="x")
+        task = {"taskId": job["job_id"]}
+        assert (await ask(client, "tasks/get", **task))["status"] == "working"
+        assert await ask(client, "tasks/cancel", **task) == {"resultType": "complete"}
+        assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["spending"]
+        await client.read_resource(f"darkroom://jobs/{job['job_id']}")
+        template = ResourceTemplateReference(type="ref/resource", uri="darkroom://jobs/{job_id}")
+        await client.complete(template, {"name": "job_id", "value": ""})
+        checked = await call(client, "zupertry_check_tryon", job_id=job["job_id"])
+        assert checked["status"] == "completed"
+        done = await call(client, "check_batch", batch_id=batch["batch_id"])
+        assert done["total"] == len(PROMPTS["prompt"])
+    assert len(sent(first)) == before
 
 
 @pytest.mark.parametrize(

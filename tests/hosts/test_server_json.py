@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 ENTRY = json.loads((ROOT / "server.json").read_text("utf-8"))
 PACKAGE = ENTRY["packages"][0]
 
+PLACEHOLDER = "com.example/darkroom"
+"""Of a domain that is reserved for examples: nobody can publish under it by mistake."""
+
 TEXT = {"type": "string", "minLength": 1}
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -36,6 +39,12 @@ SCHEMA: dict[str, Any] = {
         "title": {**TEXT, "maxLength": 100},
         "description": {**TEXT, "maxLength": 100},
         "version": {**TEXT, "maxLength": 255, "not": {"enum": ["latest"]}},
+        "repository": {
+            "type": "object",
+            "required": ["url", "source"],
+            "additionalProperties": False,
+            "properties": {"url": {"type": "string", "pattern": "^https://"}, "source": TEXT},
+        },
         "packages": {
             "type": "array",
             "minItems": 1,
@@ -95,6 +104,20 @@ def test_the_entry_names_this_distribution_and_version() -> None:
     assert PACKAGE["identifier"] == project["name"]
     assert ENTRY["version"] == PACKAGE["version"] == project["version"] == __version__
     assert ENTRY["name"].rpartition("/")[2] == NAME
+
+
+def test_the_name_is_claimed_where_the_registry_looks_or_is_a_placeholder() -> None:
+    """The registry takes a name only if the distribution's README says ``mcp-name: NAME``."""
+    claimed = re.findall(r"mcp-name: ([\w./-]+)", (ROOT / "README.md").read_text("utf-8"))
+    assert claimed == ([] if ENTRY["name"] == PLACEHOLDER else [ENTRY["name"]])
+    assert ("repository" in ENTRY) == (ENTRY["name"] != PLACEHOLDER)
+
+
+def test_the_distribution_has_a_command_of_its_own_name() -> None:
+    """``uvx NAME`` runs the command that is called as the distribution is."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert PACKAGE["runtimeHint"] == "uvx"
+    assert scripts[PACKAGE["identifier"]] == scripts["darkroom"]
 
 
 def test_the_command_is_understood() -> None:
