@@ -180,6 +180,16 @@ PROMISES = {
             "test_architecture.py::test_the_machine_never_imports_the_catalogue",
         ),
     ),
+    "quota-said": Promise(
+        "Before a yes the person reads that a start waits for the provider's next day or is charged "
+        "for beyond its month; a start that would be refused asks nobody.",
+        (
+            "money/test_quota.py::test_a_start_that_would_wait_for_tomorrow_is_said_so_before_the_yes",
+            "money/test_quota.py::test_a_start_beyond_the_month_that_is_charged_for_is_said_so_before_the_yes",
+            "money/test_quota.py::test_a_start_beyond_the_month_is_refused_before_anybody_is_asked",
+            "money/test_quota.py::test_a_batch_is_said_what_it_meets_before_the_yes",
+        ),
+    ),
     "batch-limits": Promise(
         "A batch keeps to the providers' limits together with single calls and other servers, and "
         "loses and doubles nothing when a provider refuses for a time.",

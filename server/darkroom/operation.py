@@ -41,6 +41,7 @@ from darkroom.params import (
     StartParams,
     check_address,
 )
+from darkroom.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,8 +99,8 @@ class Allowance:
 
     path: str
     exhausted: Callable[[Answer, str], bool]
-    left: Callable[[Answer, str, Any], int | None] | None = None
-    """``(answer, operation, settings)`` -> how many more the allowance covers; None: no end."""
+    left: Callable[[Answer, str], int] | None = None
+    """``(answer, operation)`` -> how many more the allowance covers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,11 +352,8 @@ class Job(Declared):
     label: Callable[[Any], str] | None = None
     """What a file of the result is called after, given the arguments; a person reads it."""
 
-    monthly: Callable[[Any], int | None] | None = None
-    """How many of these jobs the month's allowance covers, read from the settings; None: no end."""
-
-    daily: Callable[[Any], int | None] | None = None
-    """How many of these jobs the provider takes in one UTC day, read from the settings."""
+    quota: Callable[[Any], Quota] | None = None
+    """How many of these jobs the provider takes in a UTC day and covers in a month, by settings."""
 
     poll_interval_seconds: float = 2.0
 
@@ -435,6 +433,7 @@ __all__ = [
     "Policy",
     "Prepare",
     "Provider",
+    "Quota",
     "Rate",
     "References",
     "Request",

@@ -15,6 +15,7 @@ from darkroom.jobs.model import Attempt, Job, canonical, digest
 from darkroom.jobs.registry import Live
 from darkroom.jobs.store import Created, Query
 from darkroom.operation import FanOut
+from darkroom.quota import outlook
 from darkroom.receipts import recall
 from darkroom.spending import CapReached
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from darkroom.guard import Guard, Judgements
     from darkroom.operation import Job as JobOperation
     from darkroom.operation import Provider, StartParams
+    from darkroom.quota import Outlook
     from darkroom.works import Works
 
 ANSWER_SECONDS = 43.0
@@ -114,7 +116,12 @@ class Starter:
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        await self._approve(provider, draft, person)
+        ahead = await outlook(self._core, provider, operation, self._owner)
+        if (refusal := ahead.refusal) is not None:
+            raise refusal
+        if ahead.charge is not None:
+            draft = replace(draft, warnings=(*draft.warnings, ahead.charge))
+        await self._approve(provider, draft, ahead, person)
         return await self._core.detached(lambda: self._begin(operation, bound, draft))
 
     async def _screen(
@@ -258,8 +265,13 @@ class Starter:
         window = self._core.settings.jobs.identical_window_seconds
         return self._core.clock() - window if window else None
 
-    async def _approve(self, provider: Provider, draft: Job, person: Person) -> None:
-        """Ask the person before a cost above the configured amount, if anything new would start."""
+    async def _approve(
+        self, provider: Provider, draft: Job, ahead: Outlook, person: Person
+    ) -> None:
+        """Ask the person before a cost above the configured amount, if anything new would start.
+
+        A yes holds for what was said with the question, and for nothing dearer or later.
+        """
         core = self._core
         if draft.cost is None or draft.operation in core.settings.approval.never_ask:
             return
@@ -276,8 +288,8 @@ class Starter:
         except CapReached as reached:
             raise reached.error from None
         if known is None:
-            binding = digest(draft.intent, draft.idempotency_key or "")
-            await person.approve(draft.operation, question, binding)
+            binding = digest(draft.intent, draft.idempotency_key or "", *ahead.said)
+            await person.approve(draft.operation, " ".join([question, *ahead.said]), binding)
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
         """Write the job down with its attempts, and queue it."""

@@ -314,6 +314,17 @@ async def test_jobs_count_if_a_provider_may_have_taken_them_since(store: Store) 
     )
 
 
+async def test_jobs_wait_until_they_are_sent_whenever_they_were_made(store: Store) -> None:
+    for job in (
+        *(a_job(status, status=status, batch_id="b") for status in STATUSES),
+        a_job("old", status="queued", created_at=NOON - 86_400, batch_id="b"),
+        a_job("other owner", status="queued", owner="somebody"),
+        a_job("other operation", status="queued", operation="zsky_start_video", batch_id="b"),
+    ):
+        await store.create(job, [], identical_since=None)
+    assert await store.waiting("local", "zsky_start_image") == len({"queued", "old"})
+
+
 async def test_pruning_forgets_what_ended_long_ago_and_nothing_else(store: Store) -> None:
     for job in (
         a_job("old", status="completed", ended_at=NOON - 1),

@@ -1,11 +1,12 @@
-"""What the tests about money need: a server process, and what the emulators charged."""
+"""What the tests about money need: a server process, a person, what the emulators charged."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+from mcp_types import ElicitRequestFormParams, ElicitResult
 
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.fire.process import Process, process
@@ -15,10 +16,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom_tools.emulators.zsky import ZskyEmulator
-    from tests.harness import Fields
+    from tests.harness import Fields, Rig
 
 HOUR = 3_600.0
 DAY = 86_400.0
+
+
+class Asked:
+    """A person who answers as told, and what they were asked."""
+
+    def __init__(self, action: Any = "accept", *, approve: object = True) -> None:
+        self.questions: list[str] = []
+        self.action = action
+        self.approve = approve
+        self.sent_before_the_answer: list[int] = []
+        self.world: Rig | None = None
+
+    async def __call__(self, context: object, params: Any) -> ElicitResult:
+        del context
+        assert isinstance(params, ElicitRequestFormParams)
+        self.questions.append(params.message)
+        if self.world is not None:
+            sent = sum(len(each.requests) for each in self.world.sandbox.emulators.values())
+            self.sent_before_the_answer.append(sent)
+        if self.action == "never":
+            await anyio.sleep_forever()
+        content = {"approve": self.approve} if self.action == "accept" else None
+        return ElicitResult(action=self.action, content=content)  # pyright: ignore[reportArgumentType] -- what a host may send
 
 
 @asynccontextmanager

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
 from tests.harness import ERAS, Era, Rig, call, refused, rig
 from tests.machine.support import HOUR, asked, settle
+from tests.money.support import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,29 +21,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ERAS)]
 
 ABOVE = {"DARKROOM_APPROVAL__ABOVE": '{"zsky_videos": 0}'}
 VIDEO = "zsky_start_video"
-
-
-class Asked:
-    """A person who answers as told, and what they were asked."""
-
-    def __init__(self, action: Any = "accept", *, approve: object = True) -> None:
-        self.questions: list[str] = []
-        self.action = action
-        self.approve = approve
-        self.sent_before_the_answer: list[int] = []
-        self.world: Rig | None = None
-
-    async def __call__(self, context: object, params: Any) -> ElicitResult:
-        del context
-        assert isinstance(params, ElicitRequestFormParams)
-        self.questions.append(params.message)
-        if self.world is not None:
-            sent = sum(len(each.requests) for each in self.world.sandbox.emulators.values())
-            self.sent_before_the_answer.append(sent)
-        if self.action == "never":
-            await anyio.sleep_forever()
-        content = {"approve": self.approve} if self.action == "accept" else None
-        return ElicitResult(action=self.action, content=content)  # pyright: ignore[reportArgumentType] -- what a host may send
 
 
 def over(clock: Callable[[], float], folder: Path, **environment: str) -> Rig:

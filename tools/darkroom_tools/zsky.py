@@ -23,6 +23,7 @@ from darkroom.operation import (
     Lookback,
     Params,
     Provider,
+    Quota,
     Rate,
     Secret,
     StartParams,
@@ -157,16 +158,14 @@ def _left(fields: JsonObject, kind: str) -> int:
     return max(0, int(base - used))
 
 
-def left(answer: Answer, operation: str, settings: Settings) -> int | None:
-    """Return how many more the month's allowance covers; no end where overage is allowed."""
-    if settings.allow_overage:
-        return None
+def left(answer: Answer, operation: str) -> int:
+    """Return how many more the month's allowance covers."""
     return _left(answer.object, "videos" if operation == START_VIDEO.name else "images")
 
 
 def exhausted(answer: Answer, operation: str) -> bool:
     """Tell from ``GET /v1/usage`` whether a 429 meant the month's allowance."""
-    return _left(answer.object, "videos" if operation == START_VIDEO.name else "images") == 0
+    return left(answer, operation) == 0
 
 
 def deleted(answer: Answer, params: JobParams) -> JsonObject:
@@ -220,8 +219,11 @@ START_IMAGE = Job(
     cost=lambda _params, _settings: Cost(1, "images"),
     lookback=USAGE_COUNTERS,
     label=prompt_of,
-    daily=lambda settings: settings.images_per_day,
-    monthly=lambda settings: None if settings.allow_overage else settings.images_per_month,
+    quota=lambda settings: Quota(
+        daily=settings.images_per_day,
+        monthly=settings.images_per_month,
+        overage=settings.allow_overage,
+    ),
     texts=("prompt",),
 )
 
@@ -242,8 +244,11 @@ START_VIDEO = Job(
     cost=lambda _params, _settings: Cost(1, "videos"),
     lookback=USAGE_COUNTERS,
     label=prompt_of,
-    daily=lambda settings: settings.videos_per_day,
-    monthly=lambda settings: None if settings.allow_overage else settings.videos_per_month,
+    quota=lambda settings: Quota(
+        daily=settings.videos_per_day,
+        monthly=settings.videos_per_month,
+        overage=settings.allow_overage,
+    ),
     texts=("prompt",),
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.batches.plan import quotas_said
 from darkroom.batches.report import OPEN
 from darkroom.errors import CallError, DarkroomError, JournalError
 from darkroom.operation import Call
@@ -129,7 +130,9 @@ class Retrier:
             if cost is not None:
                 costs[job.provider, cost.unit] += cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
         await self._opener.admit(report.batch, costs)
-        await self._opener.ask(RETRY, f"Run {len(again)} jobs again", costs, report.batch, person)
+        said, _ = await quotas_said(self._works, again)
+        what = f"Run {len(again)} jobs again"
+        await self._opener.ask(RETRY, what, costs, said, report.batch, person)
         return await self._core.detached(lambda: self._restart_all(report.batch, again))
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:

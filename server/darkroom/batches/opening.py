@@ -115,7 +115,8 @@ class Opener:
                 made.warnings.append(f"it would be refused: {reached.error.failure.message}")
             return Opened(parent, made, made=True)
         await self.admit(parent, made.costs)
-        await self.ask(OPERATION, f"Start {len(made.planned)} jobs", made.costs, parent, person)
+        what = f"Start {len(made.planned)} jobs"
+        await self.ask(OPERATION, what, made.costs, made.warnings, parent, person)
         return await core.detached(lambda: self._begin(parent, made, totals))
 
     def _folder(self, batch_id: str, name: str | None, now: float) -> str:
@@ -213,15 +214,17 @@ class Opener:
         tool: str,
         what: str,
         costs: Mapping[tuple[str, Unit], float],
+        said: Sequence[str],
         parent: Job,
         person: Person,
     ) -> None:
-        """Ask the person for what costs more than the configured amount."""
+        """Ask the person for what costs more than the configured amount; ``said`` goes with it."""
         if tool in self._core.settings.approval.never_ask:
             return
         question = self._core.tariff.question_for_all(costs)
         if question is not None:
-            await person.approve(tool, f"{what}: {question}?", parent.intent)
+            whole = " ".join([f"{what}: {question}?", *(f"{text}." for text in said)])
+            await person.approve(tool, whole, parent.intent)
 
     # --- the rows ---
 

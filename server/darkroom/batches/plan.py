@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +12,7 @@ from darkroom.batches.grammar import circles, resolved
 from darkroom.errors import CallError, JsonObject, call_error
 from darkroom.operation import UNREADABLE, Request
 from darkroom.operation import Job as JobOperation
+from darkroom.quota import outlook
 from darkroom.selection import keeps
 
 if TYPE_CHECKING:
@@ -214,11 +215,9 @@ async def _estimated(works: Works, planned: list[Planned]) -> Plan:
     made.costs = dict(costs)
     loads = [Load(each.provider, each.operation, len(each.attempts)) for each in planned]
     made.seconds = seconds_for(works, loads)
-    by_operation: defaultdict[str, list[Planned]] = defaultdict(list)
-    for each in planned:
-        by_operation[each.operation.name].append(each)
-    for same in by_operation.values():
-        await _allowances(works, made, same)
+    said, seconds = await quotas_said(works, [each.job for each in planned])
+    made.warnings.extend(said)
+    made.seconds = max(made.seconds, seconds)
     return made
 
 
@@ -249,36 +248,57 @@ def _polls(operation: JobOperation) -> float:
     return 1.0 if listing is None else 1 / listing.size
 
 
-async def _allowances(works: Works, made: Plan, same: Sequence[Planned]) -> None:
-    """Say what the day's and the month's allowance do to the jobs of one operation."""
-    operation, provider = same[0].operation, same[0].provider
-    settings = works.core.channels[provider.name].settings
-    cap = operation.daily(settings) if operation.daily is not None else None
-    if cap is not None:
-        now = works.core.clock()
-        midnight = now // DAY_SECONDS * DAY_SECONDS
-        used = await works.core.registry.store.count(same[0].job.owner, operation.name, midnight)
-        over = len(same) - max(0, cap - used)
-        if over > 0:
-            days = math.ceil(over / cap)
-            made.seconds = max(made.seconds, midnight + days * DAY_SECONDS - now)
-            made.warnings.append(
-                f"{provider.title} takes {cap} {operation.name} a day: {over} of {len(same)} wait "
-                f"for the next {days} UTC day{'s' if days > 1 else ''}"
-            )
-    if provider.allowance is None or provider.allowance.left is None:
-        return
-    left = await _left(works, provider, operation, same[0].job.owner)
-    if left is not None and left < len(same):
-        made.warnings.append(
-            f"{left} of the month's allowance at {provider.title} are left for {len(same)} "
-            f"{operation.name}: the rest will be refused (quota_exhausted)"
+async def quotas_said(works: Works, jobs: Sequence[Job]) -> tuple[list[str], float]:
+    """Return what the days' caps and the months' allowances do to jobs, and how long they wait."""
+    said: list[str] = []
+    seconds = 0.0
+    counts = Counter((job.provider, job.operation, job.owner) for job in jobs)
+    for (provider, operation, owner), count in counts.items():
+        more, wait = await _quota_said(works, owner, provider, operation, count)
+        said.extend(more)
+        seconds = max(seconds, wait)
+    return said, seconds
+
+
+async def _quota_said(
+    works: Works, owner: str, provider: str, operation: str, count: int
+) -> tuple[list[str], float]:
+    core = works.core
+    declared, of = core.channels[provider].provider, core.operations[operation]
+    if of.quota is None:
+        return [], 0.0
+    ahead = await outlook(core, declared, of, owner)
+    said: list[str] = []
+    seconds = 0.0
+    if ahead.day is not None and (over := count - ahead.day.left) > 0:
+        days = math.ceil((count + ahead.day.waiting - ahead.day.free) / ahead.day.most)
+        seconds = ahead.tomorrow + (days - 1) * DAY_SECONDS - core.clock()
+        said.append(
+            f"{declared.title} takes {ahead.day.most} {operation} a day: {over} of {count} wait "
+            f"for the next {days} UTC day{'s' if days > 1 else ''}"
         )
+    if ahead.month is not None:
+        there = await _left(works, declared, of, owner)
+        left = ahead.month.left
+        if there is not None:  # it knows of the key's use elsewhere, we of what waits here
+            left = min(left, max(0, there - ahead.month.waiting))
+        if left < count:
+            rest = (
+                f"{declared.title} charges for the other {count - left}"
+                if ahead.overage
+                else "the rest will be refused (quota_exhausted)"
+            )
+            said.append(
+                f"{left} of the month's allowance at {declared.title} are left for {count} "
+                f"{operation}: {rest}"
+            )
+    return said, seconds
 
 
 async def _left(
     works: Works, provider: Provider, operation: JobOperation, owner: str
 ) -> int | None:
+    """Return what the provider says is left of the month's allowance; None where it does not."""
     allowance = provider.allowance
     if allowance is None or allowance.left is None:
         return None
@@ -286,6 +306,6 @@ async def _left(
     try:
         key = works.core.vault.key(provider, operation.credential, owner=owner)
         answer = await channel.read(Request(method="GET", path=allowance.path), key)
-        return allowance.left(answer, operation.name, channel.settings) if answer.ok else None
+        return allowance.left(answer, operation.name) if answer.ok else None
     except (CallError, *UNREADABLE):
         return None

@@ -187,6 +187,13 @@ class MemoryStore:
             for job in self._jobs.values()
         )
 
+    async def waiting(self, owner: str, operation: str) -> int:
+        """Count the jobs of an operation that have not been sent yet."""
+        return sum(
+            (job.owner, job.operation, job.status) == (owner, operation, "queued")
+            for job in self._jobs.values()
+        )
+
     async def changed(self) -> bool:
         """Tell whether another process wrote: none can."""
         return False

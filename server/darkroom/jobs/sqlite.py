@@ -267,6 +267,16 @@ class SqliteStore:
             lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
         )
 
+    async def waiting(self, owner: str, operation: str) -> int:
+        """Count the jobs of an operation that have not been sent yet."""
+        statement = (
+            "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+            f"AND status = 'queued' AND {tables.OPEN}"
+        )
+        return await self._read(
+            lambda database: database.execute(statement, (owner, operation)).fetchone()[0]
+        )
+
     async def changed(self) -> bool:
         """Tell whether another process wrote since this was last called."""
         before = self._data_version

@@ -169,6 +169,10 @@ class Store(Protocol):
         """
         ...
 
+    async def waiting(self, owner: str, operation: str) -> int:
+        """Count the jobs of an operation that have not been sent yet."""
+        ...
+
     async def changed(self) -> bool:
         """Tell whether another process wrote since this was last called."""
         ...

@@ -7,7 +7,7 @@ nothing about a request that is on its way.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,7 +17,7 @@ from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused,
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.operation import UNREADABLE, FanOut, References, Request
-from darkroom.spending import beginning
+from darkroom.quota import outlook
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import Live
     from darkroom.operation import Job as JobOperation
     from darkroom.pacing import Lane, Turn
-    from darkroom.spending import Period
 
 MOST_CONNECTION_TRIES = 3
 """How often a request is tried that certainly never arrived."""
@@ -41,7 +40,6 @@ MOST_CONNECTION_TRIES = 3
 CONNECTION_BACKOFF_SECONDS = 1.0
 DEFAULT_LATER_SECONDS = 3.0
 LONGEST_LATER_SECONDS = 300.0
-DAY_SECONDS = 86_400.0
 LOOK_FOR_DEAD_SECONDS = 15.0
 """How often it is looked, while a job waits for a slot, whether a dead process has one."""
 
@@ -209,13 +207,16 @@ class Submitter:
                 inputs = await self._inputs.addresses(live.job)
             request = self._core.request(live.job, operation, inputs)
             async with self._daily:
-                if await self._reached(live.job, operation, operation.monthly, "month"):
+                ahead = await outlook(
+                    self._core, channel.provider, operation, live.job.owner, behind=False
+                )
+                if (refusal := ahead.refusal) is not None:
                     turn.give_back()
-                    return Refused(failure("quota_exhausted", channel.provider.title))
-                if await self._reached(live.job, operation, operation.daily, "day"):
+                    return Refused(refusal.failure)
+                if ahead.waits:
                     turn.give_back()
                     self._free(live.job)
-                    self._again(live, "allowance", DAY_SECONDS - self._core.clock() % DAY_SECONDS)
+                    self._again(live, "allowance", ahead.tomorrow - self._core.clock())
                     return None
                 await self._mark_sent(live)
         except (CallError, JournalError) as error:
@@ -243,20 +244,6 @@ class Submitter:
                 return Later(error, 0.0)  # the key was rotated meanwhile
             case _:
                 return outcome
-
-    async def _reached(
-        self,
-        job: Job,
-        operation: JobOperation,
-        cap: Callable[[Any], int | None] | None,
-        period: Period,
-    ) -> bool:
-        """Tell whether as many jobs were started in this UTC day or month as the provider takes."""
-        most = cap(self._core.channels[job.provider].settings) if cap is not None else None
-        if most is None:
-            return False
-        since = beginning(period, self._core.clock())
-        return await self._core.registry.store.count(job.owner, operation.name, since) >= most
 
     async def _mark_sent(self, live: Live) -> None:
         """Make it durable that the request is about to leave."""
