@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from darkroom import bearer, web_engine
 from darkroom.errors import CallError, ConfigurationError
+from darkroom.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -144,6 +145,7 @@ def web_app(
     host: str = DEFAULT_HOST,
     names: Iterable[str] = (),
     stopping: anyio.Event | None = None,
+    most_sessions: int = MOST_SESSIONS,
 ) -> ASGIApp:
     """Return the application: the SDK's transport behind the gate."""
 
@@ -161,9 +163,14 @@ def web_app(
 
     # The gate has looked at Host and Origin already, and at more than the transport would.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    app = server.streamable_http_app(streamable_http_path=PATH, transport_security=unchecked)
+    app = server.streamable_http_app(
+        streamable_http_path=PATH,
+        transport_security=unchecked,
+        session_idle_timeout=IDLE_SECONDS,
+        max_sessions=MOST_SERVED,
+    )
     # Straight to the transport: the layers in between are for pages, which we have none of.
-    mcp = server.session_manager.handle_request
+    mcp = Sessions(server.session_manager.handle_request, most_sessions)
     return Gate(app, mcp, Names(host, names), token, ready)
 
 

@@ -59,13 +59,16 @@ class Shipped:
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    module: str = "darkroom",
 ) -> Generator[Shipped]:
     """Run ``darkroom serve --http`` on a free port; end it in order.
 
-    Raises AssertionError when it does not end so.
+    ``module`` runs the command. Raises AssertionError when it does not end in order.
     """
-    command = [sys.executable, "-m", "darkroom", "serve", "--http", "--port", "0", *options]
+    command = [sys.executable, "-m", module, "serve", "--http", "--port", "0", *options]
     with _listening(command, {**variables(folder), **(environment or {})}, quiet=True) as (
         port,
         process,
