@@ -57,6 +57,13 @@ MOST_WAITING = 256
 """Notifications for sessions of 2025-11-25 that wait to be sent; the oldest news is dropped."""
 
 
+MOST_ADDRESSES = 1_000
+"""That one connection of 2025-11-25 may be subscribed to."""
+
+DELIVERY_SECONDS = 5.0
+"""How long a host has to take a notification before the others get theirs."""
+
+
 class Changes(InMemorySubscriptionBus):
     """Says in both protocol eras that a job's resource has changed, to who asked.
 
@@ -67,18 +74,34 @@ class Changes(InMemorySubscriptionBus):
     def __init__(self) -> None:
         super().__init__()
         self._connections: dict[str, set[Connection]] = {}
+        self._addresses: dict[Connection, set[str]] = {}
 
     def subscribed(self, uri: str, session: ServerSession) -> None:
-        """Tell a session's connection of changes, as long as it stands."""
+        """Tell a session's connection of changes, as long as it stands.
+
+        Raises
+        ------
+        MCPError: it is told of as many as it may be.
+        """
         connection = _connection(session)
-        connections = self._connections.setdefault(uri, set())
-        if connection not in connections:
-            connections.add(connection)
-            connection.exit_stack.callback(self._forget, uri, connection)
+        addresses = self._addresses.get(connection)
+        if addresses is None:
+            addresses = self._addresses[connection] = set()
+            connection.exit_stack.callback(self._gone, connection)
+        if uri not in addresses and len(addresses) >= MOST_ADDRESSES:
+            raise MCPError(INVALID_PARAMS, f"{MOST_ADDRESSES} subscriptions: unsubscribe first")
+        addresses.add(uri)
+        self._connections.setdefault(uri, set()).add(connection)
 
     def unsubscribed(self, uri: str, session: ServerSession) -> None:
         """Tell it no more."""
-        self._forget(uri, _connection(session))
+        connection = _connection(session)
+        self._addresses.get(connection, set()).discard(uri)
+        self._forget(uri, connection)
+
+    def _gone(self, connection: Connection) -> None:
+        for uri in self._addresses.pop(connection, ()):
+            self._forget(uri, connection)
 
     def _forget(self, uri: str, connection: Connection) -> None:
         connections = self._connections.get(uri, set())
@@ -114,7 +137,8 @@ class Changes(InMemorySubscriptionBus):
     async def _deliver(self, receive: Any) -> None:
         async for uri in receive:
             for connection in tuple(self._connections.get(uri, ())):
-                await connection.send_resource_updated(uri)
+                with anyio.move_on_after(DELIVERY_SECONDS):
+                    await connection.send_resource_updated(uri)
 
 
 def _connection(session: ServerSession) -> Connection:

@@ -47,6 +47,7 @@ connection just as it is closed is lost, and looks like a call that was."""
 
 READY_SECONDS = 5.0
 BACKLOG = 1024
+NO_TOKEN = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
 
 
 def loopback(host: str) -> bool:
@@ -66,15 +67,12 @@ class Names:
     """
 
     def __init__(self, host: str, more: Iterable[str]) -> None:
-        self._names = LOOPBACK_NAMES | {host.lower()} | {name.lower() for name in more}
+        self._names = (LOOPBACK_NAMES | {host.lower()} | {name.lower() for name in more}) - {""}
         self._literals = host in {"0.0.0.0", "::", ""}  # noqa: S104 -- compared, not bound
 
     def known(self, authority: str) -> bool:
         """Tell whether ``name[:port]`` is ours."""
-        try:
-            name = urlsplit(f"//{authority}").hostname or ""
-        except ValueError:
-            return False
+        name = _name(authority)
         if name in self._names:
             return True
         if self._literals:
@@ -83,10 +81,23 @@ class Names:
                 return True
         return False
 
-    def origin(self, origin: str) -> bool:
-        """Tell whether a page from ``origin`` may speak to us."""
-        scheme, found, authority = origin.partition("://")
-        return bool(found) and scheme in {"http", "https"} and self.known(authority)
+    def origin(self, origin: str, authority: str) -> bool:
+        """Tell whether a page from ``origin`` may speak to us, whom it calls ``authority``.
+
+        Of address literals, which anybody's page may come from, only the very one it asks.
+        """
+        scheme, found, where = origin.partition("://")
+        if not found or scheme not in {"http", "https"}:
+            return False
+        name = _name(where)
+        return name in self._names or (self._literals and name == _name(authority) != "")
+
+
+def _name(authority: str) -> str:
+    """Return the name in ``name[:port]``; nothing if there is none."""
+    with suppress(ValueError):
+        return urlsplit(f"//{authority}").hostname or ""
+    return ""
 
 
 class Gate:
@@ -122,9 +133,9 @@ class Gate:
             headers.setdefault(name, []).append(value)
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or not self._names.known(hosts[0].decode("latin-1")):
-            return PlainTextResponse("no server of that name is here\n", 421)
+            return PlainTextResponse("no server of that name is here: see [http] hosts\n", 421)
         for origin in headers.get(b"origin", []):
-            if not self._names.origin(origin.decode("latin-1")):
+            if not self._names.origin(origin.decode("latin-1"), hosts[0].decode("latin-1")):
                 return PlainTextResponse("pages from there may not speak to this server\n", 403)
         if scope["path"] == "/healthz":
             return PlainTextResponse("ok\n")
@@ -134,7 +145,7 @@ class Gate:
         given = headers.get(b"authorization", [])
         if len(given) != 1 or not bearer.bears(given[0], self._token):
             challenge = {"www-authenticate": "Bearer"}
-            return PlainTextResponse("a bearer token is needed\n", 401, challenge)
+            return PlainTextResponse(NO_TOKEN, 401, challenge)
         return None
 
 

@@ -91,6 +91,7 @@ async def test_nobody_else_is(asked: Asked, authorization: str | None) -> None:
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert TOKEN.decode() not in answer.text
+    assert "darkroom doctor" in answer.text
 
 
 @pytest.mark.parametrize("host", ["evil.test", "evil.test:8811", "127.0.0.1.evil.test", "", "[::"])
@@ -152,6 +153,27 @@ async def test_a_server_that_is_ending_or_cannot_work_is_not_ready(
 )
 def test_names_follow_what_is_bound_and_configured(bound: str, name: str, known: bool) -> None:  # noqa: FBT001 -- a case
     assert web.Names(bound, ["darkroom.example"]).known(name) is known
+
+
+@pytest.mark.parametrize(
+    ("bound", "origin", "authority", "may"),
+    [
+        ("0.0.0.0", "http://192.0.2.7:8811", "192.0.2.7:8811", True),  # noqa: S104 -- compared
+        ("0.0.0.0", "http://203.0.113.9", "192.0.2.7:8811", False),  # noqa: S104 -- compared
+        ("::", "http://[2001:db8::9]", "[2001:db8::7]:8811", False),
+        ("0.0.0.0", "http://localhost:6274", "192.0.2.7", True),  # noqa: S104 -- compared
+        ("0.0.0.0", "http://", "", False),  # noqa: S104 -- compared
+        ("", "http://", "", False),
+        ("127.0.0.1", "http://192.0.2.7", "192.0.2.7", False),
+    ],
+)
+def test_of_address_literals_only_the_page_of_the_very_one_may_ask(
+    bound: str,
+    origin: str,
+    authority: str,
+    may: bool,  # noqa: FBT001 -- a case
+) -> None:
+    assert web.Names(bound, []).origin(origin, authority) is may
 
 
 # --- the token ---
