@@ -47,7 +47,7 @@ connection just as it is closed is lost, and looks like a call that was."""
 
 READY_SECONDS = 5.0
 BACKLOG = 1024
-NO_TOKEN = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
+UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
 
 
 def loopback(host: str) -> bool:
@@ -145,7 +145,7 @@ class Gate:
         given = headers.get(b"authorization", [])
         if len(given) != 1 or not bearer.bears(given[0], self._token):
             challenge = {"www-authenticate": "Bearer"}
-            return PlainTextResponse(NO_TOKEN, 401, challenge)
+            return PlainTextResponse(UNAUTHORISED, 401, challenge)
         return None
 
 
