@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measure import Number, interleaved, percentile
+from benchmarks.plots import plots
 from benchmarks.report import Report
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,10 @@ TARGETS = {
 """How many numbers of each benchmark have a target."""
 
 
+IN_NO_PLOT = {"faults"}
+"""What must be nothing is not drawn."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_runs_and_reports_all_its_numbers(name: str, tmp_path: Path) -> None:
@@ -45,9 +49,11 @@ def test_a_benchmark_runs_and_reports_all_its_numbers(name: str, tmp_path: Path)
         timeout=240,
     )
     assert found.exists(), run.stderr.decode()
-    numbers = json.loads(found.read_text("utf-8"))["numbers"]
-    assert sum("at_most" in number or "at_least" in number for number in numbers) == TARGETS[name]
-    assert all(number["value"] >= 0 or number.get("unit") == "MiB" for number in numbers)
+    report = Report.read(found)
+    numbers = report.results[name]
+    assert sum(bool(number.target) for number in numbers) == TARGETS[name]
+    assert all(number.value >= 0 or number.unit == "MiB" for number in numbers)
+    assert bool(plots(report)) == (name not in IN_NO_PLOT)
 
 
 def test_the_page_says_of_every_benchmark_how_it_is_taken_and_what_it_means() -> None:
