@@ -356,11 +356,11 @@ RECIPES: dict[str, Recipe] = {
     "bare": Recipe(
         lambda of, number: of in {"spawn", "check"} or (of == "web" and bool(number.at_least)),
         _bare,
-        "What a journal, pacing and all the tools add to a server that does nothing.",
+        "This is what a journal, pacing and all the tools add to a server that does nothing.",
     ),
     "budgets": Recipe(
         lambda of, number: of in BUDGETS and number.at_most is not None,
         _budgets,
-        "What it takes of your machine and of the model's context, with all providers on.",
+        "This is what it takes of your machine and of the model's context, with all providers on.",
     ),
 }
