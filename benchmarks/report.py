@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.measure import Detail
+
+_MARKUP, _ESCAPED = re.compile(r"[<_*`]"), r"\\\g<0>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ class Report:
         for name, number in self:
             if number.details or number.profile:
                 what = f"- **{name}**, {number.what}: {_list(number.details)}"
-                lines += [what.rstrip(": "), *(f"  - {line}" for line in number.profile)]
+                lines += [what.rstrip(": "), *_reasons(number)]
         lines += ["", "## How long it took", "", "Seconds: " + _list(self.seconds) + "."]
         return "\n".join(lines) + "\n"
 
@@ -96,7 +99,7 @@ class Report:
         lines: list[str] = []
         for name, number in self.missed:
             lines.append(f"- **{name}**, {number.what}: {number.found}, {number.target}")
-            lines += [f"  - {line}" for line in number.profile]
+            lines += _reasons(number)
         return "\n".join(lines) or "Every target is met."
 
 
@@ -117,6 +120,11 @@ def _row(name: str, number: Number) -> dict[str, object]:
 def _cells(number: Number) -> str:
     verdict = "" if not number.target else "met" if number.met else "**missed**"
     return f"| {number.what} | {number.found} | {number.target} | {verdict} |"
+
+
+def _reasons(number: Number) -> list[str]:
+    """Return the profile as items of a list, plain: names of functions are no markup."""
+    return [f"  - {_MARKUP.sub(_ESCAPED, line)}" for line in number.profile]
 
 
 def _list(values: Mapping[str, Detail]) -> str:

@@ -94,7 +94,7 @@ def test_a_percentile_is_a_sample_that_was_taken() -> None:
 
 
 def test_a_missed_target_stands_out_on_the_page() -> None:
-    slow = Number(what="ratio", value=1.5, at_most=1.0, profile=["mcp 400 ms"])
+    slow = Number(what="ratio", value=1.5, at_most=1.0, profile=["mcp 400 ms, __exit__ <1>"])
     few = Number(what="requests", value=1.1, at_least=1.2)
     good = Number(what="tokens", value=4_345, at_most=4_500, digits=0)
     report = Report(machine={"cores": 2}, results={"spawn": [slow, good], "web": [few]})
@@ -103,7 +103,7 @@ def test_a_missed_target_stands_out_on_the_page() -> None:
     assert "| spawn | ratio | 1.50 | at most 1 | **missed** |" in page
     assert "| spawn | tokens | 4,345 | at most 4,500 | met |" in page
     assert "| web | requests | 1.10 | at least 1.2 | **missed** |" in page
-    assert "- **spawn**, ratio: 1.50, at most 1\n  - mcp 400 ms\n" in page
+    assert "- **spawn**, ratio: 1.50, at most 1\n  - mcp 400 ms, \\_\\_exit\\_\\_ \\<1>\n" in page
 
 
 def test_a_report_is_the_same_after_it_was_written_and_read(tmp_path: Path) -> None:
