@@ -234,7 +234,8 @@ def _polling(numbers: Sequence[Number]) -> Drawing:
     for (n, m), (x, y) in zip(pairs, ours, strict=True):
         drawing.dot(across(x), up(y), _tone(n, m), hollow=not n.target)
         kind = n.label.removeprefix("60 s").lstrip(", ")
-        drawing.text(across(x) + 5, up(y) + 19, kind)
+        beside = 21 if n.target else -12  # away from the target's lines
+        drawing.text(across(x), up(y) + beside, kind, anchor="middle")
     x, y = ours[-1]
     drawing.text(across(x) + 14, up(y) + HALF_LETTER, "this server", "ours")
     drawing.height = bottom + MARGIN + 2
@@ -267,9 +268,10 @@ def _bare(numbers: Sequence[Number]) -> Drawing:
     kinds: dict[str, list[float]] = {}
     for number, time in zip(numbers, times, strict=True):
         kinds.setdefault(number.label.partition(" (")[0], []).append(time)
-    found = ", ".join(f"a {name} {_range(each)} %" for name, each in kinds.items())
+    (first, found), *rest = kinds.items()
+    others = "".join(f", a {name} {_range(each)} %" for name, each in rest)
     drawing = Drawing(
-        f"Of the time of a bare server of the SDK: {found}",
+        f"A {first} takes {_range(found)} % of a bare server's time{others}",
         "Least time of ours over the bare server's, for both versions of the protocol; the stroke is "
         "the medians' ratio. Over HTTP several are in flight. Hollow: no target. Less is better.",
     )

@@ -50,7 +50,10 @@ def polling(options: Options) -> list[Number]:
     """Follow jobs of about a minute in three ways."""
     numbers: list[Number] = []
     chances = {
-        **{f"60 s ± {spread:.0%}": (_normal(spread), spread <= FORESEEABLE) for spread in SPREADS},
+        **{
+            f"60 s ± {100 * spread:.0f} %": (_normal(spread), spread <= FORESEEABLE)
+            for spread in SPREADS
+        },
         "60 s, heavy-tailed": (_heavy_tailed, False),
     }
     for kind, (sample, judged) in chances.items():
