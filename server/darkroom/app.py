@@ -21,6 +21,7 @@ from mcp_types import (
 
 from darkroom import __version__
 from darkroom.approval import HostPerson, InputNeededError
+from darkroom.core import log
 from darkroom.credentials import Vault
 from darkroom.desk import Desk, desks
 from darkroom.errors import CallError
@@ -28,6 +29,7 @@ from darkroom.job_tasks import JobTasks
 from darkroom.machine import Machine, running
 from darkroom.mark import ICON
 from darkroom.prompts import Prompts
+from darkroom.selection import NO_TOOLS
 from darkroom.serving import Changes, DarkroomServer
 
 if TYPE_CHECKING:
@@ -146,6 +148,8 @@ def build_server(
     providers = providers_of(catalogues)
     vault = Vault(world.environment, settings)
     found = desks(catalogues, vault.available, settings)
+    if not found:
+        log.warning("%s", NO_TOOLS)
 
     changes = Changes()
 

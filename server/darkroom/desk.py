@@ -126,7 +126,8 @@ def desks(
             found[operation.name] = Desk(operation, provider, schema)
     for catalogue in catalogues:
         for tool in catalogue.tools:
-            if tool.listed(bool(open_providers)) and keeps(None, tool):
+            # Where there is no credential, no filter takes away what says how to begin.
+            if tool.listed(bool(open_providers)) and (not open_providers or keeps(None, tool)):
                 schema = input_schema(tool.params, made=made.get(tool.name))
                 found[tool.name] = Desk(tool, None, schema)
     return found

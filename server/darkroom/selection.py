@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from darkroom.operation import Declared, Provider
     from darkroom.settings import ServeSection, Settings
 
+NO_TOOLS = "the filters of [serve], or of the command line, leave no tool to list"
+
 
 def selected(
     catalogues: Sequence[Catalogue], settings: Settings

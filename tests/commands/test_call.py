@@ -110,12 +110,14 @@ async def test_a_missing_credential_is_the_tools_error_not_a_missing_tool(
     assert "ZSKY_API_KEY is not set" in capsys.readouterr().err
 
 
-async def test_a_shell_that_cannot_ask_refuses_as_a_host_would(
+async def test_a_shell_that_cannot_ask_refuses_and_says_how_to_approve(
     clock: Callable[[], float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = rig(clock, tmp_path)
     assert await run(over, "zsky_delete_result", job_id="abc") == 1
-    assert "[not_configured]" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "[not_configured]" in said
+    assert "--yes" in said
     assert not over.sandbox.emulators["zsky"].requests
 
 
@@ -155,6 +157,14 @@ async def test_an_unknown_tool_names_the_nearest(
 ) -> None:
     with pytest.raises(ConfigurationError, match="did you mean zsky_start_image"):
         find(setting_of(rig(clock, tmp_path)), "zsky_start_imag")
+
+
+async def test_a_tool_that_the_filters_leave_out_is_said_to_be(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    over = rig(clock, tmp_path, environment={"DARKROOM_SERVE__READ_ONLY": "true"})
+    with pytest.raises(ConfigurationError, match="the filters"):
+        find(setting_of(over), "zsky_start_image")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"a"', "[" * 100_000])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ from darkroom.cli import main
 from darkroom.commands.doctor import report
 from darkroom.commands.examination import Findings, ProviderFinding, changed, examine
 from darkroom.jobs.liveness import Lease
+from darkroom.settings import ServeSection
 from darkroom_tools.emulators.kit import Fault
 from tests.commands.support import setting_of
 from tests.harness import rig
@@ -110,6 +112,23 @@ async def test_a_provider_without_a_credential_is_simply_not_configured(
     assert findings.ok
     assert not of(findings, "zsky").configured
     assert not over.sandbox.emulators["zsky"].requests
+
+
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        ({"exclude": ("list_job",)}, "did you mean 'list_jobs'?"),
+        ({"read_only": True, "tools": ("zsky_start_*",)}, "leave no tool"),
+    ],
+)
+async def test_filters_with_which_nothing_is_served_are_not_ok(
+    clock: Callable[[], float], tmp_path: Path, filters: dict[str, Any], says: str
+) -> None:
+    over = rig(clock, tmp_path)
+    settings = over.settings.model_copy(update={"serve": ServeSection(**filters)})
+    findings = await examine(replace(setting_of(over), settings=settings))
+    assert not findings.ok
+    assert says in said(findings)
 
 
 async def test_a_template_that_was_not_filled_in_is_not_ok(

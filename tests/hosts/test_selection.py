@@ -9,6 +9,7 @@ import pytest
 from mcp_types import ResourceTemplateReference
 
 from darkroom.errors import ConfigurationError
+from darkroom_tools import CATALOGUE
 from tests.harness import ERAS, Era, Rig, call, refused, rig
 from tests.tasks.support import ask, task_client
 
@@ -58,6 +59,23 @@ def sent(server: Rig) -> list[tuple[str, str]]:
 
 
 PROVIDERS = {"zyng", "zupertry", "zsky", "claid", "znyx"}
+
+
+async def test_what_says_how_to_begin_is_there_whatever_the_filters(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    keys = tuple(c.variable for p in CATALOGUE.providers for c in p.credentials)
+    wanted = serve(tools=["zsky_*"], read_only=True)
+    server = rig(clock, tmp_path, environment=wanted, without=keys)
+    async with server.client() as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["get_setup"]
+
+
+async def test_a_server_without_any_tool_says_so(
+    clock: Callable[[], float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig(clock, tmp_path, environment=serve(tools=["zsky_start_*"], read_only=True))
+    assert "leave no tool" in caplog.text
 
 
 async def test_read_only_wins_over_everything(clock: Callable[[], float], tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import anyio.to_thread
 
-from darkroom.approval import cannot_ask, declined
+from darkroom.approval import declined
 from darkroom.commands.setting import prepare
 from darkroom.desk import desks
-from darkroom.errors import CallError, ConfigurationError
+from darkroom.errors import CallError, ConfigurationError, call_error
 from darkroom.machine import running
 from darkroom.operation import MAX_WAIT_SECONDS, Check, Job
 
@@ -48,7 +48,11 @@ class TerminalPerson:
         if self._yes:
             return
         if not self._can_ask:
-            raise cannot_ask(tool, question)
+            raise call_error(
+                "not_configured",
+                f"{tool} needs a person's approval ({question}), and nobody can be asked here",
+                "call it at a terminal, or with --yes",
+            )
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
         answer = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
@@ -84,6 +88,10 @@ def find(setting: Setting, name: str) -> Desk:
     }
     if name in found:
         return found[name]
+    declared = {tool.name for catalogue in setting.catalogues for tool in catalogue.tools}
+    declared |= {o.name for provider in setting.providers for o in provider.operations}
+    if name in declared:
+        raise ConfigurationError(f"{name}: the filters of [serve] leave it out")
     near = difflib.get_close_matches(name, found, 1)
     hint = f"; did you mean {near[0]}?" if near else "; `darkroom tools --all` lists them"
     raise ConfigurationError(f"there is no tool {name}{hint}")

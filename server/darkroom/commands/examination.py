@@ -15,12 +15,14 @@ import anyio
 
 from darkroom import __version__, bearer
 from darkroom.credentials import Key, Missing, templates
+from darkroom.desk import desks
 from darkroom.errors import CallError, ConfigurationError, Failure
 from darkroom.exchange import build_request
 from darkroom.jobs.attempts import describe
 from darkroom.jobs.liveness import others
 from darkroom.machine import running
 from darkroom.operation import Call
+from darkroom.selection import NO_TOOLS
 from darkroom.settings import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
@@ -124,6 +126,11 @@ async def examine(setting: Setting) -> Findings:
         ],
         providers=[_provider(setting, provider) for provider in setting.providers],
     )
+    try:
+        if not desks(setting.catalogues, setting.vault.available, settings):
+            findings.problems.append(NO_TOOLS)
+    except ConfigurationError as error:
+        findings.problems.append(str(error))
     if settings.http.token_file is not None:
         try:
             bearer.token(settings)
