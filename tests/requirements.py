@@ -199,6 +199,15 @@ PROMISES = {
             "batches/test_processes.py::test_two_servers_answer_for_one_batch_and_keep_the_rate_together",
         ),
     ),
+    "hold-shared": Promise(
+        "A pause that a provider asks one server for holds every server with the same key, and ends "
+        "by itself, also when the one that was told is dead.",
+        (
+            "batches/test_processes.py::test_a_429_that_one_server_meets_holds_the_other_too",
+            "batches/test_processes.py::test_a_dead_servers_hold_ends_when_it_said",
+            "test_shared_budget.py::test_a_hold_does_not_outlive_its_time_when_its_process_dies",
+        ),
+    ),
     "batch-policy": Promise(
         "A batch under the policy gate evaluates each distinct prompt once, side by side within the "
         "policy provider's limits; what it leads to does not depend on which answer comes first.",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from darkroom.operation import Limits, Rate
 from darkroom.pacing import WINDOW_MARGIN_SECONDS
-from darkroom.shared_budget import LONGEST_REQUEST_SECONDS, SharedBudget
+from darkroom.shared_budget import LONGEST_REQUEST_SECONDS, SLOTS, SharedBudget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +105,65 @@ def test_a_slot_whose_process_died_comes_free_by_itself(path: Path, clock: Clock
     clock.now += 61.0
     assert budget.occupy("c", 60.0)
     assert not budget.slot_free("d")
+
+
+def test_a_hold_holds_every_process_and_ends_by_itself(path: Path, clock: Clock) -> None:
+    one, other = SharedBudget(path, LIMITS, clock), SharedBudget(path, LIMITS, clock)
+    one.hold(30.0)
+    assert other.take() is None
+    assert other.held() == other.delay() == pytest.approx(30.0)
+    other.hold(5.0)
+    assert one.held() == pytest.approx(30.0), "a longer hold stays"
+    clock.now += 29.0
+    assert one.take() is None
+    clock.now += 1.0
+    assert other.held() == 0.0
+    assert other.take() is not None
+
+
+def test_a_hold_does_not_outlive_its_time_when_its_process_dies(path: Path, clock: Clock) -> None:
+    dead = SharedBudget(path, LIMITS, clock)
+    dead.hold(60.0)
+    dead.close()
+    survivor = SharedBudget(path, LIMITS, clock)
+    assert survivor.take() is None
+    clock.now += 60.0
+    assert survivor.take() is not None
+
+
+def test_a_hold_from_before_the_machine_was_started_never_holds_again(
+    path: Path, clock: Clock
+) -> None:
+    SharedBudget(path, LIMITS, clock).hold(3_600.0)
+    clock.now = 5.0  # the monotonic clock begins anew
+    after = SharedBudget(path, LIMITS, clock)
+    assert after.take() is not None
+    clock.now = 1_500.0  # the old hold would be under way
+    assert after.take() is not None
+
+
+def test_no_hold_is_longer_than_a_day(path: Path, clock: Clock) -> None:
+    budget = SharedBudget(path, LIMITS, clock)
+    budget.hold(1e9)
+    assert budget.held() == pytest.approx(24 * 3_600.0)
+
+
+def test_a_provider_without_limits_is_held_all_the_same(path: Path, clock: Clock) -> None:
+    one, other = SharedBudget(path, Limits(), clock), SharedBudget(path, Limits(), clock)
+    one.hold(10.0)
+    assert other.take() is None
+    assert other.delay() == pytest.approx(10.0)
+    clock.now += 10.0
+    assert other.take() is not None
+
+
+def test_a_hold_is_no_slot_and_a_slot_no_hold(path: Path, clock: Clock) -> None:
+    budget = SharedBudget(path, Limits(concurrent_jobs=SLOTS), clock)
+    assert all(budget.occupy(str(n), 60.0) for n in range(SLOTS))
+    assert budget.held() == 0.0
+    budget.hold(10.0)
+    assert all(budget.release(str(n)) for n in range(SLOTS))
+    assert budget.held() == pytest.approx(10.0)
 
 
 def test_other_limits_share_the_file_as_far_as_they_go(path: Path, clock: Clock) -> None:

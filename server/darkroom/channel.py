@@ -88,9 +88,11 @@ class Channel:
         ------
         CallError: there was no such answer.
         """
-        with anyio.move_on_after(READ_SECONDS):
-            return await self._read(request, key, kind, statuses, lost)
-        raise self._late(self.lane(key.fingerprint), kind)
+        lane = self.lane(key.fingerprint)
+        if lane.held() <= READ_SECONDS:
+            with anyio.move_on_after(READ_SECONDS):
+                return await self._read(request, key, kind, statuses, lost)
+        raise self._late(lane, kind)
 
     async def turn(self, key: Key) -> Turn:
         """Wait a little for the turn of a request that changes something.
@@ -100,8 +102,9 @@ class Channel:
         CallError: ``rate_limited``; nothing was sent.
         """
         lane = self.lane(key.fingerprint)
-        with anyio.move_on_after(TURN_SECONDS):
-            return await lane.turn("call")
+        if lane.held() <= TURN_SECONDS:
+            with anyio.move_on_after(TURN_SECONDS):
+                return await lane.turn("call")
         raise self._late(lane, "call")
 
     def _late(self, lane: Lane, kind: Kind) -> CallError:
@@ -142,6 +145,8 @@ class Channel:
                     lost()
             finally:
                 turn.done()
+            if problem.code == "rate_limited" and problem.retry_after_seconds is not None:
+                lane.hold(problem.retry_after_seconds)
             backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
             wait = problem.retry_after_seconds or backoff
             final = problem.code == "quota_exhausted" or wait > LONGEST_WAIT_IN_CALL_SECONDS

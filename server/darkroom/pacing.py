@@ -85,7 +85,15 @@ class Budget(Protocol):
     """Others may take from it: what is not free now may become so at any time."""
 
     def delay(self) -> float:
-        """Return the seconds until the rates allow a request; infinity while requests are out."""
+        """Return the seconds until a request may leave; infinity while all that may are out."""
+        ...
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing leave for a time, whoever asks; a longer hold stays."""
+        ...
+
+    def held(self) -> float:
+        """Return the seconds that are left of a hold."""
         ...
 
     def take(self) -> int | None:
@@ -119,14 +127,23 @@ class OwnBudget:
         self._out = 0
         self._finished: list[float] = []
         self._slots: set[str] = set()
+        self._held_until = -math.inf
         self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
 
+    def hold(self, seconds: float) -> None:
+        """Let nothing leave for a time; a longer hold stays."""
+        self._held_until = max(self._held_until, anyio.current_time() + seconds)
+
+    def held(self) -> float:
+        """Return the seconds that are left of a hold."""
+        return max(0.0, self._held_until - anyio.current_time())
+
     def delay(self) -> float:
-        """Return the seconds until the rates allow a request; infinity while requests are out."""
+        """Return the seconds until a request may leave; infinity while all that may are out."""
         now = anyio.current_time()
         if self._finished and self._finished[0] <= now - self._reach:
             del self._finished[: bisect_right(self._finished, now - self._reach)]
-        free_at = now
+        free_at = max(now, self._held_until)
         for rate in self._limits.rates:
             left = rate.requests - self._out
             if left <= 0:
@@ -186,7 +203,6 @@ class Lane:
         self._queues: dict[Kind, deque[Ticket]] = {kind: deque() for kind in KINDS}
         """By who asks, the one served longest ago first."""
 
-        self._held_until = -math.inf
         self._pumping = False
 
     # --- asking ---
@@ -221,7 +237,7 @@ class Lane:
 
     def delay(self) -> float:
         """Return the seconds until a request may leave; infinity while all that may are out."""
-        return max(self._budget.delay(), self._held_until - anyio.current_time(), 0.0)
+        return self._budget.delay()
 
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""
@@ -244,8 +260,12 @@ class Lane:
             self.pump()
 
     def hold(self, seconds: float) -> None:
-        """Grant nothing for a time: the provider asked for it."""
-        self._held_until = max(self._held_until, anyio.current_time() + seconds)
+        """Grant nothing for a time, here or where the budget is shared: the provider asked for it."""
+        self._budget.hold(seconds)
+
+    def held(self) -> float:
+        """Return the seconds for which the provider asked for nothing more."""
+        return self._budget.held()
 
     @property
     def contended(self) -> bool:
@@ -275,7 +295,7 @@ class Lane:
         self._pumping = True
         try:
             while (ticket := self._first()) is not None:
-                token = self._budget.take() if self._held_until <= anyio.current_time() else None
+                token = self._budget.take()
                 if token is None:
                     self._come_back(self.delay())
                     return

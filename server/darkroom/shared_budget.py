@@ -5,6 +5,7 @@ the machine's monotonic clock: nothing that happens to the wall clock reaches it
 before the machine was started last lies in the future of that clock, and counts for nothing.
 
     slots   pairs of a job's hash and when its slot comes free by itself
+    hold    when the provider asked for nothing more, and until when
     turns   when each request was over; while it is under way, when it will be at the latest
 
 The file never becomes shorter: a process with other limits may have mapped more of it.
@@ -32,14 +33,19 @@ if TYPE_CHECKING:
 LONGEST_REQUEST_SECONDS = 45.0
 """A request is over by then: its deadline, and the time to write it down before and after."""
 
-LONGEST_SLOT_REACH_SECONDS = 24 * 3_600.0
-"""A slot that seems to last longer was taken before the machine was started last."""
+LONGEST_REACH_SECONDS = 24 * 3_600.0
+"""A slot or hold that seems to last longer is from before the machine was started last."""
 
-SLOTS = 128
+SLOTS = 126
 _FREE = 0.0
 _TIME = struct.Struct("<d")
 _SLOT = struct.Struct("<Qd")
-_TURNS_AT = SLOTS * _SLOT.size
+_HOLD = struct.Struct("<8xd8xd")
+"""Two places of the table of slots, of no job: a process that knows of no holds takes neither for
+a slot in use."""
+
+_HOLD_AT = SLOTS * _SLOT.size
+_TURNS_AT = _HOLD_AT + _HOLD.size
 
 if sys.platform == "win32":
     import msvcrt
@@ -95,20 +101,41 @@ class SharedBudget:
         finally:
             _unlock(self._descriptor)
 
+    # --- holds ---
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing leave for a time, in no process; a longer hold stays."""
+        with self._locked():
+            now = self._clock()
+            until = now + min(max(seconds, self._held(now)), LONGEST_REACH_SECONDS)
+            _HOLD.pack_into(self._map, _HOLD_AT, now, until)
+
+    def held(self) -> float:
+        """Return the seconds that are left of a hold."""
+        with self._locked():
+            return self._held(self._clock())
+
+    def _held(self, now: float) -> float:
+        since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
+        if since > now:  # from before the machine was started: it must not come true later
+            _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0)
+            return 0.0
+        return max(0.0, until - now)
+
     # --- rates ---
 
     def delay(self) -> float:
-        """Return the seconds until the rates allow a request."""
+        """Return the seconds until a request may leave."""
         with self._locked():
             return self._delay(self._clock())
 
     def _delay(self, now: float) -> float:
         if not self._limits.rates:
-            return 0.0
+            return self._held(now)
         over = sorted(
             at for at in self._turns.unpack_from(self._map, _TURNS_AT) if self._counts(at, now)
         )
-        free_at = now
+        free_at = now + self._held(now)
         for rate in self._limits.rates:
             if len(over) >= rate.requests:
                 free_at = max(free_at, over[-rate.requests] + rate.seconds + WINDOW_MARGIN_SECONDS)
@@ -116,12 +143,12 @@ class SharedBudget:
 
     def take(self) -> int | None:
         """Count a request that leaves now; None if it may not."""
-        if not self._limits.rates:
-            return 0
         with self._locked():
             now = self._clock()
             if self._delay(now) > 0:
                 return None
+            if not self._limits.rates:
+                return 0
             turns = self._turns.unpack_from(self._map, _TURNS_AT)
             free = (i for i, at in enumerate(turns) if not self._counts(at, now))
             place = next(free, turns.index(min(turns)))  # the oldest one, to the last digit
@@ -180,11 +207,11 @@ class SharedBudget:
     def _taken(self) -> dict[int, int]:
         """Return the slots in use: hash of the job -> place in the table."""
         now = self._clock()
-        table = self._map[:_TURNS_AT]
+        table = self._map[:_HOLD_AT]
         return {
             key: place
             for place, (key, until) in enumerate(_SLOT.iter_unpack(table))
-            if key and now < until <= now + LONGEST_SLOT_REACH_SECONDS
+            if key and now < until <= now + LONGEST_REACH_SECONDS
         }
 
     def _put_slot(self, place: int, key: int, until: float) -> None:

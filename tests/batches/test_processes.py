@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.batches.support import prompts
 from tests.fire.process import Process, process
@@ -24,6 +25,12 @@ pytestmark = pytest.mark.anyio
 
 def charged(sandbox: Sandbox) -> float:
     return sum(charge.amount for charge in sandbox.emulators["zsky"].charges)
+
+
+async def until_ended(server: Process, job_id: object) -> None:
+    with anyio.fail_after(3_600):
+        while (await server.call("zsky_check_job", job_id=job_id))["status"] != "completed":
+            pass
 
 
 async def until_done(server: Process, batch_id: object) -> Fields:
@@ -79,6 +86,63 @@ async def test_two_servers_answer_for_one_batch_and_keep_the_rate_together(
     assert charged(sandbox) == 40
     assert most_in_a_window(emulator) <= 20
     assert all(each.status != 429 for each in emulator.requests)
+
+
+@pytest.mark.parametrize("operation", ["generate_image", "get_job", "usage"])
+async def test_a_429_that_one_server_meets_holds_the_other_too(
+    clock: Callable[[], float], tmp_path: Path, operation: str
+) -> None:
+    sandbox = Sandbox(clock=clock)
+    emulator = sandbox.emulators["zsky"]
+    first = process(sandbox, tmp_path, clock)
+    second = process(sandbox, tmp_path, clock, seed=1)
+    async with anyio.create_task_group() as tasks:
+        first.begin(tasks)
+        second.begin(tasks)
+        busy = await second.call("start_batch", **prompts(12, "Harbour"))
+        await anyio.sleep(20)
+        emulator.faults.add(operation, Fault(kind="status", status=429, retry_after="25"))
+        if operation == "usage":
+            _, code = await first.said("zsky_get_usage")
+            assert code == "rate_limited"
+        else:
+            job = await first.call("zsky_start_image", prompt="Forest")
+            await until_ended(first, job["job_id"])
+        ended = await until_done(second, busy["batch_id"])
+        assert ended["counts"] == {"completed": 12}
+        await first.stop()
+        await second.stop()
+    (met,) = [each for each in emulator.requests if each.status == 429]
+    asked = [each.at for each in emulator.requests if each.operation != "download"]
+    assert min(at for at in asked if at > met.at) >= met.at + 25
+    assert charged(sandbox) == 12 + (operation != "usage")
+
+
+async def test_a_dead_servers_hold_ends_when_it_said(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    sandbox = Sandbox(clock=clock)
+    emulator = sandbox.emulators["zsky"]
+    first = process(sandbox, tmp_path, clock)
+    second = process(sandbox, tmp_path, clock, seed=1)
+    async with anyio.create_task_group() as tasks:
+        first.begin(tasks)
+        emulator.faults.add("usage", Fault(kind="status", status=429, retry_after="300"))
+        _, code = await first.said("zsky_get_usage")
+        assert code == "rate_limited"
+        await first.kill()
+        second.begin(tasks)
+        began = clock()
+        _, code = await second.said("zsky_get_usage")
+        assert code == "rate_limited"
+        assert clock() - began < 10, "nobody waits for what will not come in time"
+        job = await second.call("zsky_start_image", prompt="Forest")
+        assert job["queued_for"] == "pacing"
+        await until_ended(second, job["job_id"])
+        await second.stop()
+    (met,) = [each.at for each in emulator.requests if each.status == 429]
+    (sent,) = [each.at for each in emulator.requests if each.operation == "generate_image"]
+    assert met + 300 <= sent <= met + 310
 
 
 async def test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it(
