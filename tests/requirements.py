@@ -169,6 +169,23 @@ PROMISES = {
             "test_documents.py::test_every_command_that_is_shown_is_understood",
         ),
     ),
+    "read-only": Promise(
+        "`--read-only` wins over every other setting: nothing that changes or costs is called.",
+        (
+            "hosts/test_selection.py::test_read_only_wins_over_everything",
+            "hosts/test_selection.py::test_read_only_wins_over_approval_tasks_and_prompts",
+        ),
+    ),
+    "host-files": Promise(
+        "Installing changes one entry of a host's file, keeps what a person put there, shows "
+        "nothing of the rest, and writes no key that it was not asked to.",
+        (
+            "hosts/test_install.py::test_no_key_is_written_or_shown_unless_it_is_asked_for",
+            "hosts/test_install.py::test_the_rest_of_a_file_and_its_comments_stay",
+            "hosts/test_files.py::test_what_a_person_has_added_to_the_entry_stays",
+            "hosts/test_files.py::test_what_stands_beside_the_entry_is_not_shown",
+        ),
+    ),
     "any-folder": Promise(
         "The server starts from any folder, whatever files lie in it.",
         ("test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),

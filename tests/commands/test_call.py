@@ -17,7 +17,7 @@ from tests.harness import rig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.harness import Rig
+    from tests.harness import Fields, Rig
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +70,33 @@ async def test_a_check_can_wait_too(
     job_id = json.loads(capsys.readouterr().out)["job_id"]
     assert await run(over, "zsky_check_job", wait=True, job_id=job_id) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "completed"
+
+
+def drawings(*prompts: str) -> list[Fields]:
+    return [{"tool": "zsky_start_image", "arguments": {"prompt": prompt}} for prompt in prompts]
+
+
+async def test_waiting_for_a_batch_goes_on_until_all_its_jobs_have_ended(
+    clock: Callable[[], float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = drawings("A boat", "A tree", "A house", "A bird", "A hill")
+    over = rig(clock, tmp_path, store="sqlite")
+    assert await run(over, "start_batch", wait=True, items=items) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["status"], done["counts"]) == ("completed", {"completed": 5})
+    assert await run(over, "check_batch", wait=True, batch_id=done["batch_id"]) == 0
+    capsys.readouterr()
+    assert await run(over, "start_batch", wait=True, items=items, dry_run=True) == 0
+    assert json.loads(capsys.readouterr().out)["dry_run"]
+
+
+async def test_a_batch_with_a_failure_is_status_1_when_it_was_waited_for(
+    clock: Callable[[], float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = rig(clock, tmp_path)
+    over.sandbox.emulators["zsky"].faults.add("generate_image", Fault(kind="status", status=400))
+    assert await run(over, "start_batch", wait=True, items=drawings("A boat", "A tree")) == 1
+    assert json.loads(capsys.readouterr().out)["failures"]
 
 
 async def test_a_tools_error_is_the_chats_text_on_stderr_and_status_1(

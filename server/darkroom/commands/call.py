@@ -131,10 +131,16 @@ async def call(
             return FAILED
     fields = result.structured
     sys.stdout.write(_shown(fields) if fields is not None else result.text + "\n")
-    if wait and fields is not None and "job_id" in fields and fields.get("status") != "completed":
+    if wait and fields is not None and not _went_well(fields):
         sys.stderr.write(result.text + "\n")
         return FAILED
     return DONE
+
+
+def _went_well(fields: JsonObject) -> bool:
+    """Tell whether what was waited for has come: a job, or all jobs of a batch."""
+    begun = "job_id" in fields or "batch_id" in fields
+    return not begun or (fields.get("status") == "completed" and not fields.get("failures"))
 
 
 async def _wait(
@@ -152,12 +158,17 @@ async def _wait(
     elif isinstance(tool, Check):
         look, asked = tool.name, dict(arguments)
     else:
-        return result
+        tools = (each for catalogue in setting.catalogues for each in catalogue.tools)
+        followed = (each.followed for each in tools if each.followed is not None)
+        begun = next((each for each in followed if each.argument in fields), None)
+        if begun is None:
+            return result
+        look, asked = begun.check, {begun.argument: fields[begun.argument]}
     check = find(setting, look)
-    begun = anyio.current_time()
+    since = anyio.current_time()
     while (fields := result.structured or {}).get("status") in NOT_OVER:
-        shown = f"{fields.get('job_id')}: {fields.get('status')}"
-        with _shown_wait(f"{shown}, {anyio.current_time() - begun:.0f} s"):
+        shown = f"{next(iter(asked.values()), look)}: {fields.get('status')}"
+        with _shown_wait(f"{shown}, {anyio.current_time() - since:.0f} s"):
             result = await check.run(machine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
     if (
         fields.get("status") == "completed"
