@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from darkroom.approval import Nobody
 from darkroom.catalogue import Catalogue
 from darkroom.jobs.memory import MemoryStore
 from darkroom.jobs.store import Created
@@ -41,21 +42,6 @@ UNLIMITED = replace(zsky.PROVIDER, limits=_no_limits)
 
 IMAGE = cast("JobOperation", UNLIMITED.operation("zsky_start_image"))
 VIDEO = cast("JobOperation", UNLIMITED.operation("zsky_start_video"))
-
-
-class NobodyError(Exception):
-    """Nothing here asks a person."""
-
-
-class Nobody:
-    """The person behind a benchmark."""
-
-    async def approve(self, tool: str, question: str, binding: str) -> None:
-        """Refuse."""
-        raise NobodyError(tool, question, binding)
-
-    async def progress(self, done: float, total: float | None, message: str) -> None:
-        """Look away."""
 
 
 class Provided:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.lowlevel
 
-from benchmarks.engine import CATALOGUE, UNLIMITED, Nobody, engine
+from benchmarks.engine import CATALOGUE, UNLIMITED, engine
 from benchmarks.measure import Number, percentile, quiet_p99, spread
+from darkroom.approval import Nobody
 from darkroom.desk import desks
 from darkroom.operation import Answer
 

@@ -195,6 +195,8 @@ def settle_unknown(given: Mapping[str, str], tools: Collection[str]) -> str:
 
 async def workspace_ids(machine: Machine, typed: str) -> Sequence[str]:
     """Return the ids of the account's workspaces."""
+    from darkroom.approval import Nobody  # noqa: PLC0415 -- needed with the first completion
+
     provider = machine.providers[zupertry.NAME]
     call = cast("Call", provider.operation(zupertry.LIST_WORKSPACES.name))
     answer = await machine.call(provider, call, Params(), Nobody())
@@ -214,17 +216,6 @@ async def unknown_jobs(machine: Machine, typed: str) -> Sequence[str]:
     store = await machine.store()
     query = Query(owner=machine.owner, statuses=frozenset({"unknown"}), limit=100)
     return [job.job_id for job in await store.list(query) if job.job_id.startswith(typed)]
-
-
-class Nobody:
-    """Who is behind a completion: somebody who types, and is not asked."""
-
-    async def approve(self, tool: str, question: str, binding: str) -> None:
-        """Approve nothing."""
-        raise PermissionError(tool, question, binding)
-
-    async def progress(self, done: float, total: float | None, message: str) -> None:
-        """Tell nobody."""
 
 
 PROMPTS = (
