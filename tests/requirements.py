@@ -21,6 +21,22 @@ PROMISES = {
             "machine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_does_not_leave",
         ),
     ),
+    "task-asks-first": Promise(
+        "A task that asks for the person's approval sends nothing before the yes and once after it, "
+        "across restarts and between servers; a no, a cancellation or a day without an answer ends "
+        "it, and what waits holds no part of a cap.",
+        (
+            "tasks/test_asking.py::test_nothing_is_sent_before_the_yes_and_all_is_as_ever_after_it",
+            "tasks/test_asking.py::test_anything_but_a_yes_is_a_no_and_sends_nothing",
+            "tasks/test_asking.py::test_a_task_that_asks_is_cancelled",
+            "tasks/test_asking.py::test_no_answer_within_a_day_is_a_no",
+            "tasks/test_asking.py::test_the_next_process_asks_on_and_sends_once",
+            "tasks/test_asking.py::test_what_asks_reserves_nothing_and_a_cap_counts_at_the_yes",
+            "tasks/test_asking.py::test_a_yes_to_what_the_month_covers_is_no_yes_to_what_is_charged_for",
+            "tasks/test_asking_servers.py::test_servers_that_get_the_same_yes_together_send_it_once",
+            "tasks/test_asking_servers.py::test_of_answers_that_come_together_one_counts_everywhere",
+        ),
+    ),
     "received-once": Promise(
         "A start reaches the provider at most once, whatever the network does.",
         (

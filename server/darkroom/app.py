@@ -31,6 +31,7 @@ from darkroom.mark import ICON
 from darkroom.prompts import Prompts
 from darkroom.selection import NO_TOOLS
 from darkroom.serving import Changes, DarkroomServer
+from darkroom.tasks_extension import known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -79,9 +80,11 @@ class DarkroomTool(SdkTool):
         """Run with the arguments as they came; see `Desk.run`."""
         del convert_result
         desk = cast("Desk", self.desk)
-        machine = cast("Machine", context.request_context.lifespan_context)
+        request = context.request_context
+        machine = cast("Machine", request.lifespan_context)
+        person = HostPerson(context, knows_tasks=known(request))
         try:
-            result = await desk.run(machine, arguments, HostPerson(context))
+            result = await desk.run(machine, arguments, person)
         except CallError as error:
             raise ToolError(error.text) from None
         except InputNeededError as needed:

@@ -2,8 +2,9 @@
 
 On 2026-07-28 the call is answered with an `InputRequiredResult` and comes back with the answer; on
 2025-11-25 the host is asked in the middle of the call and has `ANSWER_SECONDS`, after which it is
-a no. A host that cannot ask gets a refusal that names the setting which allows it. Permission to
-use a tool is never approval to spend or to destroy.
+a no. A host that knows tasks finds the same question in the task of a start
+(`darkroom.jobs.questions`). A host that cannot ask gets a refusal that names the setting which
+allows it. Permission to use a tool is never approval to spend or to destroy.
 """
 
 from __future__ import annotations
@@ -11,13 +12,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
-from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequests,
+    InputRequiredResult,
+)
 
 from darkroom.errors import DarkroomError, call_error
 from darkroom.jobs.model import digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mcp.server.mcpserver.context import Context
+
+    from darkroom.errors import CallError
 
 ANSWER_SECONDS = 40.0
 MODERN = "2026-07-28"
@@ -40,6 +51,11 @@ class InputNeededError(DarkroomError):
 class Person(Protocol):
     """Who is behind a call."""
 
+    @property
+    def answers_tasks(self) -> bool:
+        """Whether a start may go on as a task that asks, in place of `approve`."""
+        ...
+
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Return when the person said yes to ``question``.
 
@@ -61,6 +77,8 @@ class Person(Protocol):
 class Nobody:
     """Nobody is behind what the machine does by itself."""
 
+    answers_tasks = False
+
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Refuse: nobody can be asked."""
         del binding
@@ -70,7 +88,7 @@ class Nobody:
         """Tell nobody."""
 
 
-def cannot_ask(tool: str, question: str) -> Exception:
+def cannot_ask(tool: str, question: str) -> CallError:
     """Return the refusal for a host that has no way to ask."""
     return call_error(
         "not_configured",
@@ -79,7 +97,7 @@ def cannot_ask(tool: str, question: str) -> Exception:
     )
 
 
-def declined(tool: str) -> Exception:
+def declined(tool: str) -> CallError:
     """Return the error for a no."""
     return call_error(
         "declined",
@@ -89,17 +107,26 @@ def declined(tool: str) -> Exception:
 
 
 class HostPerson:
-    """The person behind an MCP host."""
+    """The person behind an MCP host; ``knows_tasks``: it said so on this very request."""
 
-    def __init__(self, context: Context[Any, Any]) -> None:
+    def __init__(self, context: Context[Any, Any], *, knows_tasks: bool) -> None:
         self._context = context
+        self._knows_tasks = knows_tasks
         self._told = -1.0
+
+    @property
+    def answers_tasks(self) -> bool:
+        """Whether the host knows tasks and can ask."""
+        return self._knows_tasks and self._can_ask()
+
+    def _can_ask(self) -> bool:
+        capabilities = self._context.client_capabilities
+        modes = capabilities.elicitation if capabilities is not None else None
+        return modes is not None and (modes.form is not None or modes.url is None)
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Ask through the host; see `Person`."""
-        capabilities = self._context.client_capabilities
-        modes = capabilities.elicitation if capabilities is not None else None
-        if modes is None or (modes.form is None and modes.url is not None):
+        if not self._can_ask():
             raise cannot_ask(tool, question)
         if (self._context.protocol_version or "") >= MODERN:
             self._ask_and_come_back(tool, question, binding)
@@ -114,11 +141,8 @@ class HostPerson:
             if isinstance(answer, ElicitResult) and _is_yes(answer):
                 return
             raise declined(tool)
-        request = ElicitRequest(
-            params=ElicitRequestFormParams(message=question, requested_schema=_SCHEMA)
-        )
         raise InputNeededError(
-            InputRequiredResult(input_requests={_QUESTION: request}, request_state=state)
+            InputRequiredResult(input_requests=requests(question, 1), request_state=state)
         )
 
     async def _ask_now(self, tool: str, question: str) -> None:
@@ -136,6 +160,31 @@ class HostPerson:
             return
         self._told = done
         await self._context.report_progress(done, total, message)
+
+
+def requests(question: str, number: int) -> InputRequests:
+    """Return what the host is asked to do: show the question, with a box to tick.
+
+    Each question of a task has a ``number`` of its own.
+    """
+    params = ElicitRequestFormParams(message=question, requested_schema=_SCHEMA)
+    return {_key(number): ElicitRequest(params=params)}
+
+
+def answer(responses: Mapping[str, Any], number: int) -> bool | None:
+    """Return the answer to `requests` as it is on the wire; None: there is none among these.
+
+    Raises
+    ------
+    ValueError: what is there for it is no answer.
+    """
+    if _key(number) not in responses:
+        return None
+    return _is_yes(ElicitResult.model_validate(responses[_key(number)]))
+
+
+def _key(number: int) -> str:
+    return _QUESTION if number == 1 else f"{_QUESTION}_{number}"
 
 
 def _is_yes(answer: ElicitResult) -> bool:

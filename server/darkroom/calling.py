@@ -291,10 +291,11 @@ class Caller:
     async def withdraw(self, live: Live) -> JsonObject:
         """Cancel a job that still waits here: its request never left."""
         core, now = self._core, self._core.clock()
+        asked = live.job.asks
         attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
 
         def change(job: Job) -> Job:
-            if job.status != "queued":
+            if job.status != "queued" or job.asks != asked:  # after a yes it has other attempts
                 raise call_error(
                     "conflict", f"{job.job_id} has just left", "check it, then cancel it again"
                 )

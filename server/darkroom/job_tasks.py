@@ -6,20 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
 
-from darkroom.approval import cannot_ask
+from darkroom.approval import Nobody, answer, requests
 from darkroom.catalogue import Tool
 from darkroom.core import log
 from darkroom.desk import job_result
-from darkroom.errors import CallError
+from darkroom.errors import CallError, JournalError
 from darkroom.jobs.model import iso
 from darkroom.operation import Job
-from darkroom.tasks_extension import Task
+from darkroom.tasks_extension import ENDED, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mcp_types import CallToolResult
+    from pydantic import BaseModel
 
     from darkroom.catalogue import Result
     from darkroom.desk import Desk
@@ -59,7 +61,7 @@ class JobTasks:
         fields = cast("dict[str, object]", result.structured_content or {})
         key = followed.argument if followed is not None else "job_id"
         task = await self.find(context, str(fields.get(key)))
-        return task if task is not None and task.status == "working" else None
+        return task if task is not None and task.status not in ENDED else None
 
     def _followed(self, tool: str) -> Followed | None:
         """Return what follows a neutral tool, if all of it may be called here."""
@@ -76,14 +78,23 @@ class JobTasks:
         followed = self._followed(live.job.operation)
         if followed is not None:
             check = {followed.argument: task_id, "wait_seconds": 0}
-            said = await self._listed[followed.check].run(machine, check, _Nobody())
+            said = await self._listed[followed.check].run(machine, check, Nobody())
             status = str((said.structured or {}).get("status"))
             return self._task(live.job, said, status, over=status != "running")
         if live.job.provider not in machine.providers:
             return None
         (await machine.works()).collector.take_up(live)
-        said = job_result(machine, live, machine.check_tool(live.job))
-        return self._task(live.job, said, live.job.status, over=live.settled)
+        job, said = live.job, job_result(machine, live, machine.check_tool(live.job))
+        task = self._task(job, said, job.status, over=live.settled)
+        if job.asks and (approval := job.approval) is not None:
+            questions = requests(approval.question, approval.number)
+            asked = {key: _wire(each) for key, each in questions.items()}
+            return replace(task, status="input_required", input_requests=asked)
+        if job.unapproved and job.error is not None:  # what the call would have said
+            text = TextContent(type="text", text=CallError(job.error).text)
+            refusal = _wire(CallToolResult(content=[text], is_error=True))
+            return replace(task, status="completed", result=refusal)
+        return task
 
     def _task(self, job: Row, said: Result, status: str, *, over: bool) -> Task:
         poll_after = (said.structured or {}).get("poll_after_seconds")
@@ -99,8 +110,7 @@ class JobTasks:
             return task
         if status == "cancelled":
             return replace(task, status="cancelled", poll_ms=None)
-        result = self._shown(said).model_dump(by_alias=True, mode="json", exclude_none=True)
-        return replace(task, status="completed", poll_ms=None, result=result)
+        return replace(task, status="completed", poll_ms=None, result=_wire(self._shown(said)))
 
     async def changed(self, context: Any, task: Task) -> None:
         """Return when the job has a newer version, or its files are there."""
@@ -119,8 +129,27 @@ class JobTasks:
         )
 
     async def update(self, context: Any, task_id: str, responses: dict[str, Any]) -> None:
-        """Ignore the answers: a job asks before it begins (the call itself), never afterwards."""
-        del context, task_id, responses
+        """Take the answer to a job that asks.
+
+        Raises
+        ------
+        MCPError: it is no answer, or could not be written down; the job asks still.
+        """
+        machine = _machine(context)
+        live = await machine.job(task_id)
+        approval = live.job.approval if live is not None and live.job.asks else None
+        if live is None or approval is None:
+            return
+        try:
+            yes = answer(responses, approval.number)
+        except ValueError:
+            raise MCPError(INVALID_PARAMS, "inputResponses: not a result of elicitation") from None
+        if yes is None:
+            return
+        try:
+            await machine.answer(live, approval, yes=yes)
+        except (CallError, JournalError) as error:
+            raise MCPError(INTERNAL_ERROR, error.failure.message) from None
 
     async def cancel(self, context: Any, task_id: str) -> None:
         """Cancel what still waits here, and at the provider what it has a tool for."""
@@ -145,7 +174,7 @@ class JobTasks:
                 arguments, name = {"job_id": job.job_id}, begun.cancel
             desk = self._listed.get(name) if name is not None else None
             if desk is not None:
-                await desk.run(machine, arguments, _Nobody())
+                await desk.run(machine, arguments, Nobody())
         except CallError as error:
             log.info("%s was not cancelled: %s", job.job_id, error.failure.code)
 
@@ -158,12 +187,6 @@ def _stamp(live: Live) -> tuple[int, bool]:
     return live.job.version, live.settled
 
 
-class _Nobody:
-    """Who is behind a task once its call has been answered."""
-
-    async def approve(self, tool: str, question: str, binding: str) -> None:
-        del binding
-        raise cannot_ask(tool, question)
-
-    async def progress(self, done: float, total: float | None, message: str) -> None:
-        del done, total, message
+def _wire(model: BaseModel) -> dict[str, Any]:
+    """Return a part of the protocol as it is sent."""
+    return model.model_dump(by_alias=True, mode="json", exclude_none=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from darkroom.batches.batch import Batches
     from darkroom.calling import Caller
     from darkroom.guard import Guard
+    from darkroom.jobs.model import Approval
     from darkroom.jobs.registry import Live
     from darkroom.jobs.store import Store
     from darkroom.operation import Call, Check, CheckParams, Params, Provider, StartParams
@@ -194,6 +195,20 @@ class Machine:
         if self._starter is None:
             raise TypeError("the machine is ready without its starter")
         return await self._starter.start(provider, operation, params, person)
+
+    async def answer(self, live: Live, to: Approval, *, yes: bool) -> None:
+        """Take the person's answer to what a job asks; one that comes too late is ignored.
+
+        Raises
+        ------
+        CallError, JournalError: the answer was not taken; the job asks still.
+        """
+        from darkroom.answering import answer  # noqa: PLC0415 -- see `run`
+
+        works, starter = await self.works(), self._starter
+        if starter is None:
+            raise TypeError("the machine is ready without its starter")
+        await works.core.detached(lambda: answer(works, starter, live, to, yes=yes))
 
     async def job(self, job_id: str) -> Live | None:
         """Return one of the owner's jobs by our id; a dead process's job is taken over first."""

@@ -65,6 +65,8 @@ async def _take_up(works: Works, live: Live) -> None:
             live.attempt = attempt
     left = operation.longest_seconds - (now - (job.submitted_at or job.created_at))
     match job.status:
+        case "queued" if job.asks:
+            works.questions.follow(live)
         case "queued":
             works.submitter.enqueue(live)
         case "submitting":

@@ -124,12 +124,12 @@ class Tariff:
         return None if price is None else price * cost.amount
 
     def entry(self, job: Job) -> Entry | None:
-        """Return the ledger's entry as it follows from a job; None for a job that costs nothing.
+        """Return the ledger's entry as it follows from a job; None for one that costs nothing (yet).
 
         A job that ended without ever having been accepted is released; what was accepted counts
         until the provider says that it does not.
         """
-        if job.cost is None:
+        if job.cost is None or job.unapproved:
             return None
         accepted = job.provider_job_id is not None
         if job.status == "cancelled" and job.submitted_at is None:
@@ -148,7 +148,8 @@ class Tariff:
             basis=job.cost.basis,
             money=self.money(job.provider, job.cost),
             state=state,
-            at=job.created_at,
+            # by the day of the yes: otherwise an old question would pass the caps of a new day
+            at=job.approval.given_at or job.created_at if job.approval else job.created_at,
             holder=self._holder,
         )
 

@@ -72,7 +72,8 @@ class Starter:
     ) -> Started:
         """Start a job, or return the one that the same intent has started.
 
-        Returns as soon as the provider has accepted it, or at once where it has to wait.
+        Returns as soon as the provider has accepted it, or at once where it has to wait: for the
+        person's yes, too, where the host takes it within a task.
 
         Raises
         ------
@@ -105,7 +106,7 @@ class Starter:
         key: Key,
         person: Person,
     ) -> Started:
-        screened = await self._screen(operation, params, person, {})
+        screened = await self.screen(operation, params, person, {})
         bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
         draft = replace(draft, warnings=screened.warnings)
@@ -119,18 +120,25 @@ class Starter:
         ahead = await outlook(self._core, provider, operation, self._owner)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        if ahead.charge is not None:
-            draft = replace(draft, warnings=(*draft.warnings, ahead.charge))
-        await self._approve(provider, draft, ahead, person)
+        question = await self._question(provider, draft, ahead)
+        if question is not None and person.answers_tasks:
+            draft = self._works.questions.ask(draft, question)
+        else:
+            if question is not None:
+                binding = digest(draft.intent, draft.idempotency_key or "", *ahead.said)
+                await person.approve(draft.operation, question, binding)
+            if ahead.charge is not None:
+                draft = replace(draft, warnings=(*draft.warnings, ahead.charge))
         return await self._core.detached(lambda: self._begin(operation, bound, draft))
 
-    async def _screen(
+    async def screen(
         self,
         operation: JobOperation,
         params: StartParams,
         person: Person,
         judged: Judgements,
     ) -> Screened:
+        """Return the arguments as the policy lets them be sent; see `Guard.screen`."""
         if self._guard is None or not operation.texts:
             return Screened(params)
         return await self._guard.screen(operation, params, person, judged)
@@ -157,18 +165,18 @@ class Starter:
         ``judged`` holds what the policy said of the batch's texts (see `judge`).
         """
         key = self._core.vault.key(provider, operation.credential, owner=self._owner)
-        screened = await self._screen(operation, params, person, judged)
+        screened = await self.screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
         draft = replace(draft, warnings=screened.warnings)
         await self._refuse_used_names(operation, bound, draft)
-        return draft, self._attempts(operation, bound, draft)
+        return draft, self.attempts(operation, bound, draft)
 
     def attempts_again(self, job: Job, operation: JobOperation) -> list[Attempt]:
         """Return new attempts for a job that is to be run again."""
         params = cast("StartParams", self._core.params(job, operation))
         unopened = replace(job, provider_job_id=None, created_at=self._core.clock())
-        return self._attempts(operation, params, unopened)
+        return self.attempts(operation, params, unopened)
 
     async def start_in_batch(
         self,
@@ -210,12 +218,20 @@ class Starter:
     async def _refuse_used_names(
         self, operation: JobOperation, params: StartParams, draft: Job
     ) -> None:
+        """Refuse names used before, unless it is the same intent: then its job is returned."""
+        if not isinstance(operation, FanOut) or draft.provider_job_id is None:
+            return
+        store = self._core.registry.store
+        if await store.foresee(draft, identical_since=self.identical_since()) is None:
+            await self.refuse_sent_names(operation, params, draft)
+
+    async def refuse_sent_names(
+        self, operation: JobOperation, params: StartParams, draft: Job
+    ) -> None:
         """Refuse items that were sent before to what the arguments name: results are told by them."""
         store, opened = self._core.registry.store, draft.provider_job_id
         if not isinstance(operation, FanOut) or opened is None:
             return
-        if await store.foresee(draft, identical_since=self.identical_since()) is not None:
-            return  # the same intent: its job is returned
         used: set[str | None] = set()
         beside = Query(
             owner=self._owner, provider=draft.provider, provider_job_id=opened, limit=MOST_BESIDE
@@ -265,19 +281,18 @@ class Starter:
         window = self._core.settings.jobs.identical_window_seconds
         return self._core.clock() - window if window else None
 
-    async def _approve(
-        self, provider: Provider, draft: Job, ahead: Outlook, person: Person
-    ) -> None:
-        """Ask the person before a cost above the configured amount, if anything new would start.
+    async def _question(self, provider: Provider, draft: Job, ahead: Outlook) -> str | None:
+        """Return what the person is asked before a cost above the configured amount.
 
-        A yes holds for what was said with the question, and for nothing dearer or later.
+        None where that is less, or nothing new would start. A yes holds for what was said with the
+        question, and for nothing dearer or later.
         """
         core = self._core
         if draft.cost is None or draft.operation in core.settings.approval.never_ask:
-            return
+            return None
         question = core.tariff.question(draft.operation, provider, draft.cost)
         if question is None:
-            return
+            return None
         try:
             known = await core.registry.store.foresee(
                 draft,
@@ -287,13 +302,11 @@ class Starter:
             )
         except CapReached as reached:
             raise reached.error from None
-        if known is None:
-            binding = digest(draft.intent, draft.idempotency_key or "", *ahead.said)
-            await person.approve(draft.operation, " ".join([question, *ahead.said]), binding)
+        return " ".join([question, *ahead.said]) if known is None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
         """Write the job down with its attempts, and queue it."""
-        attempts = self._attempts(operation, params, job)
+        attempts = [] if job.asks else self.attempts(operation, params, job)
         created, live = await self._insert(job, attempts)
         if not created.made:
             return await self._again(created.job, job.intent, by_key=created.by_key)
@@ -318,12 +331,10 @@ class Starter:
         if not created.made:
             return created, Live(created.job)
         live = core.registry.add(job)
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
-        self._works.submitter.enqueue(live)
+        self._works.queue(live, attempts)
         return created, live
 
-    def _attempts(self, operation: JobOperation, params: StartParams, job: Job) -> list[Attempt]:
+    def attempts(self, operation: JobOperation, params: StartParams, job: Job) -> list[Attempt]:
         """Return the attempts of a job: what opens it, unless it is open, and its items."""
         names: list[str | None] = [] if job.provider_job_id is not None else [None]
         if isinstance(operation, FanOut):

@@ -200,6 +200,11 @@ def declared(context: Context) -> bool:
     return IDENTIFIER in ((capabilities.extensions if capabilities else None) or {})
 
 
+def known(context: Context) -> bool:
+    """Tell whether a call may be answered with a task."""
+    return context.protocol_version in VERSIONS and declared(context)
+
+
 class _TaskNotification(Notification[Any, Any]):
     method: Literal["notifications/tasks"] = "notifications/tasks"
     params: dict[str, Any]

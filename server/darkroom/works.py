@@ -16,6 +16,7 @@ from darkroom.jobs.inputs import Inputs
 from darkroom.jobs.items import ItemSender
 from darkroom.jobs.liveness import Lease, is_dead
 from darkroom.jobs.poller import Poller
+from darkroom.jobs.questions import Questions
 from darkroom.jobs.registry import Registry
 from darkroom.jobs.schedule import Heap
 from darkroom.jobs.submission import Submitter
@@ -26,13 +27,15 @@ from darkroom.shared_budget import SharedBudget
 from darkroom.spending import Tariff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from anyio.abc import TaskGroup
 
     from darkroom.credentials import Vault
     from darkroom.fetch import Fetcher
+    from darkroom.jobs.model import Attempt
+    from darkroom.jobs.registry import Live
     from darkroom.jobs.store import Store
     from darkroom.operation import Admitted, Limits, Provider
     from darkroom.pacing import Budget
@@ -54,6 +57,7 @@ class Works:
     inputs: Inputs
     items: ItemSender
     submitter: Submitter
+    questions: Questions
     tracker: Tracker
     lease: Lease | None
     run: Run
@@ -63,6 +67,15 @@ class Works:
     def dead(self, holder: str) -> bool:
         """Tell whether the process behind a holder is gone; without a journal there is only us."""
         return self.lease is None or is_dead(self.core.settings.state_dir, holder)
+
+    def queue(self, live: Live, attempts: Sequence[Attempt]) -> None:
+        """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
+        live.attempt = next((a for a in attempts if a.item is None), None)
+        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        if live.job.asks:
+            self.questions.follow(live)
+        else:
+            self.submitter.enqueue(live)
 
     async def drain(self) -> None:
         """Start nothing new, and let open attempts finish, up to their deadline."""
@@ -164,6 +177,7 @@ async def open_works(
         inputs,
         items,
         submitter,
+        Questions(core),
         Tracker(registry),
         lease,
         run,

@@ -18,11 +18,13 @@ import trio.testing
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
+from darkroom.errors import CallError
+from darkroom.jobs.questions import ANSWER_SECONDS
 from darkroom.jobs.store import Query
 from darkroom_tools.emulators.kit import Fault, FaultKind
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.fire.playing import DRAWN, now
-from tests.fire.process import Process, process
+from tests.fire.process import KilledError, LaterYes, Process, Yes, process
 from tests.fire.scenarios import HUGE, SAMPLES
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ PROMPTS = ("one", "two", "three")
 KEYS = (None, None, "k", "l")
 STATUSES = (400, 401, 404, 429, 500, 502, 503)
 MOST_RULES = 30
+ASKS = {"DARKROOM_APPROVAL__ABOVE": '{"zsky_images": 0, "zupertry_credits": 0}'}
+PEOPLE = (Yes(), Yes(), LaterYes())
+"""Most are asked on the call, some by the task."""
+
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 """What a history is, and what hypothesis would complain of."""
 
@@ -71,7 +77,7 @@ class History:
 
     def boot(self, place: int) -> Process:
         """Start a server."""
-        one = process(self.sandbox, self.folder, now, seed=len(self.told))
+        one = process(self.sandbox, self.folder, now, ASKS, seed=len(self.told))
         self.servers[place] = one
         one.begin(self.tasks)
         return one
@@ -92,16 +98,31 @@ class History:
         key = self.data.draw(st.sampled_from(KEYS), "key")
         if key is not None:
             arguments["idempotency_key"] = f"{tool}-{prompt}-{key}"
+        person = self.data.draw(st.sampled_from(PEOPLE), "person")
         scope = anyio.CancelScope()
         self.calls.append(scope)
 
         async def run() -> None:
             with scope:
-                _, code = await one.said(tool, **arguments)
-                assert code != "internal_error", (tool, arguments)
+                try:
+                    await one.call_for(person, tool, arguments)
+                except CallError as error:
+                    if error.failure.code == "internal_error":
+                        raise
 
         self.tasks.start_soon(run)
         await anyio.sleep(self.data.draw(st.sampled_from((0.0, 0.01, 1.0)), "then"))
+
+    async def answer(self) -> None:
+        """Answer what a job asks, at two servers or twice at one, and do not wait for the rest."""
+        both = self.any_server(), self.any_server()
+        asking = [job.job_id for job in await every_job(both[0]) if job.asks]
+        if asking:
+            job_id = self.data.draw(st.sampled_from(asking), "asks")
+            for one in both:
+                yes = self.data.draw(st.sampled_from((True, True, False)), "yes")
+                self.tasks.start_soon(give, one, job_id, yes)
+            await anyio.sleep(self.data.draw(st.sampled_from((0.0, 0.01, 1.0)), "then"))
 
     async def cancel(self) -> None:
         """Let a host give up on a call."""
@@ -215,6 +236,7 @@ class History:
             rule.__name__: rule
             for rule in (
                 self.start,
+                self.answer,
                 self.fault,
                 self.cancel,
                 self.kill,
@@ -225,7 +247,7 @@ class History:
                 self.wait,
             )
         }
-        often = (*rules, "start", "start", "fault", "wait")
+        often = (*rules, "start", "start", "answer", "fault", "wait")
         for _ in range(self.data.draw(st.integers(1, MOST_RULES), "rules")):
             rule = self.data.draw(st.sampled_from(often), "rule")
             self.told.append(rule)
@@ -241,7 +263,7 @@ class History:
         await self.compare(one, settled=False)
         for job in await every_job(one):
             await self.settle(one, job.job_id)
-        await anyio.sleep(LONG_SECONDS)
+        await anyio.sleep(ANSWER_SECONDS + LONG_SECONDS)
         await self.compare(one, settled=True)
         for server in self.servers:
             if server is not None:
@@ -255,7 +277,9 @@ class History:
         attempts: list[Attempt] = []
         for job in jobs:
             rows[job.provider, subject(job)].append(job)
-            attempts += await store.attempts(job.job_id)
+            made = await store.attempts(job.job_id)
+            assert not (job.unapproved and made), "nobody said yes, and it could be sent"
+            attempts += made
         for provider in ("zsky", "zupertry"):
             for of in PROMPTS if provider == "zsky" else ("1", "2", "3"):
                 here = rows[provider, of]
@@ -279,6 +303,19 @@ class History:
             assert charged <= counted, "charged, and the ledger does not know"
             if settled:
                 assert charged == counted
+
+
+async def give(one: Process, job_id: str, yes: bool) -> None:  # noqa: FBT001 -- a task takes no names
+    """Give the person's answer to a server, which may be stopped or killed meanwhile."""
+    try:
+        live = await one.machine.job(job_id)
+        if live is not None and live.job.asks and live.job.approval is not None:
+            await one.machine.answer(live, live.job.approval, yes=yes)
+    except CallError as error:
+        if error.failure.code not in {"timeout", "outcome_unknown"}:
+            raise
+    except KilledError:
+        return
 
 
 def subject(job: Job) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from darkroom.approval import Person
     from darkroom.jobs.store import Store
     from darkroom.settings import Settings
     from darkroom_tools.emulators.sandbox import Sandbox
@@ -42,6 +43,8 @@ BEGINNING = 1_000.0
 class Yes:
     """A person who approves everything."""
 
+    answers_tasks = False
+
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Say yes."""
         del tool, question, binding
@@ -49,6 +52,12 @@ class Yes:
     async def progress(self, done: float, total: float | None, message: str) -> None:
         """Show nothing."""
         del done, total, message
+
+
+class LaterYes(Yes):
+    """A person whose host takes the answer to a start within a task."""
+
+    answers_tasks = True
 
 
 class KilledError(BaseException):
@@ -161,6 +170,10 @@ class Process:
     # --- its tools ---
 
     async def call(self, tool: str, /, **arguments: object) -> Fields:
+        """Call a tool for a person who says yes at once; see `call_for`."""
+        return await self.call_for(Yes(), tool, arguments)
+
+    async def call_for(self, person: Person, tool: str, arguments: Mapping[str, object]) -> Fields:
         """Call a tool; return its structured content.
 
         Raises
@@ -168,7 +181,7 @@ class Process:
         CallError: as a chat would see it; ``outcome_unknown`` where the process is killed.
         """
         try:
-            result = await self._desks[tool].run(self.machine, arguments, Yes())
+            result = await self._desks[tool].run(self.machine, arguments, person)
         except (KilledError, CallError):
             if not self.dead:
                 raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from darkroom.errors import Stale, failure
 from darkroom.jobs.memory import MemoryStore
-from darkroom.jobs.model import ENDED, Cost, Output, Progress
+from darkroom.jobs.model import ENDED, Approval, Cost, Output, Progress
 from darkroom.jobs.sqlite import SqliteStore
 from darkroom.jobs.store import SAFE_TO_RETURN, Query
 
@@ -33,6 +34,9 @@ STATUSES: list[Status] = [
     "cancelled",
     "unknown",
 ]
+
+
+ASKED = Approval(question="Spend it?", until=NOON + 3)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -68,6 +72,7 @@ async def test_rows_come_back_as_they_were_written(store: Store) -> None:
         progress=Progress(1, 2),
         outputs=(Output(index=0, url="https://results.test/0.png", bytes=2**40), Output(index=1)),
         cost=Cost(0.1, "credits", "exact"),
+        approval=replace(ASKED, given_at=NOON + 1, number=2),
         error=failure("rate_limited", "ZSky", retry_after_seconds=1.5),
         evidence={"counter": [1, {"deep": True}]},
         warnings=("look again",),
@@ -318,11 +323,13 @@ async def test_jobs_wait_until_they_are_sent_whenever_they_were_made(store: Stor
     for job in (
         *(a_job(status, status=status, batch_id="b") for status in STATUSES),
         a_job("old", status="queued", created_at=NOON - 86_400, batch_id="b"),
+        a_job("asks", approval=ASKED, batch_id="b"),
+        a_job("approved", approval=replace(ASKED, given_at=NOON), batch_id="b"),
         a_job("other owner", status="queued", owner="somebody"),
         a_job("other operation", status="queued", operation="zsky_start_video", batch_id="b"),
     ):
         await store.create(job, [], identical_since=None)
-    assert await store.waiting("local", "zsky_start_image") == len({"queued", "old"})
+    assert await store.waiting("local", "zsky_start_image") == len({"queued", "old", "approved"})
 
 
 async def test_pruning_forgets_what_ended_long_ago_and_nothing_else(store: Store) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 from mcp import Client
 from mcp.client.extension import ClaimContext, ClientExtension, NotificationBinding, ResultClaim
-from mcp_types import CallToolResult, Request, Result
+from mcp_types import (
+    CallToolResult,
+    Request,
+    Result,
+    SubscriptionFilter,
+    SubscriptionsListenRequest,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+)
 from pydantic import BaseModel, ConfigDict
 
 from darkroom.tasks_extension import IDENTIFIER
@@ -19,6 +27,9 @@ if TYPE_CHECKING:
     from mcp.client.session import ElicitationFnT
 
     from tests.harness import Era, Fields, Rig
+
+PROMPT = "A lighthouse at dusk"
+ACKNOWLEDGED = {"resultType": "complete"}
 
 
 class Wire(BaseModel):
@@ -86,3 +97,33 @@ async def ask(client: Client, method: str, **params: Any) -> Fields:
     request = Request[dict[str, Any], str](method=method, params=params)
     answer = await client.session.send_request(request, Answer)
     return dict(answer.model_extra or {})
+
+
+async def started(client: Client, tool: str = "zsky_start_image", /, **arguments: object) -> Fields:
+    """Start a job; return its task."""
+    return (await result(client, tool, **(arguments or {"prompt": PROMPT})))["task"]
+
+
+async def result(client: Client, tool: str, /, **arguments: object) -> Fields:
+    """Call a tool that must succeed; return its structured content."""
+    found = await client.call_tool(tool, arguments)
+    assert isinstance(found, CallToolResult)
+    assert not found.is_error, found.content
+    return found.structured_content or {}
+
+
+async def ended(client: Client, task_id: str) -> Fields:
+    """Ask for a task, as often as it says, until it has ended."""
+    while True:
+        task = await ask(client, "tasks/get", taskId=task_id)
+        if task["status"] not in {"working", "input_required"}:
+            return task
+        await anyio.sleep(task["pollIntervalMs"] / 1_000)
+
+
+async def listen(client: Client, *task_ids: str) -> None:
+    """Let a stream tell of tasks."""
+    filtered = SubscriptionFilter.model_validate({"taskIds": list(task_ids)})
+    params = SubscriptionsListenRequestParams(notifications=filtered)
+    request = SubscriptionsListenRequest(params=params)
+    await client.session.send_request(request, SubscriptionsListenResult)

@@ -11,47 +11,27 @@ from mcp_types import (
     INVALID_PARAMS,
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     CallToolResult,
-    ElicitResult,
-    SubscriptionFilter,
-    SubscriptionsListenRequest,
-    SubscriptionsListenRequestParams,
-    SubscriptionsListenResult,
 )
 
-from tests.harness import Fields, call, refused, rig
-from tests.tasks.support import TaskClient, ask, task_client
+from tests.harness import call, refused, rig
+from tests.tasks.support import (
+    ACKNOWLEDGED,
+    PROMPT,
+    TaskClient,
+    ask,
+    ended,
+    listen,
+    result,
+    started,
+    task_client,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp import Client
 
 pytestmark = pytest.mark.anyio
-
-PROMPT = "A lighthouse at dusk"
-ACKNOWLEDGED = {"resultType": "complete"}
-
-
-async def started(client: Client, tool: str = "zsky_start_image", /, **arguments: object) -> Fields:
-    """Start a job and return its task."""
-    return (await result(client, tool, **(arguments or {"prompt": PROMPT})))["task"]
-
-
-async def result(client: Client, tool: str, /, **arguments: object) -> Fields:
-    found = await client.call_tool(tool, arguments)
-    assert isinstance(found, CallToolResult)
-    assert not found.is_error, found.content
-    return found.structured_content or {}
-
-
-async def ended(client: Client, task_id: str) -> Fields:
-    """Ask for a task, as often as it says, until it has ended."""
-    while True:
-        task = await ask(client, "tasks/get", taskId=task_id)
-        if task["status"] not in {"working", "input_required"}:
-            return task
-        await anyio.sleep(task["pollIntervalMs"] / 1_000)
 
 
 async def test_a_start_is_a_task_whose_result_is_what_check_says(
@@ -167,33 +147,6 @@ async def test_answers_to_nothing_are_acknowledged_and_ignored(
         assert (await ended(client, seed["taskId"]))["status"] == "completed"
 
 
-async def test_approval_is_asked_before_there_is_a_task(
-    clock: Callable[[], float], tmp_path: Path
-) -> None:
-    asked: list[str] = []
-
-    async def yes(context: Any, params: Any) -> ElicitResult:
-        del context
-        asked.append(params.message)
-        return ElicitResult(action="accept", content={"approve": True})
-
-    server = rig(clock, tmp_path, environment={"DARKROOM_APPROVAL__ABOVE": '{"zsky_images": 0}'})
-    async with task_client(server, elicitation=yes) as client:
-        seed = await started(client)
-        assert len(asked) == 1
-        assert (await ended(client, seed["taskId"]))["status"] == "completed"
-
-
-async def test_a_declined_start_is_no_task(clock: Callable[[], float], tmp_path: Path) -> None:
-    async def no(context: Any, params: Any) -> ElicitResult:
-        del context, params
-        return ElicitResult(action="decline")
-
-    server = rig(clock, tmp_path, environment={"DARKROOM_APPROVAL__ABOVE": '{"zsky_images": 0}'})
-    async with task_client(server, elicitation=no) as client:
-        assert "[declined]" in await refused(client, "zsky_start_image", prompt=PROMPT)
-
-
 async def test_a_task_lives_on_in_the_next_process(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
@@ -266,13 +219,6 @@ async def test_a_stream_tells_of_a_batch(clock: Callable[[], float], tmp_path: P
         tasks.cancel_scope.cancel()
         assert knows.told[-1]["status"] == "completed"
         assert knows.told[-1]["result"]["structuredContent"]["counts"] == {"completed": 4}
-
-
-async def listen(client: Client, *task_ids: str) -> None:
-    filtered = SubscriptionFilter.model_validate({"taskIds": list(task_ids)})
-    params = SubscriptionsListenRequestParams(notifications=filtered)
-    request = SubscriptionsListenRequest(params=params)
-    await client.session.send_request(request, SubscriptionsListenResult)
 
 
 async def test_a_stream_tells_of_tasks_until_they_have_ended(

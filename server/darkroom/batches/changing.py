@@ -211,8 +211,6 @@ class Retrier:
             earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
             await core.registry.store.reserve(earlier, ())
         live = core.registry.add(job)
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
         live.failed_polls, live.missed_at, live.trouble = 0, None, None
-        self._works.submitter.enqueue(live)
+        self._works.queue(live, attempts)
         return True

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from darkroom.approval import Person
     from darkroom.batches.grammar import Item, Stage
-    from darkroom.batches.plan import Planned
     from darkroom.jobs.model import Unit
     from darkroom.operation import Provider
     from darkroom.spending import Cap
@@ -245,11 +244,5 @@ class Opener:
             return self._again(created.job, parent)
         core.registry.add(parent)
         for each in made.planned:
-            self._queue(each)
+            self._works.queue(core.registry.add(each.job), each.attempts)
         return Opened(parent, made, made=True)
-
-    def _queue(self, each: Planned) -> None:
-        live = self._core.registry.add(each.job)
-        live.attempt = next((a for a in each.attempts if a.item is None), None)
-        live.items = {a.item: a for a in each.attempts if a.item is not None} or None
-        self._works.submitter.enqueue(live)

@@ -38,6 +38,8 @@ DONE, FAILED = 0, 1
 class TerminalPerson:
     """The person at a terminal."""
 
+    answers_tasks = False
+
     def __init__(self, *, yes: bool, can_ask: bool) -> None:
         self._yes = yes
         self._can_ask = can_ask

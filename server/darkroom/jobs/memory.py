@@ -188,9 +188,9 @@ class MemoryStore:
         )
 
     async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet."""
+        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
         return sum(
-            (job.owner, job.operation, job.status) == (owner, operation, "queued")
+            (job.owner, job.operation, job.status) == (owner, operation, "queued") and not job.asks
             for job in self._jobs.values()
         )
 

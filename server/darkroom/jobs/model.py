@@ -50,6 +50,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """What the person is asked before a job begins. Times are seconds since the epoch."""
+
+    question: str
+    until: float
+    """When no answer has become a no."""
+
+    given_at: float | None = None
+    number: int = 1
+    """Of the question: one that is asked anew, because it is dearer now, is another question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One result of a job. Times are seconds since the epoch."""
 
@@ -128,10 +141,23 @@ class Job:
     progress: Progress | None = None
     outputs: tuple[Output, ...] = ()
     cost: Cost | None = None
+    approval: Approval | None = None
+    """Where the job is what asks; a call that asked by itself wrote nothing before the yes."""
+
     error: Failure | None = None
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     sandbox: bool = False
+
+    @property
+    def unapproved(self) -> bool:
+        """Tell whether it asks or asked, and nobody said yes: it has no attempt and reserves nothing."""
+        return self.approval is not None and self.approval.given_at is None
+
+    @property
+    def asks(self) -> bool:
+        """Tell whether it waits for the person's answer."""
+        return self.status == "queued" and self.unapproved
 
     @property
     def ended(self) -> bool:
@@ -145,7 +171,7 @@ class Job:
 
 Row: TypeAlias = Job | Attempt
 
-_NESTED = {"outputs": Output, "cost": Cost, "progress": Progress}
+_NESTED = {"approval": Approval, "cost": Cost, "progress": Progress}
 
 
 def canonical(value: JsonValue) -> str:
@@ -179,7 +205,7 @@ def row_to_json(row: Row) -> JsonObject:
 def _plain(value: object) -> JsonValue:
     if isinstance(value, Failure):
         return value.to_json()
-    if isinstance(value, (Output, Cost, Progress)):
+    if isinstance(value, (Approval, Output, Cost, Progress)):
         return {
             field.name: _plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
@@ -200,9 +226,9 @@ def job_from_json(fields: JsonObject) -> Job:
         given["outputs"] = tuple(Output(**entry) for entry in entries)
     if isinstance(warnings := given.get("warnings"), list):
         given["warnings"] = tuple(cast("list[str]", warnings))
-    for name in ("cost", "progress"):
+    for name, kind in _NESTED.items():
         if isinstance(nested := given.get(name), dict):
-            given[name] = _NESTED[name](**cast("dict[str, Any]", nested))
+            given[name] = kind(**cast("dict[str, Any]", nested))
     if isinstance(error := given.get("error"), dict):
         given["error"] = Failure.from_json(cast("JsonObject", error))
     return Job(**given)  # pyright: ignore[reportArgumentType] -- our own journal

@@ -16,7 +16,7 @@ from darkroom.errors import Stale
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.model import Attempt, Cost, Job
     from darkroom.jobs.store import Store
     from darkroom.spending import Cap, Entry, Tariff
 
@@ -246,8 +246,8 @@ class Registry:
         raise Stale(live.job.job_id)
 
     def _settled(self, old: Job, new: Job | None, *, late: bool) -> Entry | None:
-        """Return the job's entry of the ledger if this change settles it, or one before may have."""
-        if new is None or (new.ended == old.ended and new.cost == old.cost and not late):
+        """Return the job's entry of the ledger if this change, or one before, makes or settles it."""
+        if new is None or (_booked(new) == _booked(old) and not late):
             return None
         return self._tariff.entry(new)
 
@@ -271,3 +271,8 @@ class Registry:
                     live.seen = -1
                 await self._catch_up(live)
         return live
+
+
+def _booked(job: Job) -> tuple[bool, bool, Cost | None]:
+    """Return what the job's entry of the ledger depends on."""
+    return job.ended, job.unapproved, job.cost

@@ -268,10 +268,10 @@ class SqliteStore:
         )
 
     async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet."""
+        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
         statement = (
             "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-            f"AND status = 'queued' AND {tables.OPEN}"
+            f"AND status = 'queued' AND {tables.OPEN} AND NOT {tables.UNAPPROVED}"
         )
         return await self._read(
             lambda database: database.execute(statement, (owner, operation)).fetchone()[0]

@@ -170,7 +170,7 @@ class Store(Protocol):
         ...
 
     async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet."""
+        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
         ...
 
     async def changed(self) -> bool:

@@ -22,6 +22,12 @@ COUNTED = f"(status IN ({_names(frozenset(ACCEPTED))}) OR provider_job_id IS NOT
 COUNTED_AT = "coalesce(submitted_at, created_at)"
 UNSETTLED = "job_id IS NULL AND state IN ('prepared', 'sent')"
 
+UNAPPROVED = (
+    "(json_extract(row, '$.approval') IS NOT NULL"
+    " AND json_extract(row, '$.approval.given_at') IS NULL)"
+)
+"""Condition of jobs that nobody said yes to, as `Job.unapproved` has it."""
+
 STEPS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE jobs (

@@ -65,12 +65,21 @@ def job_view(
         "polls": None if addresses else job.polls or None,
         "batch_id": job.batch_id,
         "warnings": [
-            text[:WARNING_CHARACTERS] for text in (*warnings, *job.warnings)[:MOST_WARNINGS]
+            text[:WARNING_CHARACTERS]
+            for text in (*_asking(job), *warnings, *job.warnings)[:MOST_WARNINGS]
         ]
         or None,
         "sandbox": job.sandbox or None,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _asking(job: Job) -> tuple[str, ...]:
+    if not job.asks or job.approval is None:
+        return ()
+    until = iso(job.approval.until)
+    waits = f"nothing is sent before the person's yes; no answer by {until} is a no"
+    return (f"{waits}. Asked: {job.approval.question}",)
 
 
 def _outputs(job: Job, *, include_url: bool, addresses: bool) -> dict[str, JsonValue]:
