@@ -213,6 +213,15 @@ PROMISES = {
             "test_architecture.py::test_the_machine_never_imports_the_catalogue",
         ),
     ),
+    "ledger-forgets": Promise(
+        "What was spent is forgotten once no cap, allowance or job needs it, and `get_spending` says "
+        "from when on it knows.",
+        (
+            "money/test_forgetting.py::test_the_ledger_forgets_with_the_jobs_and_says_since_when_it_knows",
+            "money/test_forgetting.py::test_keeping_jobs_for_a_day_loosens_no_cap_and_no_allowance_of_the_month",
+            "jobs/test_store.py::test_an_entry_is_forgotten_once_it_counts_nowhere",
+        ),
+    ),
     "quota-said": Promise(
         "Before a yes the person reads that a start waits for the provider's next day or is charged "
         "for beyond its month; a start that would be refused asks nobody.",

@@ -109,8 +109,7 @@ class Machine:
             raise
         finally:
             self._ready.set()
-        keep = self.settings.jobs.keep_days * DAY_SECONDS
-        works.core.spawn(_prune, works, self.clock() - keep)
+        works.core.spawn(_prune, works)
         works.core.spawn(works.collector.resume, self.owner)
 
     def _tell(self, job: Job) -> None:
@@ -371,8 +370,19 @@ class Machine:
         return await caller.call(provider, call, params, person)
 
 
-async def _prune(works: Works, before: float) -> None:
-    await works.core.registry.store.prune(before)
+async def _prune(works: Works) -> None:
+    """Forget what nobody needs any more: no cap, no quota, and no person, as the settings say."""
+    from darkroom.jobs.store import Horizon  # noqa: PLC0415 -- see `run`
+    from darkroom.spending import beginning  # noqa: PLC0415 -- see `run`
+
+    core, now = works.core, works.core.clock()
+    horizon = Horizon(
+        ended=now - core.settings.jobs.keep_days * DAY_SECONDS,
+        window=beginning("month", now),
+        counted=frozenset(name for name, each in core.operations.items() if each.quota is not None),
+        lives=lambda holder: holder == core.registry.holder or not works.dead(holder),
+    )
+    await core.registry.store.prune(horizon)
 
 
 @asynccontextmanager

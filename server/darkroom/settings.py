@@ -101,7 +101,7 @@ class JobsSection(Section):
         description="Within this time an identical start call returns the job that exists. 0: off.",
     )
     keep_days: Annotated[int, Field(ge=1)] = Field(
-        default=30, description="How long ended jobs stay in the journal."
+        default=30, description="How long ended jobs, and what they cost, stay in the journal."
     )
 
 

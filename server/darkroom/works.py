@@ -202,7 +202,7 @@ async def _open_store(
     if settings.jobs.store == "memory":
         from darkroom.jobs.memory import MemoryStore  # noqa: PLC0415 -- one of two is needed
 
-        return MemoryStore(holder=holder), None, holder
+        return MemoryStore(holder=holder, began=world.clock()), None, holder
     from darkroom.jobs.sqlite import SqliteStore  # noqa: PLC0415 -- one of two is needed
 
     lease = await run(lambda: Lease.take(settings.state_dir))

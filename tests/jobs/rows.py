@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from darkroom.jobs.model import Attempt, Job
+from darkroom.jobs.store import Horizon
+from darkroom.spending import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,6 +29,28 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as end:
         return end.value
     raise AssertionError("a store with an inline executor waited")
+
+
+def until(at: float) -> Horizon:
+    """Return the horizon that forgets all that is older than a time."""
+    return Horizon(at, at)
+
+
+def an_entry(entry_id: str, **changes: object) -> Entry:
+    """Return an entry of the ledger."""
+    fields: dict[str, object] = {
+        "entry_id": entry_id,
+        "owner": "local",
+        "provider": "zsky",
+        "operation": "zsky_start_image",
+        "unit": "images",
+        "amount": 1.0,
+        "basis": "estimate",
+        "money": 0.05,
+        "state": "spent",
+        "at": NOON,
+    }
+    return Entry(**fields | changes)  # pyright: ignore[reportArgumentType] -- given by the tests
 
 
 def a_job(job_id: str = "job-1", **changes: object) -> Job:

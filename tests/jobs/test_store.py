@@ -11,9 +11,19 @@ from darkroom.errors import Stale, failure
 from darkroom.jobs.memory import MemoryStore
 from darkroom.jobs.model import ENDED, Approval, Cost, Output, Progress
 from darkroom.jobs.sqlite import SqliteStore
-from darkroom.jobs.store import SAFE_TO_RETURN, Query
+from darkroom.jobs.store import SAFE_TO_RETURN, Horizon, Query
+from darkroom.spending import Cap
 
-from .rows import NOON, a_job, an_attempt, everyone_is_alive, everyone_is_dead, inline
+from .rows import (
+    NOON,
+    a_job,
+    an_attempt,
+    an_entry,
+    everyone_is_alive,
+    everyone_is_dead,
+    inline,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -332,6 +342,55 @@ async def test_jobs_wait_until_they_are_sent_whenever_they_were_made(store: Stor
     assert await store.waiting("local", "zsky_start_image") == len({"queued", "old", "approved"})
 
 
+async def test_an_entry_is_forgotten_once_it_counts_nowhere(store: Store) -> None:
+    running = a_job("job", status="running", created_at=NOON - 50, submitted_at=NOON - 50)
+    await store.create(running, [], identical_since=None, entry=an_entry("job", at=NOON - 50))
+    for entry in (
+        an_entry("old", at=NOON - 50),
+        an_entry("released", at=NOON - 50, state="released"),
+        an_entry("in the month", at=NOON - 20),
+        an_entry("kept", at=NOON - 5),
+        an_entry("of the living", at=NOON - 50, holder="alive"),
+        an_entry("of the dead", at=NOON - 50, holder="dead"),
+    ):
+        await store.reserve(entry, ())
+    horizon = Horizon(NOON - 10, NOON - 30, lives=lambda holder: holder == "alive")
+    assert await store.forgotten() is None
+    assert await store.prune(horizon) == 0
+    assert await store.forgotten() == NOON - 30
+    (left,) = await store.spent("local", 0.0)
+    assert left.amount == len({"job", "in the month", "kept", "of the living"})
+    cap = Cap(setting="per process", limit=9.0, since=0.0, holder="alive")
+    assert await store.used("local", cap) == pytest.approx(0.05)
+    await store.prune(until(NOON - 40))
+    assert await store.forgotten() == NOON - 30, "what was forgotten does not come back"
+    await store.prune(until(NOON + 1))
+    (left,) = await store.spent("local", 0.0)
+    assert left.amount == 1, "the entry of a job that is still here"
+
+
+async def test_a_ledger_that_lost_nothing_that_counted_is_whole(store: Store) -> None:
+    await store.reserve(an_entry("released", at=NOON - 50, state="released"), ())
+    await store.prune(until(NOON))
+    assert await store.forgotten() is None
+
+
+async def test_jobs_that_a_quota_counts_stay_while_it_does(store: Store) -> None:
+    for job_id, changes in {
+        "counted": {"provider_job_id": "p"},
+        "refused": {"status": "failed"},
+        "before": {"provider_job_id": "q", "submitted_at": NOON - 90},
+        "without a quota": {"operation": "zyng_start_images", "provider_job_id": "r"},
+    }.items():
+        fields = {"status": "completed", "submitted_at": NOON - 50, "ended_at": NOON - 40}
+        row = a_job(job_id, batch_id="b", **{**fields, **changes})
+        await store.create(row, [], identical_since=None)
+    horizon = Horizon(NOON, NOON - 60, frozenset({"zsky_start_image"}))
+    assert await store.prune(horizon) == 3
+    assert await store.count("local", "zsky_start_image", NOON - 60) == 1
+    assert await store.prune(until(NOON)) == 1
+
+
 async def test_pruning_forgets_what_ended_long_ago_and_nothing_else(store: Store) -> None:
     for job in (
         a_job("old", status="completed", ended_at=NOON - 1),
@@ -342,8 +401,8 @@ async def test_pruning_forgets_what_ended_long_ago_and_nothing_else(store: Store
         attempt = an_attempt(f"of {job.job_id}", job_id=job.job_id)
         await store.create(job, [attempt], identical_since=None)
     await store.write(None, [an_attempt("without", job_id=None)])
-    assert await store.prune(NOON) == 1
-    assert await store.prune(NOON) == 0
+    assert await store.prune(until(NOON)) == 1
+    assert await store.prune(until(NOON)) == 0
     assert {job.job_id for job in await store.list(Query(owner="local"))} == {
         "new",
         "never",

@@ -16,7 +16,7 @@ from darkroom.errors import Stale
 from darkroom.jobs.memory import MemoryStore
 from darkroom.jobs.model import Attempt, AttemptState, Job, Status
 from darkroom.jobs.sqlite import SqliteStore
-from darkroom.jobs.store import Query
+from darkroom.jobs.store import Horizon, Query
 
 from .rows import an_attempt, finish, inline
 
@@ -139,9 +139,16 @@ class Histories(RuleBasedStateMachine):
     def claim(self, holder: str, dead: set[str]) -> None:
         self.alike(lambda store: store.claim(holder, dead.__contains__))
 
-    @rule(before=times)
-    def prune(self, before: float) -> None:
-        self.alike(lambda store: store.prune(before))
+    @rule(
+        ended=times,
+        window=times,
+        counted=st.sets(st.sampled_from(("image", "video"))),
+        living=st.booleans(),
+    )
+    def prune(self, ended: float, window: float, counted: set[str], *, living: bool) -> None:
+        horizon = Horizon(ended, window, frozenset(counted), lambda _: living)
+        self.alike(lambda store: store.prune(horizon))
+        self.alike(lambda store: store.forgotten())
 
     @rule()
     def open_again(self) -> None:

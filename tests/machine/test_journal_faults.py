@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.store import Horizon
 
 pytestmark = pytest.mark.anyio
 
@@ -211,8 +212,8 @@ class _UnreadableStore(TroubledStore):
         del holder, is_dead
         raise JournalError("the folder is read-only, so no job was taken over")
 
-    async def prune(self, before: float) -> int:
-        del before
+    async def prune(self, horizon: Horizon) -> int:
+        del horizon
         raise JournalError("the folder is read-only, so nothing was deleted")
 
 

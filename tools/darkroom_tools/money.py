@@ -65,7 +65,13 @@ async def get_spending(machine: Machine, params: GetSpending, person: Person) ->
         left_text = f", {entry['left']:g} left of {entry['setting']}" if "left" in entry else ""
         lines.append(f"{provider}: {entry['spent']:g} {unit}{left_text}")
     fields: JsonObject = {"since": iso(since), "providers": entries}
-    return Result(structured=fields, text="\n".join(lines) or "nothing was spent")
+    if not lines:
+        lines.append("nothing was spent")
+    known = await store.forgotten()
+    if known is not None and since < known:
+        fields["known_since"] = iso(known)
+        lines.append(f"what was spent before {iso(known)} is not kept here")
+    return Result(structured=fields, text="\n".join(lines))
 
 
 def _entry(provider: str, unit: Unit, own: list[Sum]) -> JsonObject:

@@ -9,9 +9,10 @@ from darkroom.spending import Cap, CapReached, Entry, Sum, day, passes, wants
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from darkroom.jobs.model import Unit
+    from darkroom.jobs.store import Horizon
 
 COLUMNS = (
     "entry_id",
@@ -43,6 +44,14 @@ TABLE = (
     )""",
     "CREATE INDEX ledger_counted ON ledger (owner, at) WHERE state != 'released'",
 )
+
+FORGOTTEN = (
+    """CREATE TABLE ledger_forgotten (
+        one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+        before REAL NOT NULL
+    )""",
+)
+"""One row at most: before which time entries were deleted that had counted."""
 
 _PUT = (
     f"INSERT INTO ledger ({', '.join(COLUMNS)}) "  # noqa: S608 -- our names
@@ -100,6 +109,35 @@ def sums(database: sqlite3.Connection, owner: str, since: float) -> list[Sum]:
     return [Sum(*row) for row in rows]
 
 
+def prune(database: sqlite3.Connection, horizon: Horizon, most: int) -> int:
+    """Delete some entries that count nowhere any more, and write down since when all are there."""
+    holders = database.execute(
+        "SELECT DISTINCT holder FROM ledger WHERE at < ? AND holder IS NOT NULL", (horizon.entries,)
+    )
+    living = [holder for (holder,) in holders.fetchall() if horizon.lives(holder)]
+    among = ", ".join("?" for _ in living)
+    old = database.execute(
+        "SELECT entry_id, state FROM ledger WHERE at < ? "  # noqa: S608 -- our names
+        f"AND (holder IS NULL OR holder NOT IN ({among})) "
+        f"AND entry_id NOT IN (SELECT job_id FROM jobs) LIMIT {most:d}",
+        (horizon.entries, *living),
+    ).fetchall()
+    database.executemany("DELETE FROM ledger WHERE entry_id = ?", [(each,) for each, _ in old])
+    if any(state != "released" for _, state in old):
+        database.execute(
+            "INSERT INTO ledger_forgotten VALUES (1, ?) "
+            "ON CONFLICT (one) DO UPDATE SET before = max(before, excluded.before)",
+            (horizon.entries,),
+        )
+    return len(old)
+
+
+def forgotten(database: sqlite3.Connection) -> float | None:
+    """Return the time before which entries were deleted that had counted, if any were."""
+    row = database.execute("SELECT before FROM ledger_forgotten").fetchone()
+    return None if row is None else cast("float", row[0])
+
+
 # --- in memory ---
 
 
@@ -108,6 +146,21 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self.forgotten: float | None = None
+
+    def prune(self, horizon: Horizon, jobs: Container[str]) -> None:
+        """Delete the entries that count nowhere any more."""
+        old = [
+            entry
+            for entry in self._entries.values()
+            if entry.at < horizon.entries
+            and entry.entry_id not in jobs
+            and (entry.holder is None or not horizon.lives(entry.holder))
+        ]
+        for entry in old:
+            del self._entries[entry.entry_id]
+        if any(entry.state != "released" for entry in old):
+            self.forgotten = max(horizon.entries, self.forgotten or 0.0)
 
     def put(self, entry: Entry) -> None:
         """Insert an entry, or settle the one with its id."""

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from darkroom.jobs.model import Attempt, Job
-    from darkroom.jobs.store import Child, Query
+    from darkroom.jobs.store import Child, Horizon, Query
     from darkroom.spending import Cap, Entry, Sum
+
+
+def _counted_at(job: Job) -> float:
+    return job.created_at if job.submitted_at is None else job.submitted_at
 
 
 def _age(job: Job) -> tuple[float, str]:
@@ -21,10 +25,14 @@ def _age(job: Job) -> tuple[float, str]:
 
 
 class MemoryStore:
-    """A `Store` in dictionaries. ``holder`` is who writes here, as for the journal."""
+    """A `Store` in dictionaries. ``holder`` is who writes here, as for the journal.
 
-    def __init__(self, *, holder: str | None = None) -> None:
+    ``began``: what was before that time is not known here.
+    """
+
+    def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
         self._holder = holder
+        self._began = began
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
         self._ledger = MemoryLedger()
@@ -182,7 +190,7 @@ class MemoryStore:
         """Count the jobs of an operation that were accepted, or may have been, since a time."""
         return sum(
             (job.owner, job.operation) == (owner, operation)
-            and (job.created_at if job.submitted_at is None else job.submitted_at) >= since
+            and _counted_at(job) >= since
             and (job.status in ACCEPTED or job.provider_job_id is not None)
             for job in self._jobs.values()
         )
@@ -198,18 +206,30 @@ class MemoryStore:
         """Tell whether another process wrote: none can."""
         return False
 
-    async def prune(self, before: float) -> int:
-        """Delete jobs (and their attempts) that ended before a time; return how many."""
+    async def prune(self, horizon: Horizon) -> int:
+        """Delete what is older than the horizon; return how many jobs."""
         old = {
             job.job_id
             for job in self._jobs.values()
-            if job.ended and job.ended_at is not None and job.ended_at < before
+            if job.ended and job.ended_at is not None and job.ended_at < horizon.ended
+            if not (
+                job.operation in horizon.counted
+                and _counted_at(job) >= horizon.window
+                and (job.status in ACCEPTED or job.provider_job_id is not None)
+            )
         }
         self._jobs = {key: job for key, job in self._jobs.items() if key not in old}
         self._attempts = {
             key: attempt for key, attempt in self._attempts.items() if attempt.job_id not in old
         }
+        self._ledger.prune(horizon, self._jobs)
         return len(old)
+
+    async def forgotten(self) -> float | None:
+        """Return when this store began, or what it forgot since."""
+        return max(
+            (at for at in (self._began, self._ledger.forgotten) if at is not None), default=None
+        )
 
     async def close(self) -> None:
         """Do nothing: there are no files."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.jobs.model import Attempt, Job, Row
-    from darkroom.jobs.store import Child, Query
+    from darkroom.jobs.store import Child, Horizon, Query
     from darkroom.spending import Cap, Entry, Sum
 
 T = TypeVar("T")
@@ -300,23 +300,35 @@ class SqliteStore:
         finally:
             self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}")
 
-    async def prune(self, before: float) -> int:
-        """Delete jobs (and their attempts) that ended before a time; return how many."""
+    async def prune(self, horizon: Horizon) -> int:
+        """Delete what is older than the horizon; return how many jobs."""
+        counts = f"{tables.COUNTED} AND {tables.COUNTED_AT} >= ?"
         statement = (
             "SELECT job_id FROM jobs WHERE ended_at < ? "  # noqa: S608 -- our names
-            f"AND {_among('status', ENDED)} LIMIT {PRUNED_AT_ONCE}"
+            f"AND {_among('status', ENDED)} "
+            f"AND NOT ({_among('operation', horizon.counted)} AND {counts}) LIMIT {PRUNED_AT_ONCE}"
         )
+        values = (horizon.ended, *ENDED, *horizon.counted, horizon.window)
 
         def delete(database: sqlite3.Connection) -> int:
-            old = database.execute(statement, (before, *ENDED)).fetchall()
+            old = database.execute(statement, values).fetchall()
             database.executemany("DELETE FROM attempts WHERE job_id = ?", old)
             database.executemany("DELETE FROM jobs WHERE job_id = ?", old)
             return len(old)
 
+        def forget(database: sqlite3.Connection) -> int:
+            return ledger.prune(database, horizon, PRUNED_AT_ONCE)
+
         pruned = 0
         while deleted := await self._change(delete, "so nothing was deleted"):
             pruned += deleted
+        while await self._change(forget, "so nothing was deleted"):
+            pass
         return pruned
+
+    async def forgotten(self) -> float | None:
+        """Return the time before which the ledger is not whole; None: it always is."""
+        return await self._read(ledger.forgotten)
 
     async def close(self) -> None:
         """Let go of the file; nothing can be read or written afterwards."""

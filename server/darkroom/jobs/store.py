@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -51,6 +51,26 @@ class Child:
     job: Job
     attempts: Sequence[Attempt]
     entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What may be forgotten: jobs that ended before ``ended``, entries of the ledger before both.
+
+    ``window`` is when the longest window began that a cap or a quota counts in. Jobs of the
+    operations ``counted`` that count in it stay, and so do entries whose job is still here, or whose
+    holder ``lives``: caps per process have no window.
+    """
+
+    ended: float
+    window: float
+    counted: frozenset[str] = frozenset()
+    lives: Callable[[str], bool] = field(default=lambda _: False)
+
+    @property
+    def entries(self) -> float:
+        """Before this an entry counts nowhere any more."""
+        return min(self.ended, self.window)
 
 
 class Store(Protocol):
@@ -177,8 +197,15 @@ class Store(Protocol):
         """Tell whether another process wrote since this was last called."""
         ...
 
-    async def prune(self, before: float) -> int:
-        """Delete jobs (and their attempts) that ended before a time; return how many."""
+    async def prune(self, horizon: Horizon) -> int:
+        """Delete what is older than the horizon: jobs, their attempts, entries of the ledger.
+
+        Returns how many jobs.
+        """
+        ...
+
+    async def forgotten(self) -> float | None:
+        """Return the time before which the ledger is not whole; None: it always is."""
         ...
 
     async def close(self) -> None:

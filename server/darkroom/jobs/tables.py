@@ -71,6 +71,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         f"CREATE INDEX attempts_unsettled ON attempts (holder) WHERE {UNSETTLED}",
         *ledger.TABLE,
     ),
+    ledger.FORGOTTEN,
 )
 """What leads from each schema version to the next; the first one makes the tables.
 
