@@ -99,6 +99,7 @@ class Report:
         lines: list[str] = []
         for name, number in self.missed:
             lines.append(f"- **{name}**, {number.what}: {number.found}, {number.target}")
+            lines += [f"  - {_list(number.details)}"] if number.details else []
             lines += _reasons(number)
         return "\n".join(lines) or "Every target is met."
 

@@ -13,6 +13,8 @@ from benchmarks.measure import Number, interleaved, percentile
 from benchmarks.plots import plots
 from benchmarks.report import Report
 
+from tests.documents import RESULTS
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 TARGETS = {
@@ -66,6 +68,12 @@ def test_the_page_says_of_every_benchmark_how_it_is_taken_and_what_it_means() ->
     assert told == BENCHMARKS.keys()
 
 
+def test_the_results_that_are_shown_are_those_of_the_benchmarks() -> None:
+    report = Report.read(RESULTS)
+    assert report.results.keys() <= BENCHMARKS.keys()
+    assert {"processor", "cores", "load before", "load after", "minutes"} <= report.machine.keys()
+
+
 def test_a_number_is_judged_as_it_is_shown() -> None:
     assert Number(what="ratio", value=1.004, at_most=1.0).met
     assert not Number(what="ratio", value=1.006, at_most=1.0).met
@@ -94,7 +102,13 @@ def test_a_percentile_is_a_sample_that_was_taken() -> None:
 
 
 def test_a_missed_target_stands_out_on_the_page() -> None:
-    slow = Number(what="ratio", value=1.5, at_most=1.0, profile=["mcp 400 ms, __exit__ <1>"])
+    slow = Number(
+        what="ratio",
+        value=1.5,
+        at_most=1.0,
+        details={"ours ms": 15.0},
+        profile=["mcp 400 ms, __exit__ <1>"],
+    )
     few = Number(what="requests", value=1.1, at_least=1.2)
     good = Number(what="tokens", value=4_345, at_most=4_500, digits=0)
     report = Report(machine={"cores": 2}, results={"spawn": [slow, good], "web": [few]})
@@ -103,7 +117,10 @@ def test_a_missed_target_stands_out_on_the_page() -> None:
     assert "| spawn | ratio | 1.50 | at most 1 | **missed** |" in page
     assert "| spawn | tokens | 4,345 | at most 4,500 | met |" in page
     assert "| web | requests | 1.10 | at least 1.2 | **missed** |" in page
-    assert "- **spawn**, ratio: 1.50, at most 1\n  - mcp 400 ms, \\_\\_exit\\_\\_ \\<1>\n" in page
+    assert (
+        "- **spawn**, ratio: 1.50, at most 1\n  - ours ms 15\n  - mcp 400 ms, \\_\\_exit\\_\\_ \\<1>\n"
+        in page
+    )
 
 
 def test_a_report_is_the_same_after_it_was_written_and_read(tmp_path: Path) -> None:

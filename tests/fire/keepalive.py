@@ -43,7 +43,7 @@ def impatient_server() -> Generator[tuple[str, list[int]]]:
     def talk(connection: socket.socket) -> None:
         counts[0] += 1
         with connection:
-            connection.settimeout(KEEP_ALIVE_SECONDS)
+            connection.settimeout(LONGEST_SECONDS)  # as servers do: idle is who was answered
             pending = b""
             while not stopping.is_set():
                 try:
@@ -59,6 +59,7 @@ def impatient_server() -> Generator[tuple[str, list[int]]]:
                     counts[1] += 1
                     pending = b""
                     connection.sendall(ANSWER % (len(BODY), BODY))
+                    connection.settimeout(KEEP_ALIVE_SECONDS)
 
     def accept(listener: socket.socket) -> None:
         while not stopping.is_set():
