@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from darkroom.works import Works
     from darkroom.world import World
 
-DAY_SECONDS = 86_400.0
 
 ANSWER_SECONDS = 43.0
 """A check answers by then, picking up a job that was started elsewhere included."""
@@ -83,6 +82,7 @@ class Machine:
             with anyio.move_on_after(QUIET_SECONDS):
                 await self._wanted.wait()
             from darkroom.batches.batch import Batches  # noqa: PLC0415 -- as said above
+            from darkroom.pruning import Pruner  # noqa: PLC0415 -- as said above
             from darkroom.recovery import recover  # noqa: PLC0415 -- as said above
             from darkroom.starting import Starter  # noqa: PLC0415 -- as said above
             from darkroom.works import open_works  # noqa: PLC0415 -- as said above
@@ -109,7 +109,7 @@ class Machine:
             raise
         finally:
             self._ready.set()
-        works.core.spawn(_prune, works)
+        Pruner(works)
         works.core.spawn(works.collector.resume, self.owner)
 
     def _tell(self, job: Job) -> None:
@@ -368,21 +368,6 @@ class Machine:
 
         caller = Caller(await self.works(), self.owner, self.find)
         return await caller.call(provider, call, params, person)
-
-
-async def _prune(works: Works) -> None:
-    """Forget what nobody needs any more: no cap, no quota, and no person, as the settings say."""
-    from darkroom.jobs.store import Horizon  # noqa: PLC0415 -- see `run`
-    from darkroom.spending import beginning  # noqa: PLC0415 -- see `run`
-
-    core, now = works.core, works.core.clock()
-    horizon = Horizon(
-        ended=now - core.settings.jobs.keep_days * DAY_SECONDS,
-        window=beginning("month", now),
-        counted=frozenset(name for name, each in core.operations.items() if each.quota is not None),
-        lives=lambda holder: holder == core.registry.holder or not works.dead(holder),
-    )
-    await core.registry.store.prune(horizon)
 
 
 @asynccontextmanager

@@ -49,6 +49,21 @@ async def test_the_ledger_forgets_with_the_jobs_and_says_since_when_it_knows(
     assert "known_since" not in today
 
 
+async def test_a_server_that_runs_for_months_forgets_too(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    world = rig(clock, tmp_path, store="sqlite")
+    async with world.client() as client:
+        with anyio.fail_after(50 * DAY):
+            old = await call(client, IMAGE, prompt="old")
+            await ended(client, CHECK, old["job_id"])
+            await anyio.sleep(45 * DAY)
+            new = await call(client, IMAGE, prompt="new")
+            await ended(client, CHECK, new["job_id"])
+            listed = await call(client, "list_jobs")
+    assert [job["job_id"] for job in listed["jobs"]] == [new["job_id"]]
+
+
 async def test_keeping_jobs_for_a_day_loosens_no_cap_and_no_allowance_of_the_month(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
