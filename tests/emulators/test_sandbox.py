@@ -17,6 +17,7 @@ from darkroom_tools.emulators import pictures
 from darkroom_tools.emulators.kit import FetchFailedError
 from darkroom_tools.emulators.sandbox import PROVIDERS, SAMPLES, Sandbox, serve
 from darkroom_tools.emulators.transport import EmulatorTransport
+from darkroom_tools.trial import REMEMBERED, open_sandbox
 
 if TYPE_CHECKING:
     from darkroom_tools.emulators.kit import Clock
@@ -173,6 +174,25 @@ async def test_faults_can_be_planned_and_the_record_read_from_outside(clock: Clo
     ]
     assert json.loads(requests[2]["body"]) == {"prompt": "a lake"}
     assert [(each["amount"], each["unit"]) for each in charges] == [(1, "images")]
+
+
+async def test_a_sandbox_that_nobody_reads_remembers_the_newest_requests_only() -> None:
+    sandbox = open_sandbox(time_scale=1.0)
+    zsky = sandbox.emulators["zsky"]
+    async with client(sandbox) as http:
+        for number in range(REMEMBERED + 5):
+            await http.get(f"{zsky.base_url}/v1/jobs/{number}")
+    assert [each.path for each in zsky.requests] == [
+        f"/v1/jobs/{number}" for number in range(5, REMEMBERED + 5)
+    ]
+    for number in range(REMEMBERED + 5):
+        zsky.charge(str(number), 1, "images")
+    assert (len(zsky.charges), zsky.charges[0].job_id) == (REMEMBERED, "5")
+
+
+async def test_a_sandbox_that_is_read_remembers_all() -> None:
+    sandbox = open_sandbox(time_scale=1.0, control=True)
+    assert all(each.remembered is None for each in sandbox.emulators.values())
 
 
 @pytest.mark.parametrize(

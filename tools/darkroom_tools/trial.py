@@ -11,12 +11,21 @@ if TYPE_CHECKING:
     from darkroom_tools.emulators.sandbox import Sandbox
 
 
+REMEMBERED = 1_000
+"""Requests and charges that each emulator remembers where nobody can read them all."""
+
+
 def open_sandbox(*, time_scale: float, control: bool = False) -> Sandbox:
     """Build the emulators; pictures are made in worker threads."""
     from darkroom_tools.emulators.kit import ThreadOffload  # noqa: PLC0415 -- start-up pays for it
     from darkroom_tools.emulators.sandbox import Sandbox  # noqa: PLC0415 -- as above
 
-    return Sandbox(time_scale=time_scale, offload=ThreadOffload(), control=control)
+    return Sandbox(
+        time_scale=time_scale,
+        offload=ThreadOffload(),
+        control=control,
+        remembered=None if control else REMEMBERED,
+    )
 
 
 async def serve_sandbox(

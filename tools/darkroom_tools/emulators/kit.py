@@ -219,6 +219,8 @@ class Emulator:
         self.faults = FaultPlan()
         self.requests: list[Asked] = []
         self.charges: list[Charge] = []
+        self.remembered: int | None = None
+        """How many requests and charges stay in the record, the newest; None: all."""
         self.app = Starlette(
             routes=[
                 Route(path, _Operation(self, operation, handler), methods=[method], name=operation)
@@ -249,7 +251,14 @@ class Emulator:
 
     def charge(self, job_id: str, amount: float, unit: str) -> None:
         """Record that the customer pays for something (or is refunded, when negative)."""
-        self.charges.append(Charge(at=self.clock(), job_id=job_id, amount=amount, unit=unit))
+        charge = Charge(at=self.clock(), job_id=job_id, amount=amount, unit=unit)
+        self.remember(self.charges, charge)
+
+    def remember(self, record: list[T], entry: T) -> None:
+        """Add to a record, and forget what is too old for it."""
+        record.append(entry)
+        if self.remembered is not None:
+            del record[: -self.remembered]
 
     def hex_id(self, digits: int = 32) -> str:
         """Return a seeded random identifier of lower-case hex digits."""
@@ -318,7 +327,7 @@ class _Operation:
             body=b"" if fault is not None and fault.kind == "refuse" else await request.body(),
             fault=fault.kind if fault is not None else None,
         )
-        emulator.requests.append(asked)
+        emulator.remember(emulator.requests, asked)
 
         async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -66,6 +66,7 @@ class Sandbox:
     strict_inputs: a provider cannot fetch a public address that is not in the sandbox; otherwise
         it gets a stand-in for what may be there.
     control: let faults be planned, and the record be read, under ``/_control``.
+    remembered: how many requests and charges each emulator remembers, the newest; None: all.
     switches: emulator -> its own keyword arguments.
     """
 
@@ -79,6 +80,7 @@ class Sandbox:
         offload: Offload | None = None,
         strict_inputs: bool = False,
         control: bool = False,
+        remembered: int | None = None,
         switches: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         self._base = base
@@ -100,6 +102,7 @@ class Sandbox:
                 offload=self._offload,
                 **(switches or {}).get(name, {}),
             )
+            self.emulators[name].remembered = remembered
             for variable, constant in entry.environment.items():
                 self._environment[variable] = getattr(module, constant)
         samples = Starlette(routes=[Route("/{name}", self._sample)])
