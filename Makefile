@@ -50,7 +50,7 @@ test: setup browser ## Run every test
 	$(MAKE) fast
 	$(MAKE) slow
 
-soak: setup ## Run thousands of randomised histories
+soak: setup ## Run 10,000 histories of faults, 200 kills and 100,000 calls
 	$(BIN)/pytest -m soak
 
 coverage: setup ## Run the fast tests and say which branches they miss

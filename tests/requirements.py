@@ -202,6 +202,16 @@ PROMISES = {
             "hosts/test_files.py::test_what_stands_beside_the_entry_is_not_shown",
         ),
     ),
+    "flat": Promise(
+        "However many calls and hosts come and go, memory, open files, threads and tasks stay what "
+        "they were.",
+        (
+            "soak/test_soak.py::test_a_hundred_thousand_calls_over_http_leave_nothing",
+            "soak/test_soak.py::test_tens_of_thousands_of_calls_over_a_pipe_leave_nothing",
+            "soak/test_soak.py::test_thousands_of_calls_over_http_leave_nothing",
+            "web/test_sessions.py::test_hosts_that_never_say_goodbye_leave_no_more_sessions_than_there_is_room",
+        ),
+    ),
     "any-folder": Promise(
         "The server starts from any folder, whatever files lie in it.",
         ("test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),
