@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from darkroom.errors import JsonObject
     from darkroom.machine import Machine
     from darkroom.serving import DarkroomServer
-    from darkroom_tools.emulators.kit import Asked
+    from darkroom_tools.emulators.record import Asked
     from darkroom_tools.emulators.zupertry import ZupertryEmulator
 
 EPOCH = 1.8e9

@@ -17,7 +17,7 @@ from tests.fire.real import DEADLINE_SECONDS, ServerProcess, environment, sandbo
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from darkroom_tools.emulators.kit import Asked
+    from darkroom_tools.emulators.record import Asked
     from darkroom_tools.emulators.sandbox import Sandbox
     from darkroom_tools.emulators.zsky import ZskyEmulator
     from tests.harness import Fields

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from mcp import Client
 
-    from darkroom_tools.emulators.kit import Asked, Emulator
+    from darkroom_tools.emulators.kit import Emulator
+    from darkroom_tools.emulators.record import Asked
     from darkroom_tools.emulators.zsky import ZskyEmulator
     from darkroom_tools.emulators.zupertry import ZupertryEmulator
     from tests.harness import Rig

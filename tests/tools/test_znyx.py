@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcp_types import ElicitRequestParams
 
     from darkroom.errors import JsonObject
-    from darkroom_tools.emulators.kit import Asked
+    from darkroom_tools.emulators.record import Asked
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mcp import Client
 
-    from darkroom_tools.emulators.kit import Asked
+    from darkroom_tools.emulators.record import Asked
 
 pytestmark = pytest.mark.anyio
 

@@ -31,8 +31,6 @@ from .claid_contract import problems
 from .claid_operations import edit, measure, output_format, output_size, style_reference, write
 from .kit import (
     Clock,
-    Deliver,
-    Delivery,
     Emulator,
     Fetch,
     FetchFailedError,
@@ -45,6 +43,7 @@ from .kit import (
     never_finishes,
     read_json_object,
 )
+from .record import Deliver, Delivery
 
 if TYPE_CHECKING:
     from starlette.requests import Request

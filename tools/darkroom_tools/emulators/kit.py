@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .record import Asked, Charge, remember
+
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
@@ -136,45 +138,6 @@ class FaultPlan:
         return None
 
 
-@dataclass(slots=True, kw_only=True)
-class Asked:
-    """One request as the emulator saw it. ``status`` is None where no answer was finished."""
-
-    at: float
-    operation: str
-    method: str
-    path: str
-    body: bytes
-    fault: FaultKind | None = None
-    acted: bool = False
-    status: int | None = None
-
-
-Deliver = Callable[[str, bytes, Mapping[str, str]], Awaitable[int]]
-"""How a webhook leaves an emulator: address, body, headers; returns the receiver's status."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One webhook as it was sent, and the status it was answered with."""
-
-    at: float
-    url: str
-    body: bytes
-    headers: Mapping[str, str]
-    status: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """One thing the customer pays for; a refund is a charge with a negative amount."""
-
-    at: float
-    job_id: str
-    amount: float
-    unit: str
-
-
 class ProviderError(Exception):
     """Answer the request with this status, body and headers."""
 
@@ -252,13 +215,7 @@ class Emulator:
     def charge(self, job_id: str, amount: float, unit: str) -> None:
         """Record that the customer pays for something (or is refunded, when negative)."""
         charge = Charge(at=self.clock(), job_id=job_id, amount=amount, unit=unit)
-        self.remember(self.charges, charge)
-
-    def remember(self, record: list[T], entry: T) -> None:
-        """Add to a record, and forget what is too old for it."""
-        record.append(entry)
-        if self.remembered is not None:
-            del record[: -self.remembered]
+        remember(self.charges, charge, self.remembered)
 
     def hex_id(self, digits: int = 32) -> str:
         """Return a seeded random identifier of lower-case hex digits."""
@@ -327,7 +284,7 @@ class _Operation:
             body=b"" if fault is not None and fault.kind == "refuse" else await request.body(),
             fault=fault.kind if fault is not None else None,
         )
-        emulator.remember(emulator.requests, asked)
+        remember(emulator.requests, asked, emulator.remembered)
 
         async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -19,8 +19,6 @@ from starlette.responses import JSONResponse, Response
 from . import pictures
 from .kit import (
     Clock,
-    Deliver,
-    Delivery,
     Emulator,
     Fetch,
     FetchFailedError,
@@ -31,6 +29,7 @@ from .kit import (
     never_finishes,
     read_json_object,
 )
+from .record import Deliver, Delivery
 from .signing import Signer
 from .windows import SlidingWindow
 from .zupertry_requests import (

@@ -22,8 +22,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from . import pictures
 from .kit import (
     Clock,
-    Deliver,
-    Delivery,
     Emulator,
     Fetch,
     FetchFailedError,
@@ -34,6 +32,7 @@ from .kit import (
     never_finishes,
     read_json_object,
 )
+from .record import Deliver, Delivery
 from .zyng_workflows import WORKFLOWS, workflow_of
 
 if TYPE_CHECKING:
