@@ -19,6 +19,7 @@ import anyio
 import httpx2
 import pytest
 
+from darkroom.commands.setting import prepare
 from darkroom.errors import CallError
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
@@ -289,6 +290,8 @@ async def test_no_object_that_is_alive_shows_a_key_in_its_repr(
 ) -> None:
     async with planted_everywhere(clock, tmp_path) as (one, canaries, _, _):
         await one.call("zsky_start_image", prompt="p")
+        setting = prepare(sandbox=True, environment={})  # as commands have it, while they run
+        assert ZSKY_KEY in setting.environment.values()
         for thing in gc.get_objects():
             if type(thing).__module__.startswith("darkroom.") and not isinstance(thing, type):
                 canaries.see(f"repr of {type(thing).__qualname__}", repr(thing))

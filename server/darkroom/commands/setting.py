@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from darkroom.catalogues import load_catalogues
@@ -31,7 +31,7 @@ class Setting:
     """Everything that is known before anything runs."""
 
     catalogues: tuple[Catalogue, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     settings: Settings
     world: World
     sandbox: bool
