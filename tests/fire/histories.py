@@ -312,7 +312,8 @@ async def give(one: Process, job_id: str, yes: bool) -> None:  # noqa: FBT001 --
         if live is not None and live.job.asks and live.job.approval is not None:
             await one.machine.answer(live, live.job.approval, yes=yes)
     except CallError as error:
-        if error.failure.code not in {"timeout", "outcome_unknown"}:
+        # The last of them: it was stopped before its journal was open.
+        if error.failure.code not in {"timeout", "outcome_unknown", "not_configured"}:
             raise
     except KilledError:
         return
