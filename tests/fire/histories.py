@@ -311,12 +311,13 @@ async def give(one: Process, job_id: str, yes: bool) -> None:  # noqa: FBT001 --
         live = await one.machine.job(job_id)
         if live is not None and live.job.asks and live.job.approval is not None:
             await one.machine.answer(live, live.job.approval, yes=yes)
-    except CallError as error:
+    except (CallError, KilledError, RuntimeError) as error:
+        if one.dead:  # nobody is told anything, and its task groups are closed
+            return
         # The last of them: it was stopped before its journal was open.
-        if error.failure.code not in {"timeout", "outcome_unknown", "not_configured"}:
+        ends = {"timeout", "outcome_unknown", "not_configured"}
+        if not isinstance(error, CallError) or error.failure.code not in ends:
             raise
-    except KilledError:
-        return
 
 
 def subject(job: Job) -> str:
