@@ -322,7 +322,8 @@ def _budgets(numbers: Sequence[Number]) -> Drawing:
     shares = [100 * number.value / cast("float", number.at_most) for number in numbers]
     kept = sum(number.met for number in numbers)
     drawing = Drawing(
-        f"{kept} of these {len(numbers)} allowances for memory, time and tokens are kept",
+        f"{'All' if kept == len(numbers) else f'{kept} of'} {len(numbers)} allowances for memory, "
+        "time and tokens are kept",
         "What is used, in percent of the most that we allow ourselves. Less is better.",
     )
     scale = Scale(0, max(115, *shares), 356, RIGHT - 175)
