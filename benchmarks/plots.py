@@ -273,7 +273,8 @@ def _bare(numbers: Sequence[Number]) -> Drawing:
     drawing = Drawing(
         f"A {first} takes {_range(found)} % of a bare server's time{others}",
         "Least time of ours over the bare server's, for both versions of the protocol; the stroke is "
-        "the medians' ratio. Over HTTP several are in flight. Hollow: no target. Less is better.",
+        "the medians' ratio. Over HTTP several are in flight, and ours has the extra http. Hollow: "
+        "no target. Less is better.",
     )
     medians = [_of_medians(number) for number in numbers]
     seen = [*times, *(median for median in medians if median is not None)]
