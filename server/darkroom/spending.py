@@ -101,6 +101,11 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
+def counted(value: float, unit: str) -> str:
+    """Write an amount with its unit, in the singular where that is meant."""
+    return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
+
+
 class Tariff:
     """Prices and caps, from the settings and the providers' documented prices."""
 
@@ -187,7 +192,7 @@ class Tariff:
         if not over and not over_in_money:
             return None
         about = f" (about {money:.2f})" if money is not None else ""
-        return f"Spend {number(cost.amount)} {cost.unit}{about} at {provider.title} on {tool}?"
+        return f"Spend {counted(cost.amount, cost.unit)}{about} at {provider.title} on {tool}?"
 
     def question_for_all(self, costs: Mapping[tuple[str, Unit], float]) -> str | None:
         """Return what the person is asked before costs of which any is above ``[approval] above``."""
@@ -203,7 +208,7 @@ class Tariff:
         )
         if not over and (limit is None or sum(money) <= limit):
             return None
-        parts = [f"{number(amount)} {unit} at {name}" for (name, unit), amount in costs.items()]
+        parts = [f"{counted(amount, unit)} at {name}" for (name, unit), amount in costs.items()]
         about = f" (about {sum(money):.2f})" if money else ""
         return ", ".join(parts) + about
 

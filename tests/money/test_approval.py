@@ -38,7 +38,7 @@ async def test_a_yes_starts_it_and_nothing_is_sent_before(
         with anyio.fail_after(HOUR):
             job = await call(client, VIDEO, prompt="waves")
     assert job["status"] == "running"
-    assert person.questions == ["Spend 1 videos (about 0.50) at ZSky on zsky_start_video?"]
+    assert person.questions == ["Spend 1 video (about 0.50) at ZSky on zsky_start_video?"]
     assert person.sent_before_the_answer == [0]
     assert len(asked(world, "zsky", "generate_video")) == 1
 

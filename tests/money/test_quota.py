@@ -51,9 +51,9 @@ async def test_a_start_that_would_wait_for_tomorrow_is_said_so_before_the_yes(
             await start(client, 2)
             await anyio.sleep(60)
             waiting = await call(client, IMAGE, prompt="One too many")
-    assert person.questions[0] == f"Spend 1 images (about 0.05) at ZSky on {IMAGE}?"
+    assert person.questions[0] == f"Spend 1 image (about 0.05) at ZSky on {IMAGE}?"
     assert person.questions[2] == (
-        f"Spend 1 images (about 0.05) at ZSky on {IMAGE}? It waits for the next UTC day "
+        f"Spend 1 image (about 0.05) at ZSky on {IMAGE}? It waits for the next UTC day "
         f"({TOMORROW}) or longer: ZSky takes 2 a day."
     )
     assert waiting["queued_for"] == "allowance"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 ABOVE = {"DARKROOM_APPROVAL__ABOVE": '{"zsky_images": 0, "zupertry_credits": 0, "zyng_images": 0}'}
-QUESTION = "Spend 1 images (about 0.05) at ZSky on zsky_start_image?"
+QUESTION = "Spend 1 image (about 0.05) at ZSky on zsky_start_image?"
 REQUEST = {
     "method": "elicitation/create",
     "params": {

@@ -12,7 +12,7 @@ from darkroom.desk import job_result
 from darkroom.errors import call_error
 from darkroom.jobs.model import iso
 from darkroom.operation import CHANGES, LOCAL_READS, JobParams, Params
-from darkroom.spending import beginning
+from darkroom.spending import beginning, counted
 
 if TYPE_CHECKING:
     from darkroom.approval import Person
@@ -63,7 +63,7 @@ async def get_spending(machine: Machine, params: GetSpending, person: Person) ->
                 entry |= {"cap": cap.limit, "left": max(0.0, left), "setting": cap.setting}
         entries.append(entry)
         left_text = f", {entry['left']:g} left of {entry['setting']}" if "left" in entry else ""
-        lines.append(f"{provider}: {entry['spent']:g} {unit}{left_text}")
+        lines.append(f"{provider}: {counted(_float(entry['spent']), unit)}{left_text}")
     fields: JsonObject = {"since": iso(since), "providers": entries}
     if not lines:
         lines.append("nothing was spent")

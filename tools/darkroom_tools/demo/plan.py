@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from darkroom.spending import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -186,5 +188,6 @@ def cost_in_words(fields: Mapping[str, object]) -> str:
     cost = fields.get("cost")
     if not isinstance(cost, dict):
         return ""
-    amount, unit = cost.get("amount"), str(cost.get("unit"))  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType] -- JSON
-    return f"{amount} {unit.removesuffix('s') if amount == 1 else unit}"
+    known = cast("dict[str, object]", cost)
+    amount = known.get("amount")
+    return counted(amount, str(known.get("unit"))) if isinstance(amount, (int, float)) else ""
