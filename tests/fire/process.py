@@ -145,6 +145,8 @@ class Process:
         """End it as SIGKILL does: nothing more is sent or written, and its lock is free."""
         self.dead = True
         works = self.machine._works  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- a killed process is not asked
+        if works is not None:
+            works.core.closing = True  # what awaits it in this test's own tasks begins nothing more
         self._scope.cancel()
         while not self._ended.is_set():
             for scope in tuple(works.core.open_attempts) if works is not None else ():

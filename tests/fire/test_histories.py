@@ -22,6 +22,7 @@ def test_no_history_pays_twice_or_loses_what_was_paid_for(data: DataObject) -> N
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @settings(max_examples=10_000, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_ten_thousand_histories_pay_nothing_twice_and_lose_nothing(data: DataObject) -> None:

@@ -292,13 +292,14 @@ class SqliteStore:
         """
         import sqlite3  # noqa: PLC0415 -- a start without a journal does not pay for it
 
-        self._database.execute("PRAGMA busy_timeout = 0")
         try:
-            return _data_version(self._database)
+            self._database.execute("PRAGMA busy_timeout = 0")
+            try:
+                return _data_version(self._database)
+            finally:
+                self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}")
         except sqlite3.DatabaseError:
             return None  # the executor waits, or says what is wrong
-        finally:
-            self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}")
 
     async def prune(self, horizon: Horizon) -> int:
         """Delete what is older than the horizon; return how many jobs."""
