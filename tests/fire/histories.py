@@ -7,6 +7,7 @@ what the emulators were asked and charged for is compared with what the journal 
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -72,12 +73,13 @@ class History:
     sandbox: Sandbox = field(default_factory=lambda: Sandbox(clock=now, offload=DRAWN))
     servers: list[Process | None] = field(default_factory=lambda: [None, None])
     calls: list[anyio.CancelScope] = field(default_factory=list[anyio.CancelScope])
+    ids: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 -- repeatable
     told: list[str] = field(default_factory=list[str])
     """What was done, for the report of a failure."""
 
     def boot(self, place: int) -> Process:
         """Start a server."""
-        one = process(self.sandbox, self.folder, now, ASKS, seed=len(self.told))
+        one = process(self.sandbox, self.folder, now, ASKS, seed=len(self.told), ids=self.ids)
         self.servers[place] = one
         one.begin(self.tasks)
         return one

@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
+from darkroom.core import ID_ALPHABET, ID_CHARACTERS, new_id
 from darkroom.desk import Desk, desks
 from darkroom.errors import CallError, call_error
 from darkroom.machine import Machine
@@ -87,6 +88,7 @@ class Process:
     clock: Callable[[], float]
     way: httpx2.AsyncBaseTransport
     seed: int = 0
+    new_id: Callable[[], str] = new_id
     open_store: Callable[[Settings], Store] | None = None
     dead: bool = False
     machine: Machine = field(init=False)
@@ -106,6 +108,7 @@ class Process:
             clock=self.clock,
             monotonic=lambda: BEGINNING + anyio.current_time(),
             chance=random.Random(self.seed),  # noqa: S311 -- repeatable, not secret
+            new_id=self.new_id,
             run=self._run,
             transport=wire,
             sandbox=wire,
@@ -233,11 +236,14 @@ def process(
     variables: Mapping[str, str] | None = None,
     *,
     seed: int = 0,
+    ids: random.Random | None = None,
 ) -> Process:
     """Return a process on the journal in ``folder``, with the sandbox as its providers.
 
-    ``variables`` are added to its environment, or take the place of some.
+    ``variables`` are added to its environment, or take the place of some. ``ids``: where the ids of
+    its jobs come from, if what happens has to be repeatable; servers of one journal share it.
     """
     all_variables = environment(sandbox, folder, variables or {})
     settings = load(CATALOGUE.providers, all_variables)
-    return Process(settings, all_variables, clock, sandbox.transport(), seed)
+    drawn = new_id if ids is None else lambda: "".join(ids.choices(ID_ALPHABET, k=ID_CHARACTERS))
+    return Process(settings, all_variables, clock, sandbox.transport(), seed, drawn)
