@@ -1,6 +1,6 @@
 """What HTTP is read with: the extra ``http`` brings a parser and an event loop in C.
 
-Without it everything works on uvicorn's own parser and asyncio, and costs half as much again.
+Without it everything works on uvicorn's own parser and asyncio, and costs about a quarter more.
 """
 
 from __future__ import annotations
