@@ -58,8 +58,13 @@ PROMISES = {
         ),
     ),
     "identical-call": Promise(
-        "The same call made again within two minutes returns the job that exists.",
-        ("jobs/test_store.py::test_an_identical_call_gets_the_job_that_may_still_serve_it",),
+        "The same call made again returns the job that exists while it runs or its fate is unknown, "
+        "and for two minutes after it completed.",
+        (
+            "jobs/test_store.py::test_an_identical_call_gets_the_job_that_may_still_serve_it",
+            "machine/test_intent_servers.py::test_what_a_killed_server_was_sending_is_not_sent_again_by_one_that_lived_beside_it",
+            "machine/test_intent_servers.py::test_a_batch_that_still_runs_is_not_started_again",
+        ),
     ),
     "restart": Promise(
         "After a crash or a restart every job goes on where it was; none is sent twice.",

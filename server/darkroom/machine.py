@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from darkroom.guard import Guard
     from darkroom.jobs.model import Approval
     from darkroom.jobs.registry import Live
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Query
     from darkroom.operation import Call, Check, CheckParams, Params, Provider, StartParams
     from darkroom.results.shelf import Shelf
     from darkroom.settings import Settings
@@ -216,14 +216,26 @@ class Machine:
         live = await registry.get(job_id)
         if live is None or live.job.owner != self.owner:
             return None
-        holder = live.job.holder
-        foreign = holder not in {None, registry.holder} and not live.job.ended
-        if foreign and works.dead(holder or ""):
-            from darkroom.recovery import recover  # noqa: PLC0415 -- see `run`
+        if live.job.ended or live.job.holder == registry.holder:
+            return live
+        from darkroom.recovery import recover_from  # noqa: PLC0415 -- see `run`
 
-            await recover(works)
+        if await recover_from(works, [live.job.holder]):
             return await registry.get(job_id)
         return live
+
+    async def jobs(self, query: Query) -> list[Job]:
+        """Return the jobs that match, newest first; those of dead processes are taken over first."""
+        from darkroom.recovery import recover_from  # noqa: PLC0415 -- see `run`
+
+        works = await self.works()
+        store = works.core.registry.store
+        holders = await store.holders()
+        try:
+            await recover_from(works, holders)
+        except JournalError as error:  # what is there can be read all the same
+            log.error("%s", error)
+        return [self.latest(job) for job in await store.list(query)]
 
     async def find(self, provider: Provider, job_id: str) -> Live | None:
         """Return a job of this provider by our id or the provider's."""
@@ -345,10 +357,6 @@ class Machine:
         """Return a job as this process knows it, which may be newer than its row."""
         live = self._works.core.registry.known(job.job_id) if self._works is not None else None
         return live.job if live is not None and live.job.version >= job.version else job
-
-    async def store(self) -> Store:
-        """Return the store, for tools that list."""
-        return (await self.works()).core.registry.store
 
     async def shelf(self) -> Shelf:
         """Return the finished outputs of jobs, for tools that show or copy them."""

@@ -14,7 +14,10 @@ from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.liveness import sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from darkroom.errors import JsonObject
+    from darkroom.jobs.model import Job
     from darkroom.jobs.registry import Live
     from darkroom.works import Works
 
@@ -24,13 +27,26 @@ STOPPED = "the server stopped before an answer was recorded"
 async def recover(works: Works) -> None:
     """Take over the jobs of dead processes; whoever asks meanwhile waits until it is done."""
     async with works.recovering:
-        await _recover(works)
+        taken = await _recover(works)
+    if any(job.operation not in works.core.operations for job in taken):  # a batch
+        for go_on in works.go_on:
+            await go_on()
 
 
-async def _recover(works: Works) -> None:
+async def recover_from(works: Works, holders: Iterable[str | None]) -> bool:
+    """Take over the jobs of dead processes if one of these holders is dead; tell whether."""
+    others = set(holders) - {None, works.core.registry.holder}
+    if not any(works.dead(holder) for holder in others if holder is not None):
+        return False
+    await recover(works)
+    return True
+
+
+async def _recover(works: Works) -> Sequence[Job]:
     core = works.core
     store = core.registry.store
-    for job in await store.claim(core.registry.holder, works.dead):
+    taken = await store.claim(core.registry.holder, works.dead)
+    for job in taken:
         if job.operation in core.operations:
             await _take_up(works, core.registry.add(job))
     now = core.clock()
@@ -44,6 +60,7 @@ async def _recover(works: Works) -> None:
             continue
     if works.lease is not None:
         await works.run(lambda: sweep(core.settings.state_dir, {core.registry.holder}))
+    return taken
 
 
 async def _take_up(works: Works, live: Live) -> None:

@@ -98,7 +98,8 @@ class JobsSection(Section):
     )
     identical_window_seconds: Annotated[int, Field(ge=0)] = Field(
         default=120,
-        description="Within this time an identical start call returns the job that exists. 0: off.",
+        description="So long after a job completed an identical start call returns it; one that runs is "
+        "returned always. 0: both off, but for jobs of unknown fate.",
     )
     keep_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="How long ended jobs, and what they cost, stay in the journal."

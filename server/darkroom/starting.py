@@ -17,6 +17,7 @@ from darkroom.jobs.store import Created, Query
 from darkroom.operation import FanOut
 from darkroom.quota import outlook
 from darkroom.receipts import recall
+from darkroom.recovery import recover_from
 from darkroom.spending import CapReached
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SENDING_SECONDS = 40.0
 """How long it waits for the provider at most."""
 
 IDENTICAL = (
-    "an identical call was made just now: this is its job, nothing new was started; "
+    "an identical call was made before: this is its job, nothing new was started; "
     "to get several, use copies of start_batch or vary the arguments"
 )
 MOST_NAMED = 20
@@ -56,6 +57,8 @@ class Started:
 
     live: Live
     warnings: tuple[str, ...] = ()
+    identical: bool = False
+    """An identical call without a key had started it."""
 
 
 class Starter:
@@ -96,6 +99,8 @@ class Starter:
         )
         if live.job.error is not None and live.job.status in {"failed", "blocked"}:
             raise CallError(live.job.error)
+        if started.identical:
+            return Started(live, (STILL_UNKNOWN if live.job.status == "unknown" else IDENTICAL,))
         return Started(live, started.warnings)
 
     async def _start_new(
@@ -277,7 +282,7 @@ class Starter:
         )
 
     def identical_since(self) -> float | None:
-        """Return since when an identical call counts as the same intent; None: never."""
+        """Return since when a completed job serves an identical call; None: no window is wanted."""
         window = self._core.settings.jobs.identical_window_seconds
         return self._core.clock() - window if window else None
 
@@ -360,10 +365,10 @@ class Starter:
                 f"this idempotency_key belongs to {job.job_id}, started with other arguments",
                 "leave idempotency_key out, or repeat the call with the arguments of then",
             )
+        if not job.ended:
+            await recover_from(self._works, [job.holder])
         live = await self._core.registry.get(job.job_id) or Live(job)
-        if by_key:
-            return Started(live)
-        return Started(live, (STILL_UNKNOWN if live.job.status == "unknown" else IDENTICAL,))
+        return Started(live, identical=not by_key)
 
     async def _beside_unknown(self, job: Job) -> tuple[str, ...]:
         """Warn of jobs with the same arguments whose fate is unknown; only a new key passes them."""

@@ -27,7 +27,7 @@ from darkroom.shared_budget import SharedBudget
 from darkroom.spending import Tariff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from anyio.abc import TaskGroup
@@ -63,6 +63,10 @@ class Works:
     run: Run
     folder: Path
     recovering: anyio.Lock = field(default_factory=anyio.Lock)
+    go_on: list[Callable[[], Awaitable[None]]] = field(
+        default_factory=list["Callable[[], Awaitable[None]]"]
+    )
+    """Called when batches of a dead process were taken over."""
 
     def dead(self, holder: str) -> bool:
         """Tell whether the process behind a holder is gone; without a journal there is only us."""

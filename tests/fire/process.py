@@ -202,7 +202,7 @@ class Process:
 
     async def store(self) -> Store:
         """Return its journal."""
-        return await self.machine.store()
+        return (await self.machine.works()).core.registry.store
 
 
 _TOOLS: dict[int, dict[str, Desk]] = {}

@@ -11,7 +11,7 @@ from darkroom.errors import Stale, failure
 from darkroom.jobs.memory import MemoryStore
 from darkroom.jobs.model import ENDED, Approval, Cost, Output, Progress
 from darkroom.jobs.sqlite import SqliteStore
-from darkroom.jobs.store import SAFE_TO_RETURN, Horizon, Query
+from darkroom.jobs.store import NEVER_RETURNED, UNDER_WAY, Horizon, Query
 from darkroom.spending import Cap
 
 from .rows import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from darkroom.jobs.model import Status
+    from darkroom.jobs.model import AttemptState, Status
     from darkroom.jobs.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -134,10 +134,12 @@ async def test_a_new_key_is_a_new_intent_even_beside_an_unknown_job(store: Store
 async def test_an_identical_call_gets_the_job_that_may_still_serve_it(
     store: Store, status: Status, age: int
 ) -> None:
-    first = a_job(status=status, created_at=NOON - age)
+    ended_at = NOON - age if status in ENDED else None
+    first = a_job(status=status, created_at=NOON - 1e6, ended_at=ended_at)
     await store.create(first, [], identical_since=NOON)
     created = await store.create(a_job("job-2"), [], identical_since=NOON)
-    returned = status == "unknown" or (status in SAFE_TO_RETURN and age == 0)
+    always = status == "unknown" or status in UNDER_WAY
+    returned = always or (status == "completed" and age == 0)
     assert created.made is not returned
     assert created.job.job_id == ("job-1" if returned else "job-2")
     assert not created.by_key
@@ -148,6 +150,59 @@ async def test_without_a_window_only_unknown_jobs_are_returned(store: Store) -> 
     assert (await store.create(a_job("job-2", status="unknown"), [], identical_since=None)).made
     created = await store.create(a_job("job-3"), [], identical_since=None)
     assert created.job.job_id == "job-2"
+
+
+@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("state", ["prepared", "sent", "accepted", "refused", "unknown"])
+async def test_what_was_sent_without_a_verdict_is_the_same_intent_whatever_its_age(
+    store: Store, status: Status, state: AttemptState, *, window: bool
+) -> None:
+    ended_at = NOON - 1e6 if status in ENDED else None
+    first = a_job(status=status, created_at=NOON - 2e6, ended_at=ended_at)
+    sent = [an_attempt(), an_attempt("attempt-2", item="0", state=state)]
+    await store.create(first, sent, identical_since=None)
+    since = NOON if window else None
+    created = await store.create(a_job("job-2"), [], identical_since=since)
+    lost = state in {"sent", "unknown"} and status not in NEVER_RETURNED
+    returned = lost or status == "unknown" or (window and status in UNDER_WAY)
+    assert created.made is not returned
+
+
+@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize("status", ["running", "completed", "cancelled"])
+@pytest.mark.parametrize("state", ["sent", "accepted", "unknown"])
+async def test_a_batch_that_has_a_job_of_unknown_fate_is_the_same_intent(
+    store: Store, status: Status, state: AttemptState, *, window: bool
+) -> None:
+    ended_at = NOON - 1e6 if status in ENDED else None
+    batch = a_job(status=status, created_at=NOON - 2e6, ended_at=ended_at)
+    await store.create(batch, [], identical_since=None)
+    item = a_job(
+        "job-2",
+        intent="intent-2",
+        status="unknown" if state == "unknown" else "completed",
+        batch_id="job-1",
+        ended_at=NOON - 1e6,
+    )
+    sent = [an_attempt(job_id="job-2", state=state)]
+    await store.create(item, sent, identical_since=None)
+    await store.create(
+        a_job("job-3", intent="intent-3", batch_id="job-4"), [], identical_since=None
+    )
+    since = NOON if window else None
+    created = await store.create(a_job("job-5"), [], identical_since=since)
+    lost = state != "accepted" and status != "cancelled"
+    assert created.made is not (lost or (window and status == "running"))
+
+
+async def test_who_holds_jobs_that_have_not_ended_is_known(store: Store) -> None:
+    for number, (holder, status) in enumerate(
+        (("a", "queued"), ("b", "completed"), ("c", "unknown"), (None, "running"), ("a", "running"))
+    ):
+        row = a_job(f"job-{number}", intent=f"{number}", holder=holder, status=status)
+        await store.create(row, [], identical_since=None)
+    assert await store.holders() == {"a", "c"}
 
 
 async def test_of_several_identical_jobs_the_newest_is_returned(store: Store) -> None:

@@ -174,6 +174,7 @@ class Histories(RuleBasedStateMachine):
         self.alike(lambda store: store.find(owner, provider, "p"))
         self.alike(lambda store: store.count(owner, operation, since))
         self.alike(lambda store: store.unsettled(lambda _: since > 2))
+        self.alike(lambda store: store.holders())
 
     @invariant()
     def everything_is_alike(self) -> None:

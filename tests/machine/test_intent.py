@@ -109,6 +109,7 @@ async def test_an_identical_call_within_the_window_gets_the_job_with_a_warning(
     async with world.client() as client:
         with anyio.fail_after(HOUR):
             first = await call(client, paid.start, **paid.arguments)
+            await ended(client, paid.check, first["job_id"])
             await anyio.sleep(WINDOW - 1)
             again = await call(client, paid.start, **paid.arguments)
             assert again["job_id"] == first["job_id"]

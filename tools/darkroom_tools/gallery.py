@@ -85,9 +85,8 @@ def _json(fields: JsonObject) -> Content:
 async def read_jobs(machine: Machine, variables: Mapping[str, str]) -> Content:
     """Return the newest jobs, as ``list_jobs`` does."""
     del variables
-    store = await machine.store()
-    rows = await store.list(Query(owner=machine.owner, limit=RECENT_JOBS))
-    jobs: list[JsonValue] = [job_view(machine.latest(job), addresses=False) for job in rows]
+    rows = await machine.jobs(Query(owner=machine.owner, limit=RECENT_JOBS))
+    jobs: list[JsonValue] = [job_view(job, addresses=False) for job in rows]
     return _json({"jobs": jobs})
 
 
@@ -148,8 +147,7 @@ def _side(width: str) -> int:
 
 async def complete_job_id(machine: Machine, typed: str) -> Sequence[str]:
     """Return ids of recent jobs that begin with what was typed."""
-    store = await machine.store()
-    rows = await store.list(Query(owner=machine.owner, limit=100))
+    rows = await machine.jobs(Query(owner=machine.owner, limit=100))
     return [job.job_id for job in rows if job.job_id.startswith(typed)]
 
 

@@ -50,8 +50,7 @@ async def list_jobs(machine: Machine, params: ListJobs, person: Person) -> Resul
         limit=params.limit + 1,
         before=_before(params.cursor),
     )
-    store = await machine.store()
-    found = [machine.latest(job) for job in await store.list(query)]
+    found = await machine.jobs(query)
     page = found[: params.limit]
     fields: JsonObject = {"jobs": [job_view(job, addresses=False) for job in page]}
     if len(found) > params.limit:

@@ -213,9 +213,8 @@ async def workflow_names(machine: Machine, typed: str) -> Sequence[str]:
 
 async def unknown_jobs(machine: Machine, typed: str) -> Sequence[str]:
     """Return the ids of jobs whose fate is unknown."""
-    store = await machine.store()
     query = Query(owner=machine.owner, statuses=frozenset({"unknown"}), limit=100)
-    return [job.job_id for job in await store.list(query) if job.job_id.startswith(typed)]
+    return [job.job_id for job in await machine.jobs(query) if job.job_id.startswith(typed)]
 
 
 PROMPTS = (

@@ -18,7 +18,7 @@ from darkroom.core import log
 from darkroom.errors import CallError
 from darkroom.jobs.store import Query
 from darkroom.operation import Job as JobOperation
-from darkroom.recovery import recover
+from darkroom.recovery import recover_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ class Batches:
         self._retrier = Retrier(works, starter, self._opener)
         self._writing = anyio.Lock()
         works.tracker.on_change.append(self._changed)
+        works.go_on.append(self.take_up)
 
     # --- what the tools ask for ---
 
@@ -80,9 +81,7 @@ class Batches:
         CallError: ``not_found``.
         """
         report = await self._reports.of(batch_id)
-        if self._reports.abandoned(report):
-            await recover(self._works)
-            await self.take_up()
+        if await recover_from(self._works, self._reports.holders(report)):
             report = await self._reports.of(batch_id)
         return report
 

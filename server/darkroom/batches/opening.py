@@ -13,6 +13,7 @@ from darkroom.batches.report import OPERATION, PROVIDER
 from darkroom.errors import CallError, JournalError, JsonObject, call_error
 from darkroom.jobs.model import Job, canonical, digest
 from darkroom.jobs.store import Child
+from darkroom.recovery import recover_from
 from darkroom.results import naming
 from darkroom.spending import CapReached, Entry, passes, wants
 
@@ -86,7 +87,7 @@ class Opener:
             since = self._starter.identical_since()
             known = await core.registry.store.foresee(parent, identical_since=since)
             if known is not None:  # approved then, whatever has become of what it was made of
-                return self._again(known, parent)
+                return await self._again(known, parent)
         made = None
         with anyio.move_on_after(PLAN_SECONDS):
             made = await plan(
@@ -152,8 +153,7 @@ class Opener:
             folder=folder,
         )
 
-    @staticmethod
-    def _again(known: Job, parent: Job) -> Opened:
+    async def _again(self, known: Job, parent: Job) -> Opened:
         """Return the batch that the same intent has started before."""
         if parent.idempotency_key is not None and known.intent != parent.intent:
             raise call_error(
@@ -161,6 +161,8 @@ class Opener:
                 f"this idempotency_key belongs to {known.job_id}, started otherwise",
                 "leave idempotency_key out, or repeat the call as it was",
             )
+        if not known.ended:
+            await recover_from(self._works, [known.holder])
         return Opened(known, Plan([]), made=False)
 
     # --- money ---
@@ -241,7 +243,7 @@ class Opener:
         except CapReached as reached:
             raise reached.error from None
         if not created.made:
-            return self._again(created.job, parent)
+            return await self._again(created.job, parent)
         core.registry.add(parent)
         for each in made.planned:
             self._works.queue(core.registry.add(each.job), each.attempts)

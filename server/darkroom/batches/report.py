@@ -104,11 +104,10 @@ class Reports:
         live = self._core.registry.known(job.job_id)
         return live.job if live is not None and live.job.version >= job.version else job
 
-    def abandoned(self, report: Report) -> bool:
-        """Tell whether a process died that had open jobs of a batch."""
-        ours = self._core.registry.holder
-        holders = {job.holder for job in report.jobs if job.status in OPEN} - {None, ours}
-        return any(self._works.dead(holder) for holder in holders if holder is not None)
+    @staticmethod
+    def holders(report: Report) -> set[str | None]:
+        """Return who holds a batch and those of its jobs that have not ended."""
+        return {job.holder for job in (report.batch, *report.jobs) if not job.ended}
 
     async def wait(self, batch_id: str, seconds: float, person: Person) -> Report:
         """Return at the next change that matters, or when the time is over."""

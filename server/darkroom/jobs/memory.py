@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.errors import Stale
 from darkroom.jobs.ledger import MemoryLedger
-from darkroom.jobs.store import ACCEPTED, SAFE_TO_RETURN, Created
+from darkroom.jobs.store import ACCEPTED, NEVER_RETURNED, NO_VERDICT, UNDER_WAY, Created
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,6 +175,10 @@ class MemoryStore:
         self._jobs |= {job.job_id: job for job in taken}
         return taken
 
+    async def holders(self) -> set[str]:
+        """Return who holds jobs that have not ended."""
+        return {j.holder for j in self._jobs.values() if not j.ended and j.holder is not None}
+
     async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
         """Return the attempts without a job whose fate a dead holder left open, oldest first."""
         found = [
@@ -241,20 +245,39 @@ class MemoryStore:
             return next((other for other in owned if other.idempotency_key == key), None)
         if job.batch_id is not None:
             return None
-        same = (
+        same = [
             other
             for other in owned
-            if other.intent == job.intent
-            and (
-                other.status == "unknown"
-                or (
-                    identical_since is not None
-                    and other.status in SAFE_TO_RETURN
-                    and other.created_at >= identical_since
+            if other.intent == job.intent and other.status not in NEVER_RETURNED
+        ]
+        lost = self._of_unknown_fate() if same else frozenset[str]()
+        returned = (
+            other
+            for other in same
+            if other.job_id in lost
+            or (
+                identical_since is not None
+                and (
+                    other.status in UNDER_WAY
+                    or (other.ended_at is not None and other.ended_at >= identical_since)
                 )
             )
         )
-        return max(same, key=_age, default=None)
+        return max(returned, key=_age, default=None)
+
+    def _of_unknown_fate(self) -> frozenset[str]:
+        """Return the ids of jobs that sent something without a verdict, and of their batches."""
+        sent = {each.job_id for each in self._attempts.values() if each.state in NO_VERDICT}
+        jobs = [
+            job
+            for job in self._jobs.values()
+            if job.status == "unknown" or (job.job_id in sent and job.status not in NEVER_RETURNED)
+        ]
+        batches = {(job.owner, job.batch_id) for job in jobs}
+        return frozenset(
+            {job.job_id for job in jobs}
+            | {job.job_id for job in self._jobs.values() if (job.owner, job.job_id) in batches}
+        )
 
     def _next(self, attempts: Sequence[Attempt]) -> dict[str, Attempt]:
         """Return the attempts by id; each must be the next version of the one kept."""

@@ -8,7 +8,6 @@ nothing.
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import anyio
@@ -248,6 +247,10 @@ class SqliteStore:
 
         return await self._change(take, "so no job was taken over")
 
+    async def holders(self) -> set[str]:
+        """Return who holds jobs that have not ended."""
+        return await self._read(lambda database: _holders(database, "jobs", tables.OPEN))
+
     async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
         """Return the attempts without a job whose fate a dead holder left open, oldest first."""
 
@@ -391,24 +394,22 @@ def _same_intent(
     elif job.batch_id is not None:
         return None
     else:
-        found = database.execute(
-            "SELECT row FROM jobs WHERE owner = ? AND intent = ? AND (status = 'unknown' "  # noqa: S608 -- our names
-            f"OR ({tables.RETURNABLE} AND created_at >= ?)) "
-            "ORDER BY created_at DESC, job_id DESC LIMIT 1",
-            (job.owner, job.intent, math.inf if identical_since is None else identical_since),
-        )
+        identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
+        found = database.execute(tables.SELECT_IDENTICAL, identical)
     row = found.fetchone()
     return None if row is None else _job(row)
+
+
+def _holders(database: sqlite3.Connection, table: str, condition: str) -> set[str]:
+    statement = f"SELECT DISTINCT holder FROM {table} WHERE {condition} AND holder IS NOT NULL"  # noqa: S608 -- our names
+    return {holder for (holder,) in database.execute(statement)}
 
 
 def _of_the_dead(
     database: sqlite3.Connection, table: str, condition: str, is_dead: Callable[[str], bool]
 ) -> tuple[str, list[str]]:
     """Narrow the condition to rows of dead holders or of nobody; return it with its values."""
-    holders = database.execute(
-        f"SELECT DISTINCT holder FROM {table} WHERE {condition} AND holder IS NOT NULL"  # noqa: S608 -- our names
-    )
-    dead = [holder for (holder,) in holders.fetchall() if is_dead(holder)]
+    dead = [holder for holder in _holders(database, table, condition) if is_dead(holder)]
     return f"{condition} AND (holder IS NULL OR {_among('holder', dead)})", dead
 
 

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from darkroom.jobs.model import Attempt, Job, Status
+    from darkroom.jobs.model import Attempt, AttemptState, Job, Status
     from darkroom.spending import Cap, Entry, Sum
 
-SAFE_TO_RETURN: frozenset[Status] = frozenset({"queued", "submitting", "running", "completed"})
-"""States in which an identical call gets the job that exists; unknown ones are returned always."""
+UNDER_WAY: frozenset[Status] = frozenset({"queued", "submitting", "running"})
+"""States in which an identical call gets the job that exists, whatever its age."""
+
+NEVER_RETURNED: frozenset[Status] = frozenset({"failed", "blocked", "cancelled"})
+"""States in which an identical call starts a new job."""
+
+NO_VERDICT: frozenset[AttemptState] = frozenset({"sent", "unknown"})
+"""States of an attempt that the provider may have accepted, though it never told us."""
 
 ACCEPTED: frozenset[Status] = frozenset({"submitting", "running", "completed", "unknown"})
 """States of a job that a provider accepted or may have; others count if they have its id."""
@@ -92,8 +98,14 @@ class Store(Protocol):
         """Insert a job with its first attempts, unless its intent is here already.
 
         With an ``idempotency_key``, a job of this owner with the same key is returned. Without
-        one, a job of the same intent is: an ``unknown`` one always, one in `SAFE_TO_RETURN` if it
-        was created at ``identical_since`` or later (None: never). Items of a batch are exempt.
+        one, a job of the same intent is, unless it is in `NEVER_RETURNED`:
+
+        - always where the fate of something sent is not known: it is ``unknown``, has an attempt
+          in `NO_VERDICT`, or is a batch that has such a job;
+        - whatever its age where it is `UNDER_WAY`, unless ``identical_since`` is None;
+        - where it is ``completed`` and ended at ``identical_since`` or later (None: never).
+
+        Items of a batch are exempt.
         """
         ...
 
@@ -173,6 +185,10 @@ class Store(Protocol):
 
         Returns the taken rows, which now name ``holder``, as their next versions.
         """
+        ...
+
+    async def holders(self) -> set[str]:
+        """Return who holds jobs that have not ended."""
         ...
 
     async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:

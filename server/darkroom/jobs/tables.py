@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from darkroom.jobs import ledger
 from darkroom.jobs.model import ENDED
-from darkroom.jobs.store import ACCEPTED, SAFE_TO_RETURN
+from darkroom.jobs.store import ACCEPTED, NEVER_RETURNED, NO_VERDICT, UNDER_WAY
 
 
 def _names(values: frozenset[str]) -> str:
@@ -17,10 +17,31 @@ def _names(values: frozenset[str]) -> str:
 OPEN = f"status NOT IN ({_names(frozenset(ENDED))})"
 """Condition of jobs that have not ended, as the partial index has it."""
 
-RETURNABLE = f"status IN ({_names(frozenset(SAFE_TO_RETURN))})"
 COUNTED = f"(status IN ({_names(frozenset(ACCEPTED))}) OR provider_job_id IS NOT NULL)"
 COUNTED_AT = "coalesce(submitted_at, created_at)"
 UNSETTLED = "job_id IS NULL AND state IN ('prepared', 'sent')"
+
+
+def _of_unknown_fate(table: str) -> str:
+    """Return the condition of jobs that sent something without a verdict."""
+    return (
+        f"({table}.status = 'unknown' OR"  # noqa: S608 -- our names
+        f" {table}.status NOT IN ({_names(frozenset(NEVER_RETURNED))}) AND EXISTS"
+        f" (SELECT 1 FROM attempts WHERE attempts.job_id = {table}.job_id"
+        f" AND attempts.state IN ({_names(frozenset(NO_VERDICT))})))"
+    )
+
+
+SELECT_IDENTICAL = (
+    "SELECT row FROM jobs WHERE owner = :owner AND intent = :intent"  # noqa: S608 -- our names
+    f" AND status NOT IN ({_names(frozenset(NEVER_RETURNED))}) AND ("
+    f"(:since IS NOT NULL AND (status IN ({_names(frozenset(UNDER_WAY))}) OR ended_at >= :since))"
+    f" OR {_of_unknown_fate('jobs')}"
+    " OR EXISTS (SELECT 1 FROM jobs AS item WHERE item.owner = jobs.owner"
+    f" AND item.batch_id = jobs.job_id AND {_of_unknown_fate('item')}))"
+    " ORDER BY created_at DESC, job_id DESC LIMIT 1"
+)
+"""The job that an identical call gets instead of a new one, the newest; see `Store.create`."""
 
 UNAPPROVED = (
     "(json_extract(row, '$.approval') IS NOT NULL"
