@@ -9,7 +9,7 @@ import anyio
 
 from darkroom.errors import CallError, Code, Failure, failure
 from darkroom.http import LostError, NotSentError, Outlet
-from darkroom.jobs.attempts import NOTHING_ELSE, describe
+from darkroom.jobs.attempts import NOTHING_ELSE, describe, not_sent
 from darkroom.pacing import Lane
 
 if TYPE_CHECKING:
@@ -149,7 +149,10 @@ class Channel:
                 lane.hold(problem.retry_after_seconds)
             backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
             wait = problem.retry_after_seconds or backoff
-            final = problem.code == "quota_exhausted" or wait > LONGEST_WAIT_IN_CALL_SECONDS
+            final = (
+                problem.code in {"quota_exhausted", "not_configured", "internal_error"}
+                or wait > LONGEST_WAIT_IN_CALL_SECONDS
+            )
             if final or repeat == MOST_REPEATS:
                 raise CallError(problem)
             repeat += 1
@@ -181,7 +184,7 @@ class Channel:
 def no_answer(provider: Provider, error: NotSentError | LostError) -> Failure:
     """Say what it means that a read got no answer."""
     if isinstance(error, NotSentError):
-        return failure("provider_unavailable", provider.title)
+        return not_sent(provider, error)
     if "larger" in error.reason:
         return failure("bad_response", provider.title)
     return failure("timeout" if "time" in error.reason else "provider_unavailable", provider.title)

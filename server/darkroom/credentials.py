@@ -146,6 +146,7 @@ class Vault:
         try:
             parts = urlsplit(given)
             parts.port  # noqa: B018 -- raises for a port that is none
+            (parts.hostname or "").encode("idna")  # raises for a name that DNS cannot hold
         except ValueError:
             raise ConfigurationError(f"{name}: not an address: expected https://host") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:

@@ -6,12 +6,13 @@ arrived; `LostError`, nobody can tell.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
 import httpx2
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from darkroom.credentials import Key
+    from darkroom.errors import Code
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 25.0
@@ -33,11 +35,33 @@ DEADLINE_SECONDS = 30.0
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
 LONGEST_RETRY_AFTER_SECONDS = 24 * 3600.0
 _FRESH = "darkroom.fresh"
+
+BAD_CERTIFICATES = (
+    "the certificates that connections are checked with cannot be read; "
+    "SSL_CERT_FILE names their file, if it is set"
+)
+BAD_ADDRESS = "the base address is not valid"
+BAD_KEY = "the key holds characters that cannot be sent"
+
+Stage = Literal["client", "request", "connection", "sent"]
+"""The client is built, then the request, then a connection; then bytes may leave."""
+
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the system lacks at the moment: no fault of the configuration."""
+
 log = logging.getLogger("darkroom")
 
 
 class NotSentError(DarkroomError):
-    """The request certainly never arrived: it may be sent again."""
+    """The request certainly never arrived; ``reason`` says why, in our words.
+
+    ``code``: ``provider_unavailable`` where sending it again may help, else whose fault it is.
+    """
+
+    def __init__(self, reason: str, code: Code = "provider_unavailable") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code: Code = code
 
 
 class LostError(DarkroomError):
@@ -46,6 +70,59 @@ class LostError(DarkroomError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class _Course:
+    """How far a request has come; nothing of it has left before the stage ``sent``."""
+
+    def __init__(self) -> None:
+        self.stage: Stage = "client"
+
+    async def note(self, event: str, _: Mapping[str, object]) -> None:
+        """Take note of an event of the connection (httpcore2's ``trace``)."""
+        if event.endswith("send_request_headers.started"):
+            self.stage = "sent"
+
+
+def _fate(error: Exception, stage: Stage) -> NotSentError | LostError:
+    """Tell from its exception what became of a request. No other place decides that."""
+    if isinstance(error, (NotSentError, LostError)):
+        return error
+    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)):
+        return NotSentError(_kind(error))
+    if isinstance(error, httpx2.LocalProtocolError):  # h11 judges all headers before it writes
+        return NotSentError(BAD_KEY, "not_configured")
+    if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
+        return NotSentError(BAD_ADDRESS, "not_configured")
+    if stage != "sent":
+        return _not_sent(error, stage)
+    if isinstance(error, TimeoutError):
+        return LostError("no answer within the deadline")
+    if isinstance(error, httpx2.TimeoutException):
+        return LostError("no answer in time")
+    if isinstance(error, httpx2.DecodingError):
+        return LostError("the answer could not be decoded")
+    if isinstance(error, httpx2.HTTPError):
+        return LostError("the connection broke after the request left")
+    log.error("a request failed: %s", type(error).__name__)
+    return LostError("sending it failed in this server")
+
+
+def _not_sent(error: Exception, stage: Stage) -> NotSentError:
+    if isinstance(error, (OSError, httpx2.TransportError)):
+        if stage == "client" and getattr(error, "errno", None) not in _PASSING:
+            return NotSentError(f"{BAD_CERTIFICATES} ({type(error).__name__})", "not_configured")
+        return NotSentError("no connection")
+    log.error("a request could not be built: %s", type(error).__name__)
+    return NotSentError("the request could not be built in this server", "internal_error")
+
+
+def _headers(key: Key) -> Mapping[str, str]:
+    """Return the headers that carry a credential."""
+    headers = key.credential.headers(key.secret)
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise NotSentError(BAD_KEY, "not_configured")
+    return headers
 
 
 class _Transport(httpx2.AsyncBaseTransport):
@@ -100,44 +177,29 @@ class Outlet:
         NotSentError: it certainly never arrived.
         LostError: it left, and no whole answer came.
         """
-        client = self._open()
-        left = False
+        course = _Course()
         try:
+            client = self._open()
+            course.stage = "request"
             with anyio.fail_after(DEADLINE_SECONDS):
                 outgoing = client.build_request(
                     request.method,
                     self._base_url + request.path,
                     params=dict(request.query) or None,
                     json=request.body if request.body is not None else None,
-                    headers={**request.headers, **key.credential.headers(key.secret)},
-                    extensions={_FRESH: True} if once else None,
+                    headers={**request.headers, **_headers(key)},
+                    extensions={"trace": course.note, **({_FRESH: True} if once else {})},
                 )
-                left = True
+                # A transport that was passed in tells no steps: with it all may have left by now.
+                course.stage = "connection" if self._transport is None else "sent"
                 response = await client.send(outgoing, stream=True)
                 try:
                     body = _redacted(await self._read(response), key)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await response.aclose()
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise NotSentError(_kind(error)) from None
-        except TimeoutError:
-            if not left:
-                raise NotSentError("no connection in time") from None
-            raise LostError("no answer within the deadline") from None
-        except httpx2.TimeoutException:
-            raise LostError("no answer in time") from None
-        except httpx2.DecodingError:
-            raise LostError("the answer could not be decoded") from None
-        except httpx2.HTTPError:
-            raise LostError("the connection broke after the request left") from None
-        except LostError:
-            raise
-        except Exception as error:  # noqa: BLE001 -- a request that left must not be without a fate
-            log.error("a request failed: %s", type(error).__name__)
-            if not left:
-                raise NotSentError("it could not be built") from None
-            raise LostError("sending it failed in this server") from None
+        except Exception as error:  # noqa: BLE001 -- no request may be without a fate
+            raise _fate(error, course.stage) from None
         return Answer(
             status=response.status_code,
             body=_parse(body),

@@ -130,6 +130,20 @@ def unknown(provider: Provider, what: str, answer: Answer | None = None) -> Unkn
     return Unknown(failure("outcome_unknown", provider.title), evidence)
 
 
+def not_sent(provider: Provider, error: NotSentError) -> Failure:
+    """Say why a request never left this machine."""
+    if error.code == "provider_unavailable":
+        return failure(error.code, provider.title)
+    return Failure(
+        code=error.code,
+        message=f"{provider.title}: {error.reason}; nothing was sent",
+        next_step="ask the person to correct it and to start this server again; "
+        f"{provider.credentials[0].variable} and {provider.base_url_variable} set key and address"
+        if error.code == "not_configured"
+        else "tell the person",
+    )
+
+
 def _usable(provider_id: str) -> bool:
     """Tell whether an id can name a job in a path, and be shown."""
     return len(provider_id) <= LONGEST_ID and provider_id.isprintable()
@@ -149,7 +163,8 @@ def judge(
     is not understood.
     """
     if isinstance(answer, NotSentError):
-        return NeverLeft(failure("provider_unavailable", provider.title))
+        error = not_sent(provider, answer)
+        return NeverLeft(error) if error.retryable else Refused(error)
     if isinstance(answer, LostError):
         return unknown(provider, answer.reason)
     if provider_id is not None and not _usable(provider_id):

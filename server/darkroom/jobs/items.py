@@ -28,7 +28,14 @@ BACKOFF_SECONDS = 1.0
 DEFAULT_LATER_SECONDS = 5.0
 
 ALL_ALIKE: frozenset[Code] = frozenset(
-    {"auth_failed", "forbidden", "suspended", "insufficient_credits", "quota_exhausted"}
+    {
+        "auth_failed",
+        "forbidden",
+        "suspended",
+        "insufficient_credits",
+        "quota_exhausted",
+        "not_configured",
+    }
 )
 """Refusals that every further request would meet: the rest is not sent."""
 
