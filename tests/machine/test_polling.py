@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from darkroom_tools.emulators.kit import Fault
+from darkroom_tools.emulators.zsky import OTHER_KEY, TEST_KEY
 from tests.harness import ERAS, Era, call, refused, rig
 from tests.machine.support import (
     HOUR,
@@ -224,6 +225,55 @@ async def test_three_times_404_in_a_row_is_a_job_that_is_gone(
     assert done["status"] == "failed"
     assert done["error"]["code"] == "not_found"
     assert looks(world, paid) == 3
+
+
+NOT_IN_A_ROW = {
+    "503-503-404": (503, 503, 404),
+    "404-404-503-404": (404, 404, 503, 404),
+    "404-404-429-404": (404, 404, 429, 404),
+    "404-404-lost-404": (404, 404, None, 404),
+    "404-404-unreadable-404": (404, 404, 200, 404),
+    "404-503-404-503-404": (404, 503, 404, 503, 404),
+}
+
+
+@PAID
+@pytest.mark.parametrize("answers", NOT_IN_A_ROW.values(), ids=NOT_IN_A_ROW)
+async def test_404s_with_anything_else_in_between_do_not_end_a_job(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, answers: tuple[int | None, ...]
+) -> None:
+    world = rig(clock, tmp_path)
+    for status in answers:
+        fault = (
+            Fault(kind="drop_after")
+            if status is None
+            else Fault(kind="status", status=status, body=b"{" if status == 200 else None)
+        )
+        world.sandbox.emulators[paid.emulator].faults.add(paid.look, fault)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            assert (await ended(client, paid.check, job["job_id"]))["status"] == "completed"
+    assert looks(world, paid) > len(answers)
+
+
+async def test_404s_for_another_accounts_key_do_not_end_a_job(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    key_file = tmp_path / "zsky.key"
+    key_file.write_text(TEST_KEY)
+    world = rig(
+        clock, tmp_path, environment={"ZSKY_API_KEY": "", "ZSKY_API_KEY_FILE": str(key_file)}
+    )
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, IMAGE.start, **IMAGE.arguments)
+            key_file.write_text(OTHER_KEY)
+            await until(lambda: looks(world, IMAGE) >= 5)
+            seen = await call(client, IMAGE.check, job_id=job["job_id"], wait_seconds=0)
+            assert seen["status"] == "running"
+            key_file.write_text(TEST_KEY)
+            assert (await ended(client, IMAGE.check, job["job_id"]))["status"] == "completed"
 
 
 @PAID

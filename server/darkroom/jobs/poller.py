@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from darkroom.results.collect import Collector
 
 MOST_NOT_FOUND = 3
-"""After so many answers 404 in a row a job that was accepted counts as gone."""
+"""After so many answers 404 in a row, to the key that it was sent with, an accepted job is gone."""
 
 NOT_FOUND = 404
 MOST_DOUBLINGS = 6
@@ -194,6 +194,7 @@ class Poller:
             live.polls += 1
             answer = await self._look(live.job, key)
         except CallError as error:
+            live.not_found = 0
             self._trouble(live, error.failure)
             return
         finally:
@@ -202,7 +203,7 @@ class Poller:
             self._again(live, 0.0)  # the key was rotated meanwhile
             return
         try:
-            await self.take_in(live, answer)
+            await self.take_in(live, answer, key)
         except JournalError as error:
             self._trouble(live, error.failure)
 
@@ -219,12 +220,13 @@ class Poller:
         except (NotSentError, LostError) as error:
             raise CallError(no_answer(channel.provider, error)) from None
 
-    async def take_in(self, live: Live, answer: Answer) -> None:
-        """Read an answer about a job's state and ingest it."""
+    async def take_in(self, live: Live, answer: Answer, key: Key) -> None:
+        """Read an answer about a job's state, asked for with ``key``, and ingest it."""
         channel = self._core.channels[live.job.provider]
         if not answer.ok:
-            await self._not_ok(live, answer)
+            await self._not_ok(live, answer, key)
             return
+        live.not_found = 0
         try:
             state = self._core.operations[live.job.operation].state.read(answer)
         except UNREADABLE:
@@ -234,14 +236,17 @@ class Poller:
         live.trouble = None
         await self.ingest(live, state)
 
-    async def _not_ok(self, live: Live, answer: Answer) -> None:
+    async def _not_ok(self, live: Live, answer: Answer, key: Key) -> None:
         channel = self._core.channels[live.job.provider]
         error = describe(channel.provider, answer)
         if answer.status == TOO_MANY_REQUESTS:
             seconds = error.retry_after_seconds or self._backoff(live)
             channel.lane(live.job.fingerprint).hold(seconds)
         self._trouble(live, error)
-        if answer.status == NOT_FOUND and live.failed_polls >= MOST_NOT_FOUND:
+        # Another account's key cannot see the job: its 404 says nothing of it.
+        gone = answer.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
+        live.not_found = live.not_found + 1 if gone else 0
+        if live.not_found >= MOST_NOT_FOUND:
             await self.ingest(live, State(status="failed", failure=error))
 
     def _backoff(self, live: Live) -> float:

@@ -41,6 +41,7 @@ class Live:
         "items",
         "job",
         "missed_at",
+        "not_found",
         "polls",
         "seen",
         "trouble",
@@ -53,6 +54,8 @@ class Live:
         self.trouble: str | None = None
         """Why the provider could not be asked lately, in our words."""
         self.failed_polls = 0
+        self.not_found = 0
+        """How often in a row the provider said, to the job's own key, that it has no such job."""
         self.polls = job.polls
         """How often the provider was asked for the job's state."""
 
