@@ -142,6 +142,18 @@ def test_a_hold_from_before_the_machine_was_started_never_holds_again(
     assert after.take() is not None
 
 
+def test_looks_of_every_process_are_held_for_a_time_of_their_own(path: Path, clock: Clock) -> None:
+    one, other = SharedBudget(path, LIMITS, clock), SharedBudget(path, LIMITS, clock)
+    one.hold(600.0, 60.0)
+    assert other.take(look=True) is None
+    assert (other.held(), other.held(look=True)) == pytest.approx((600.0, 60.0))
+    clock.now += 60.0
+    assert other.take() is None
+    assert other.take(look=True) is not None
+    one.hold(5.0, 5.0)
+    assert (other.held(), other.held(look=True)) == pytest.approx((540.0, 5.0))
+
+
 def test_no_hold_is_longer_than_a_day(path: Path, clock: Clock) -> None:
     budget = SharedBudget(path, LIMITS, clock)
     budget.hold(1e9)

@@ -89,7 +89,7 @@ class Channel:
         CallError: there was no such answer.
         """
         lane = self.lane(key.fingerprint)
-        if lane.held() <= READ_SECONDS:
+        if lane.held(kind) <= READ_SECONDS:
             with anyio.move_on_after(READ_SECONDS):
                 return await self._read(request, key, kind, statuses, lost)
         raise self._late(lane, kind)
@@ -102,10 +102,10 @@ class Channel:
         CallError: ``rate_limited``; nothing was sent.
         """
         lane = self.lane(key.fingerprint)
-        if lane.held() <= TURN_SECONDS:
+        if lane.held("change") <= TURN_SECONDS:
             with anyio.move_on_after(TURN_SECONDS):
-                return await lane.turn("call")
-        raise self._late(lane, "call")
+                return await lane.turn("change")
+        raise self._late(lane, "change")
 
     def _late(self, lane: Lane, kind: Kind) -> CallError:
         """Say why a call had to end: others have all turns, or the provider took its time."""
@@ -146,7 +146,7 @@ class Channel:
             finally:
                 turn.done()
             if problem.code == "rate_limited" and problem.retry_after_seconds is not None:
-                lane.hold(problem.retry_after_seconds)
+                lane.hold(kind, problem.retry_after_seconds)
             backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
             wait = problem.retry_after_seconds or backoff
             final = problem.code == "quota_exhausted" or wait > LONGEST_WAIT_IN_CALL_SECONDS

@@ -5,7 +5,7 @@ the machine's monotonic clock: nothing that happens to the wall clock reaches it
 before the machine was started last lies in the future of that clock, and counts for nothing.
 
     slots   pairs of a job's hash and when its slot comes free by itself
-    hold    when the provider asked for nothing more, and until when
+    hold    until when looks are held; when the provider asked for nothing more, and until when
     turns   when each request was over; while it is under way, when it will be at the latest
 
 The file never becomes shorter: a process with other limits may have mapped more of it.
@@ -36,12 +36,12 @@ LONGEST_REQUEST_SECONDS = 45.0
 LONGEST_REACH_SECONDS = 24 * 3_600.0
 """A slot or hold that seems to last longer is from before the machine was started last."""
 
-SLOTS = 126
+SLOTS = 125
 _FREE = 0.0
 _TIME = struct.Struct("<d")
 _SLOT = struct.Struct("<Qd")
-_HOLD = struct.Struct("<8xd8xd")
-"""Two places of the table of slots, of no job: a process that knows of no holds takes neither for
+_HOLD = struct.Struct("<8xd8xd8xd")
+"""Three places of the table of slots, of no job: a process that knows of no holds takes none for
 a slot in use."""
 
 _HOLD_AT = SLOTS * _SLOT.size
@@ -103,49 +103,53 @@ class SharedBudget:
 
     # --- holds ---
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing leave for a time, in no process; a longer hold stays."""
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another, in no process; a longer hold stays."""
+        looks_seconds = seconds if looks_seconds is None else looks_seconds
         with self._locked():
             now = self._clock()
-            until = now + min(max(seconds, self._held(now)), LONGEST_REACH_SECONDS)
-            _HOLD.pack_into(self._map, _HOLD_AT, now, until)
+            until, looks_until = (
+                now + min(max(wanted, self._held(now, look=look)), LONGEST_REACH_SECONDS)
+                for wanted, look in ((seconds, False), (looks_seconds, True))
+            )
+            _HOLD.pack_into(self._map, _HOLD_AT, looks_until, now, until)
 
-    def held(self) -> float:
+    def held(self, *, look: bool = False) -> float:
         """Return the seconds that are left of a hold."""
         with self._locked():
-            return self._held(self._clock())
+            return self._held(self._clock(), look=look)
 
-    def _held(self, now: float) -> float:
-        since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
+    def _held(self, now: float, *, look: bool) -> float:
+        looks_until, since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
         if since > now:  # from before the machine was started: it must not come true later
-            _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0)
+            _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0, 0.0)
             return 0.0
-        return max(0.0, until - now)
+        return max(0.0, (looks_until if look else until) - now)
 
     # --- rates ---
 
-    def delay(self) -> float:
+    def delay(self, *, look: bool = False) -> float:
         """Return the seconds until a request may leave."""
         with self._locked():
-            return self._delay(self._clock())
+            return self._delay(self._clock(), look=look)
 
-    def _delay(self, now: float) -> float:
+    def _delay(self, now: float, *, look: bool) -> float:
         if not self._limits.rates:
-            return self._held(now)
+            return self._held(now, look=look)
         over = sorted(
             at for at in self._turns.unpack_from(self._map, _TURNS_AT) if self._counts(at, now)
         )
-        free_at = now + self._held(now)
+        free_at = now + self._held(now, look=look)
         for rate in self._limits.rates:
             if len(over) >= rate.requests:
                 free_at = max(free_at, over[-rate.requests] + rate.seconds + WINDOW_MARGIN_SECONDS)
         return free_at - now
 
-    def take(self) -> int | None:
+    def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""
         with self._locked():
             now = self._clock()
-            if self._delay(now) > 0:
+            if self._delay(now, look=look) > 0:
                 return None
             if not self._limits.rates:
                 return 0

@@ -197,6 +197,38 @@ async def test_retry_after_of_a_poll_is_obeyed_and_holds_everything_else(
 
 
 @PAID
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_pause_that_a_start_was_told_does_not_stop_the_looks_at_what_is_paid_for(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, store: str
+) -> None:
+    world = rig(clock, tmp_path, store=store)  # pyright: ignore[reportArgumentType] -- one of two
+    emulator = world.sandbox.emulators[paid.emulator]
+    other = {**paid.arguments, "idempotency_key": "another"}
+    async with world.client() as client:
+        with anyio.fail_after(10 * HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            emulator.faults.add(
+                paid.submit, Fault(kind="status", status=429, retry_after=str(2 * HOUR))
+            )
+            waiting = await call(client, paid.start, **other)
+            told = clock()
+            assert (waiting["status"], waiting["queued_for"]) == ("queued", "pacing")
+            done = await ended(client, paid.check, job["job_id"], hours=0.1)
+            assert done["status"] == "completed"
+            assert clock() - told < 3 * 60
+            seen = await call(client, paid.check, job_id=waiting["job_id"], wait_seconds=0)
+            assert seen["status"] == "queued"
+            await anyio.sleep(2 * HOUR)
+            done = await ended(client, paid.check, waiting["job_id"])
+            assert done["status"] == "completed"
+    first = asked(world, paid.emulator, paid.submit)[1:]
+    assert [request.status for request in first] == [429, first[1].status]
+    assert first[1].at - first[0].at >= 2 * HOUR, "no submission before the time that was asked"
+    times = [r.at for r in asked(world, paid.emulator, paid.look)]
+    assert not any(told < at < told + 60 for at in times)
+
+
+@PAID
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_404_now_and_then_does_not_end_a_job(
     clock: Callable[[], float], tmp_path: Path, paid: Paid, times: int

@@ -20,6 +20,7 @@ from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
 from darkroom.jobs.gather import deadline, gather, last_sent, unsent
 from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
 from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State
+from darkroom.pacing import LONGEST_PAUSE_OF_LOOKS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +74,8 @@ class Poller:
         if due is None:
             if job.starts_at is not None:
                 return max(1, math.ceil(job.starts_at - self._core.clock()))
-            return max(1, math.ceil(self._rhythm(job.operation).interval))
+            held = self._core.channels[job.provider].lane(job.fingerprint).held("poll")
+            return max(1, math.ceil(max(self._rhythm(job.operation).interval, held)))
         return max(1, math.ceil(due - anyio.current_time()))
 
     def _rhythm(self, operation: str) -> Rhythm:
@@ -161,7 +163,7 @@ class Poller:
                 if answer.status == TOO_MANY_REQUESTS:
                     error = describe(channel.provider, answer)
                     wait = error.retry_after_seconds or self._backoff(jobs[0])
-                    channel.lane(first.fingerprint).hold(wait)
+                    channel.lane(first.fingerprint).hold("poll", wait)
                 states = listing.read(answer) if answer.ok else {}
         except (CallError, NotSentError, LostError, *UNREADABLE):
             states = {}
@@ -241,7 +243,7 @@ class Poller:
         error = describe(channel.provider, answer)
         if answer.status == TOO_MANY_REQUESTS:
             seconds = error.retry_after_seconds or self._backoff(live)
-            channel.lane(live.job.fingerprint).hold(seconds)
+            channel.lane(live.job.fingerprint).hold("poll", seconds)
         self._trouble(live, error)
         # Another account's key cannot see the job: its 404 says nothing of it.
         gone = answer.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
@@ -260,7 +262,8 @@ class Poller:
         wait = self._backoff(live)
         if not error.retryable:
             wait = LONGEST_INTERVAL_SECONDS
-        self._again(live, max(wait, error.retry_after_seconds or 0.0))
+        asked = min(error.retry_after_seconds or 0.0, LONGEST_PAUSE_OF_LOOKS_SECONDS)
+        self._again(live, max(wait, asked))
         live.wake()
 
     # --- taking in ---
