@@ -94,6 +94,11 @@ class Budget(Protocol):
     shared: bool
     """Others may take from it: what is not free now may become so at any time."""
 
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        ...
+
     def delay(self, *, look: bool = False) -> float:
         """Return the seconds until a request may leave; infinity while all that may are out."""
         ...
@@ -131,12 +136,14 @@ class OwnBudget:
     """A `Budget` in this process's memory."""
 
     shared = False
+    trouble = None
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._out = 0
         self._finished: list[float] = []
-        self._slots: set[str] = set()
+        self.slots: set[str] = set()
+        """The jobs that have one."""
         self._held_until = -math.inf
         self._looks_held_until = -math.inf
         self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
@@ -183,20 +190,20 @@ class OwnBudget:
     def slot_free(self, job_id: str) -> bool:
         """Tell whether the job has a concurrency slot or may take one."""
         limit = self._limits.concurrent_jobs
-        return limit is None or job_id in self._slots or len(self._slots) < limit
+        return limit is None or job_id in self.slots or len(self.slots) < limit
 
     def occupy(self, job_id: str, seconds: float) -> bool:
         """Take a slot for a job; False if none is free (a job that runs already counts all the same)."""
         del seconds
         free = self.slot_free(job_id)
         if self._limits.concurrent_jobs is not None:
-            self._slots.add(job_id)
+            self.slots.add(job_id)
         return free
 
     def release(self, job_id: str) -> bool:
         """Give a job's slot back; tell whether it had one."""
-        had = job_id in self._slots
-        self._slots.discard(job_id)
+        had = job_id in self.slots
+        self.slots.discard(job_id)
         return had
 
 
@@ -248,6 +255,11 @@ class Lane:
         return granted[0]
 
     # --- what is free ---
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        return self._budget.trouble
 
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""

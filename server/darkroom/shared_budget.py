@@ -13,7 +13,9 @@ The file never becomes shorter: a process with other limits may have mapped more
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import mmap
 import os
 import struct
@@ -22,7 +24,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from darkroom.pacing import WINDOW_MARGIN_SECONDS
+from darkroom.pacing import LONGEST_SLOT_SECONDS, WINDOW_MARGIN_SECONDS, OwnBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,6 +40,11 @@ LONGEST_REACH_SECONDS = 24 * 3_600.0
 
 SLOTS = 125
 _FREE = 0.0
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_OWN = -1
+"""The token of a turn that was taken while there was no file."""
+
+log = logging.getLogger("darkroom")
 _TIME = struct.Struct("<d")
 _SLOT = struct.Struct("<Qd")
 _HOLD = struct.Struct("<8xd8xd8xd")
@@ -67,31 +74,94 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file its blocks: writing to a mapped hole on a full disk would kill the process.
+
+    Raises
+    ------
+    OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                raise
+        else:
+            return
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = os.read(descriptor, size).ljust(size, b"\0")
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if os.write(descriptor, content) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class SharedBudget:
-    """A `Budget` in a file. ``clock`` is monotonic and the same for all processes (seconds)."""
+    """A `Budget` in a file. ``clock`` is monotonic and the same for all processes (seconds).
+
+    While there is no room for the file, this process keeps to the limits alone, and ``trouble``
+    says why; its slots and holds go into the file as soon as there is room.
+    """
 
     shared = True
 
     def __init__(
         self, path: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self._path = path
         self._limits = limits
         self._clock = clock
-        places = max((rate.requests for rate in limits.rates), default=0)
+        self._places = max((rate.requests for rate in limits.rates), default=0)
         self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
-        size = _TURNS_AT + places * _TIME.size
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        with self._locked():
-            if os.fstat(self._descriptor).st_size < size:
-                os.ftruncate(self._descriptor, size)
-        self._map = mmap.mmap(self._descriptor, size)
-        self._turns = struct.Struct(f"<{places}d")
+        self._turns = struct.Struct(f"<{self._places}d")
+        self._own = OwnBudget(limits)
+        self._trouble: OSError | None = None
+        self._opened = False
+        self._open()
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the file cannot be used now; None: it is in use."""
+        return None if self._open() else self._trouble
+
+    def _open(self) -> bool:
+        """Tell whether the file is in use; try to open it if it is not."""
+        if self._opened:
+            return True
+        try:
+            self._descriptor, self._map = self._map_file()
+        except OSError as error:
+            if self._trouble is None:
+                log.error("%s: limits cannot be shared: %s", self._path, error.strerror)
+            self._trouble = error
+            return False
+        self._opened = True
+        if self._trouble is not None:
+            for job_id in self._own.slots:
+                self.occupy(job_id, LONGEST_SLOT_SECONDS)
+            self.hold(self._own.held(), self._own.held(look=True))
+        return True
+
+    def _map_file(self) -> tuple[int, mmap.mmap]:
+        size = _TURNS_AT + self._places * _TIME.size
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, _FLAGS, 0o600)
+        try:
+            _lock(descriptor)
+            try:
+                _allocate(descriptor, size)
+            finally:
+                _unlock(descriptor)
+            return descriptor, mmap.mmap(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def close(self) -> None:
         """Let go of the file; what is in it stays for the others."""
-        self._map.close()
-        os.close(self._descriptor)
+        if self._opened:
+            self._map.close()
+            os.close(self._descriptor)
 
     @contextmanager
     def _locked(self) -> Generator[None]:
@@ -105,6 +175,9 @@ class SharedBudget:
 
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
         """Let nothing leave for a time, and no look for another, in no process; a longer hold stays."""
+        if not self._open():
+            self._own.hold(seconds, looks_seconds)
+            return
         looks_seconds = seconds if looks_seconds is None else looks_seconds
         with self._locked():
             now = self._clock()
@@ -116,6 +189,8 @@ class SharedBudget:
 
     def held(self, *, look: bool = False) -> float:
         """Return the seconds that are left of a hold."""
+        if not self._open():
+            return self._own.held(look=look)
         with self._locked():
             return self._held(self._clock(), look=look)
 
@@ -130,6 +205,8 @@ class SharedBudget:
 
     def delay(self, *, look: bool = False) -> float:
         """Return the seconds until a request may leave."""
+        if not self._open():
+            return self._own.delay(look=look)
         with self._locked():
             return self._delay(self._clock(), look=look)
 
@@ -147,6 +224,8 @@ class SharedBudget:
 
     def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""
+        if not self._open():
+            return None if self._own.take(look=look) is None else _OWN
         with self._locked():
             now = self._clock()
             if self._delay(now, look=look) > 0:
@@ -161,6 +240,9 @@ class SharedBudget:
 
     def done(self, token: int, *, counts: bool) -> None:
         """Say that a request is over; one that was never sent does not count."""
+        if token == _OWN:
+            self._own.done(token, counts=counts)
+            return
         if not self._limits.rates:
             return
         with self._locked():
@@ -177,6 +259,8 @@ class SharedBudget:
 
     def slot_free(self, job_id: str) -> bool:
         """Tell whether the job has a concurrency slot or may take one."""
+        if not self._open():
+            return self._own.slot_free(job_id)
         if self._limits.concurrent_jobs is None:
             return True
         with self._locked():
@@ -185,6 +269,8 @@ class SharedBudget:
 
     def occupy(self, job_id: str, seconds: float) -> bool:
         """Take a slot for a job; False if none is free (and then it has none)."""
+        if not self._open():
+            return self._own.occupy(job_id, seconds)
         if self._limits.concurrent_jobs is None:
             return True
         key = _hash(job_id)
@@ -200,6 +286,8 @@ class SharedBudget:
 
     def release(self, job_id: str) -> bool:
         """Give a job's slot back; tell whether it had one."""
+        if not self._open():
+            return self._own.release(job_id)
         if self._limits.concurrent_jobs is None:
             return False
         with self._locked():
