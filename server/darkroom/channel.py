@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, Code, Failure, failure
+from darkroom.addresses import mended
+from darkroom.errors import CallError, Code, Failure, clean, failure
 from darkroom.http import LostError, NotSentError, Outlet
 from darkroom.jobs.attempts import NOTHING_ELSE, describe
 from darkroom.pacing import Lane
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from darkroom.credentials import Key, Vault
+    from darkroom.jobs.model import Output
     from darkroom.jobs.schedule import Scheduler
-    from darkroom.operation import Answer, Limits, Provider, Request
+    from darkroom.operation import Answer, Limits, Provider, Request, State
     from darkroom.pacing import Budget, Kind, Turn
     from darkroom.settings import ProviderSettings
 
@@ -69,6 +71,25 @@ class Channel:
             lane = Lane(limits, self._schedule, budget)
             self._lanes[fingerprint] = lane
         return lane
+
+    def mended(self, state: State) -> State:
+        """Return a state whose addresses can be used; a warning names each that cannot be."""
+        outputs: list[Output] = []
+        warnings = list(state.warnings)
+        for output in state.outputs:
+            url, expires_at = output.url, output.expires_at
+            if url is not None:
+                try:
+                    url = mended(url, self.outlet.base_url)
+                except ValueError as error:
+                    url, expires_at = None, None
+                    which = clean(output.name) or output.index
+                    warnings.append(
+                        f"output {which} cannot be had: the address that "
+                        f"{self.provider.title} gave {error}"
+                    )
+            outputs.append(replace(output, url=url, expires_at=expires_at))
+        return replace(state, outputs=tuple(outputs), warnings=tuple(warnings))
 
     async def read(
         self,

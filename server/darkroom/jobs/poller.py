@@ -19,7 +19,7 @@ from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
 from darkroom.jobs.gather import deadline, gather, last_sent, unsent
 from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
-from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State
+from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State, UnreadableError
 from darkroom.pacing import LONGEST_PAUSE_OF_LOOKS_SECONDS
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MOST_NOT_FOUND = 3
 """After so many answers 404 in a row, to the key that it was sent with, an accepted job is gone."""
+
+MOST_WITHOUT_RESULT = 5
+"""After so many answers in a row that a job is over, and no result in them, it is over without."""
 
 NOT_FOUND = 404
 MOST_DOUBLINGS = 6
@@ -231,10 +234,15 @@ class Poller:
         live.not_found = 0
         try:
             state = self._core.operations[live.job.operation].state.read(answer)
-        except UNREADABLE:
-            self._trouble(live, failure("bad_response", channel.provider.title))
-            return
-        live.failed_polls = 0
+        except UNREADABLE as error:
+            ended = error.ended if isinstance(error, UnreadableError) else None
+            live.unreadable = live.unreadable + 1 if ended is not None else 0
+            if ended is None or live.unreadable < MOST_WITHOUT_RESULT:
+                self._trouble(live, failure("bad_response", channel.provider.title))
+                return
+            nothing = f"{channel.provider.title} says that it is done, and gives no result"
+            state = replace(ended, warnings=(*ended.warnings, nothing))
+        live.failed_polls = live.unreadable = 0
         live.trouble = None
         await self.ingest(live, state)
 
@@ -274,6 +282,7 @@ class Poller:
         if state.provider_status != job.provider_status:
             state = replace(state, provider_status=clean(state.provider_status) or None)
         operation = self._core.operations[job.operation]
+        state = self._core.channels[job.provider].mended(state)
         adopted: Sequence[Attempt] = ()
         if isinstance(operation, FanOut):
             channel = self._core.channels[job.provider]

@@ -45,6 +45,7 @@ class Live:
         "polls",
         "seen",
         "trouble",
+        "unreadable",
         "unwritten",
     )
 
@@ -56,6 +57,8 @@ class Live:
         self.failed_polls = 0
         self.not_found = 0
         """How often in a row the provider said, to the job's own key, that it has no such job."""
+        self.unreadable = 0
+        """How often in a row the provider said that the job is over, and did not give its result."""
         self.polls = job.polls
         """How often the provider was asked for the job's state."""
 
