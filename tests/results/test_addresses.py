@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from darkroom.errors import JsonValue
+
 pytestmark = pytest.mark.anyio
 
 BASE = "https://provider.example/api"
@@ -28,7 +30,7 @@ FIELDS = ("result_url", "output_url")
 class Spoiling(httpx2.AsyncBaseTransport):
     """Changes the addresses of results on their way from the emulators."""
 
-    def __init__(self, sandbox: Sandbox, spoil: Callable[[str], object]) -> None:
+    def __init__(self, sandbox: Sandbox, spoil: Callable[[str], JsonValue]) -> None:
         self._inner = sandbox.transport()
         self._spoil = spoil
 
@@ -36,10 +38,10 @@ class Spoiling(httpx2.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         if "json" not in response.headers.get("content-type", ""):
             return response
-        fields = json.loads(await response.aread())
+        fields: JsonValue = json.loads(await response.aread())
         for name in FIELDS:
-            if isinstance(fields, dict) and fields.get(name):
-                fields[name] = self._spoil(fields[name])
+            if isinstance(fields, dict) and isinstance(url := fields.get(name), str):
+                fields[name] = self._spoil(url)
         return httpx2.Response(response.status_code, json=fields)
 
 
@@ -47,7 +49,7 @@ def at_root(url: str) -> str:
     return "/" + url.split("/", 3)[3]
 
 
-MENDED: dict[str, Callable[[str], object]] = {
+MENDED: dict[str, Callable[[str], JsonValue]] = {
     "white space": lambda url: f" \t{url}\r\n",
     "a line break inside": lambda url: url[:30] + "\n" + url[30:],
     "a blank": lambda url: f"{url}&name=my picture.png",
@@ -56,7 +58,7 @@ MENDED: dict[str, Callable[[str], object]] = {
     "relative": at_root,
     "relative, without a slash": lambda url: at_root(url)[1:],
 }
-USELESS: dict[str, Callable[[str], object]] = {
+USELESS: dict[str, Callable[[str], JsonValue]] = {
     "a host that is none": lambda _: "https://[",
     "another scheme": lambda url: url.replace("https", "ftp"),
     "a user": lambda url: url.replace("https://", "https://user:pass@"),
@@ -64,7 +66,7 @@ USELESS: dict[str, Callable[[str], object]] = {
     "a blank in the host": lambda url: url.replace("sandbox", "sand box"),
     "too long": lambda url: f"{url}&pad={'x' * 5_000}",
 }
-NOTHING: dict[str, Callable[[str], object]] = {
+NOTHING: dict[str, Callable[[str], JsonValue]] = {
     "null": lambda _: None,
     "blank": lambda _: "  ",
     "a number": lambda _: 7,
@@ -75,7 +77,7 @@ PAID = pytest.mark.parametrize("paid", [IMAGE, TRYON], ids=str)
 @PAID
 @pytest.mark.parametrize("spoil", MENDED.values(), ids=MENDED)
 async def test_an_address_is_mended_as_browsers_do_and_the_result_is_there(
-    clock: Callable[[], float], tmp_path: Path, paid: Paid, spoil: Callable[[str], object]
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, spoil: Callable[[str], JsonValue]
 ) -> None:
     sandbox = Sandbox(clock=clock)
     world = rig(clock, tmp_path, sandbox=sandbox, transport=Spoiling(sandbox, spoil))
@@ -91,7 +93,7 @@ async def test_an_address_is_mended_as_browsers_do_and_the_result_is_there(
 @PAID
 @pytest.mark.parametrize("spoil", [*USELESS.values(), *NOTHING.values()], ids=[*USELESS, *NOTHING])
 async def test_an_address_that_cannot_be_used_leaves_the_job_completed_with_a_warning(
-    clock: Callable[[], float], tmp_path: Path, paid: Paid, spoil: Callable[[str], object]
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, spoil: Callable[[str], JsonValue]
 ) -> None:
     sandbox = Sandbox(clock=clock)
     world = rig(clock, tmp_path, sandbox=sandbox, transport=Spoiling(sandbox, spoil))
