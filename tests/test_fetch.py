@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import hashlib
 import io
 import os
@@ -10,6 +11,7 @@ import ssl
 import stat
 import struct
 import tracemalloc
+import zlib
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -32,7 +34,7 @@ from darkroom.fetch import BLOCK_BYTES, MAX_BYTES, Fetcher
 from darkroom.media import pixel_size, sniff_media_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -442,9 +444,60 @@ async def test_a_length_that_does_not_match_what_came_is_refused(
     assert error.code == "bad_response"
 
 
-async def test_a_compressed_body_is_refused(tmp_path: Path) -> None:
-    response = httpx2.Response(200, stream=once(PNG), headers={"content-encoding": "gzip"})
-    assert (await refusal(sandboxed(response), tmp_path)).code == "bad_response"
+RAW_DEFLATE = zlib.compressobj(wbits=-15)
+RAW = RAW_DEFLATE.compress(PNG) + RAW_DEFLATE.flush()
+ENCODED = {
+    "gzip": ("gzip", gzip.compress(PNG)),
+    "x-gzip": ("X-GZIP", gzip.compress(PNG)),
+    "gzip in two members": ("gzip", gzip.compress(PNG[:20]) + gzip.compress(PNG[20:])),
+    "gzip, then padding": ("gzip", gzip.compress(PNG) + bytes(8)),
+    "deflate": ("deflate", zlib.compress(PNG)),
+    "raw deflate": ("deflate", RAW),
+    "twice": ("deflate, gzip", gzip.compress(zlib.compress(PNG))),
+    "gzip, but it is not": ("gzip", PNG),
+    "deflate, but it is not": ("deflate", PNG),
+    "aws-chunked": ("aws-chunked", PNG),
+    "aws-chunked and gzip": ("aws-chunked,gzip", gzip.compress(PNG)),
+    "empty": ("", PNG),
+    "a character set": ("utf-8", PNG),
+    "br, but it is not": ("br", PNG),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(("word", "body"), ENCODED.values(), ids=ENCODED)
+async def test_a_content_encoding_is_judged_by_the_bytes(
+    tmp_path: Path, word: str, body: bytes, size: int
+) -> None:
+    headers = {"content-encoding": word, "content-length": str(len(body))}
+    chunks = [body[at : at + size] for at in range(0, len(body), size)]
+    response = httpx2.Response(200, stream=several(chunks), headers=headers)
+    download = await sandboxed(response).download(SANDBOXED, tmp_path)
+    assert download.path.read_bytes() == PNG
+    assert (download.bytes, download.media_type) == (len(PNG), "image/png")
+    assert download.sha256 == hashlib.sha256(PNG).hexdigest()
+
+
+DAMAGED = {
+    "gzip cut": ("gzip", gzip.compress(PNG)[:-9], "too early"),
+    "gzip damaged": ("gzip", gzip.compress(PNG)[:30] + bytes(60), "damaged"),
+    "deflate cut": ("deflate", zlib.compress(PNG)[:-5], "too early"),
+    "br": ("br", b"\x0b\x02\x80" * 50, "no known kind"),
+    "three times": ("gzip, gzip, gzip", gzip.compress(PNG), "too many times"),
+    "a page": ("gzip", gzip.compress(b"<html>"), "no known kind"),
+    "a bomb": ("gzip", gzip.compress(PNG + bytes(50 * BLOCK_BYTES)), "more than"),
+    "once too often": ("gzip", gzip.compress(gzip.compress(PNG)), "no known kind"),
+}
+
+
+@pytest.mark.parametrize(("word", "body", "says"), DAMAGED.values(), ids=DAMAGED)
+async def test_a_body_that_cannot_be_decoded_or_becomes_too_large_leaves_nothing_behind(
+    tmp_path: Path, word: str, body: bytes, says: str
+) -> None:
+    response = httpx2.Response(200, stream=once(body), headers={"content-encoding": word})
+    error = await refusal(sandboxed(response, max_bytes=2 * BLOCK_BYTES), tmp_path)
+    assert error.code == "bad_response"
+    assert says in error.reason
 
 
 async def test_a_body_that_announces_too_much_is_not_read(tmp_path: Path) -> None:
@@ -642,8 +695,13 @@ async def test_a_video_is_known_by_its_bytes(head: bytes, media_type: str | None
 
 
 def once(body: bytes) -> Body:
+    return several([body])
+
+
+def several(bodies: Sequence[bytes]) -> Body:
     async def chunks() -> AsyncIterator[bytes]:
-        yield body
+        for body in bodies:
+            yield body
 
     return Body(chunks())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -142,6 +144,18 @@ def test_a_hold_from_before_the_machine_was_started_never_holds_again(
     assert after.take() is not None
 
 
+def test_looks_of_every_process_are_held_for_a_time_of_their_own(path: Path, clock: Clock) -> None:
+    one, other = SharedBudget(path, LIMITS, clock), SharedBudget(path, LIMITS, clock)
+    one.hold(600.0, 60.0)
+    assert other.take(look=True) is None
+    assert (other.held(), other.held(look=True)) == pytest.approx((600.0, 60.0))
+    clock.now += 60.0
+    assert other.take() is None
+    assert other.take(look=True) is not None
+    one.hold(5.0, 5.0)
+    assert (other.held(), other.held(look=True)) == pytest.approx((540.0, 5.0))
+
+
 def test_no_hold_is_longer_than_a_day(path: Path, clock: Clock) -> None:
     budget = SharedBudget(path, LIMITS, clock)
     budget.hold(1e9)
@@ -185,6 +199,56 @@ def test_without_limits_nothing_waits(path: Path, clock: Clock) -> None:
 def test_the_file_is_private(path: Path, clock: Clock) -> None:
     SharedBudget(path, LIMITS, clock)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no blocks to count")
+@pytest.mark.parametrize("plainly", [False, True])
+@pytest.mark.parametrize("sparse", [0, 8_192])
+def test_the_file_has_all_its_blocks_before_anything_is_mapped(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, sparse: int, *, plainly: bool
+) -> None:
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.write(b"\x01")
+        file.truncate(sparse)  # as an earlier version left it
+    if plainly:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    SharedBudget(path, Limits(rates=(Rate(700, 10.0),)), clock)
+    found = path.stat()
+    needed = SLOTS * 16 + 3 * 16 + 700 * 8
+    assert found.st_size >= needed
+    assert found.st_blocks * 512 >= needed
+    assert path.read_bytes()[:1] == (b"\x01" if sparse else b"\x00"), "what was there stays"
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="it is what fails here")
+async def test_without_room_a_process_keeps_to_the_limits_alone_until_there_is_room(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        one = SharedBudget(path, LIMITS, clock)
+        assert one.trouble is not None
+        assert one.trouble.errno == errno.ENOSPC
+        tokens = [one.take() for _ in range(4)]
+        assert None not in tokens[:3]
+        assert tokens[3] is None
+        assert one.occupy("a", 60.0)
+        one.hold(600.0, 60.0)
+    assert one.trouble is None
+    other = SharedBudget(path, LIMITS, clock)
+    assert (other.held(), other.held(look=True)) == pytest.approx((600.0, 60.0), abs=1.0)
+    assert other.occupy("b", 60.0)
+    assert not other.slot_free("c")
+    for token in tokens[:3]:
+        assert token is not None
+        one.done(token, counts=True)  # they were counted here alone
+    clock.now += 600.0
+    assert [other.take() is not None for _ in range(4)] == [True, True, True, False]
 
 
 @settings(max_examples=50, deadline=None)

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,6 +21,8 @@ MAX_ADDRESS_CHARACTERS = 4096
 SANDBOX_SUFFIX = ".sandbox.test"
 """Hosts of the embedded sandbox end in this; ``.test`` is reserved, no network serves it."""
 
+_AROUND = "".join(map(chr, range(0x21)))
+_LINE_BREAKS = re.compile(r"[\t\n\r]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65535
 
@@ -85,6 +88,34 @@ class Origin:
         if not 0 < port <= _MAX_PORT:
             raise ValueError("has no valid port")
         return cls(name, _host(parts[1].lower()), port)
+
+
+def mended(address: str, base: str) -> str:
+    """Return an address as browsers read it, whole, as far as it can be read at all.
+
+    White space around it goes, blanks and what cannot be printed are percent-encoded, the scheme is
+    lower case, and one without scheme or host is relative to ``base``.
+
+    Raises
+    ------
+    ValueError: it cannot be used; the text completes the sentence "the address ...".
+    """
+    text = _LINE_BREAKS.sub("", address.strip(_AROUND))
+    text = "".join(
+        character
+        if character != " " and character.isprintable()
+        else quote(character, safe="", errors="replace")
+        for character in text
+    )
+    scheme = _SCHEME.match(text)
+    if scheme is not None:
+        text = scheme[0].lower() + text[scheme.end() :]
+    elif not text:
+        raise ValueError("is empty")
+    else:
+        text = urljoin(f"{base.rstrip('/')}/", text)
+    Origin.of(text)
+    return text
 
 
 def check_public_address(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, Code, Failure, failure
+from darkroom.addresses import mended
+from darkroom.errors import CallError, Code, Failure, clean, failure
 from darkroom.http import LostError, NotSentError, Outlet
 from darkroom.jobs.attempts import NOTHING_ELSE, describe, not_sent
 from darkroom.pacing import Lane
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from darkroom.credentials import Key, Vault
+    from darkroom.jobs.model import Output
     from darkroom.jobs.schedule import Scheduler
-    from darkroom.operation import Answer, Limits, Provider, Request
+    from darkroom.operation import Answer, Limits, Provider, Request, State
     from darkroom.pacing import Budget, Kind, Turn
     from darkroom.settings import ProviderSettings
 
@@ -70,6 +72,25 @@ class Channel:
             self._lanes[fingerprint] = lane
         return lane
 
+    def mended(self, state: State) -> State:
+        """Return a state whose addresses can be used; a warning names each that cannot be."""
+        outputs: list[Output] = []
+        warnings = list(state.warnings)
+        for output in state.outputs:
+            url, expires_at = output.url, output.expires_at
+            if url is not None:
+                try:
+                    url = mended(url, self.outlet.base_url)
+                except ValueError as error:
+                    url, expires_at = None, None
+                    which = clean(output.name) or output.index
+                    warnings.append(
+                        f"output {which} cannot be had: the address that "
+                        f"{self.provider.title} gave {error}"
+                    )
+            outputs.append(replace(output, url=url, expires_at=expires_at))
+        return replace(state, outputs=tuple(outputs), warnings=tuple(warnings))
+
     async def read(
         self,
         request: Request,
@@ -89,7 +110,7 @@ class Channel:
         CallError: there was no such answer.
         """
         lane = self.lane(key.fingerprint)
-        if lane.held() <= READ_SECONDS:
+        if lane.held(kind) <= READ_SECONDS:
             with anyio.move_on_after(READ_SECONDS):
                 return await self._read(request, key, kind, statuses, lost)
         raise self._late(lane, kind)
@@ -102,10 +123,10 @@ class Channel:
         CallError: ``rate_limited``; nothing was sent.
         """
         lane = self.lane(key.fingerprint)
-        if lane.held() <= TURN_SECONDS:
+        if lane.held("change") <= TURN_SECONDS:
             with anyio.move_on_after(TURN_SECONDS):
-                return await lane.turn("call")
-        raise self._late(lane, "call")
+                return await lane.turn("change")
+        raise self._late(lane, "change")
 
     def _late(self, lane: Lane, kind: Kind) -> CallError:
         """Say why a call had to end: others have all turns, or the provider took its time."""
@@ -146,7 +167,7 @@ class Channel:
             finally:
                 turn.done()
             if problem.code == "rate_limited" and problem.retry_after_seconds is not None:
-                lane.hold(problem.retry_after_seconds)
+                lane.hold(kind, problem.retry_after_seconds)
             backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
             wait = problem.retry_after_seconds or backoff
             final = (

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _TEMPLATE = re.compile(r"^\s*(\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|<[^>]*>|%[A-Z_]+%)\s*$")
 
+_TEMPLATE_INSIDE = re.compile(
+    r"\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|%[A-Za-z_][A-Za-z0-9_]{2,}%|\$[A-Z_][A-Z0-9_]*"
+)
+SHOWN_CHARACTERS = 60
+
 _VISIBLE = re.compile(r"[!-~]+")
 """What a header may hold: ASCII without spaces and controls."""
 
@@ -143,6 +148,8 @@ class Vault:
         """
         name = provider.base_url_variable
         given = self._environment.get(name, "").strip() or provider.base_url
+        if mistake := unfilled(name, given):
+            raise ConfigurationError(mistake)
         try:
             parts = urlsplit(given)
             parts.port  # noqa: B018 -- raises for a port that is none
@@ -206,16 +213,31 @@ def fingerprint(secret: str) -> str:
     return hashed[:FINGERPRINT_CHARACTERS]
 
 
+def unfilled(where: str, value: str) -> str | None:
+    """Say that a setting's value holds a template that nobody filled in; None if it holds none.
+
+    It must not be used as it is: as a folder it would be another one in each working folder, with
+    a journal of its own, and the same call would be paid for in each.
+    """
+    found = _TEMPLATE.match(value) or _TEMPLATE_INSIDE.search(value)
+    if found is None:
+        return None
+    shown = found[0].strip()[:SHOWN_CHARACTERS]
+    return f"{where}: holds the template {shown}, which was not filled in; give the value itself"
+
+
 def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> Iterable[str]:
-    """Return the variables that a host should have filled in and passed on as they were."""
+    """Return the providers' variables that a host should have filled in and passed on as they were.
+
+    They count as not set. A template in a setting is an error: see `unfilled`.
+    """
     known = [
         name
         for provider in providers
         for variable in (*(c.variable for c in provider.credentials), *provider.variables)
         for name in (variable, f"{variable}_FILE")
     ]
-    ours = sorted(name for name in environment if name.startswith("DARKROOM_"))
-    return [name for name in (*known, *ours) if _TEMPLATE.match(environment.get(name, ""))]
+    return [name for name in known if _TEMPLATE.match(environment.get(name, ""))]
 
 
 def process_environment() -> Mapping[str, str]:

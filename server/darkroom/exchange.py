@@ -69,7 +69,15 @@ class State:
 
 
 class UnreadableError(Exception):
-    """A reader raises this for an answer that it cannot understand; the text says what was wrong."""
+    """A reader raises this for an answer that it cannot understand; the text says what was wrong.
+
+    ``ended`` is what the answer says if nothing better comes: the job is over, its result is
+    missing. It is taken in once the provider has said so several times.
+    """
+
+    def __init__(self, text: str, *, ended: State | None = None) -> None:
+        super().__init__(text)
+        self.ended = ended
 
 
 UNREADABLE = (UnreadableError, KeyError, TypeError, ValueError, AttributeError)

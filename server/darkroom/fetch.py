@@ -35,6 +35,7 @@ from darkroom.addresses import (
     is_loopback_ip,
     is_public_ip,
 )
+from darkroom.decoding import Decoder
 from darkroom.errors import FetchError
 from darkroom.media import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
 
@@ -210,48 +211,52 @@ class Fetcher:
     async def _save(
         self, response: httpx2.Response, into: Path, expected: tuple[str, ...]
     ) -> Download:
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise FetchError(
-                "the body is compressed, though none was asked for", code="bad_response"
-            )
         length = _content_length(response)
         if length is not None and length > self._max_bytes:
             raise self._too_large()
         partial_file = _PartialFile(into, expected, response.headers.get("content-type", ""))
         try:
             await self._file_work(partial_file.open)
-            await self._receive(response, partial_file)
-            download = await self._file_work(partial(partial_file.finish, length))
+            received = await self._receive(response, partial_file)
+            _check_length(received, length)
+            download = await self._file_work(partial_file.finish)
             await anyio.lowlevel.checkpoint_if_cancelled()  # nobody would take the file over
         except BaseException:
             await self._file_work(partial_file.discard)
             raise
         return download
 
-    async def _receive(self, response: httpx2.Response, partial_file: _PartialFile) -> None:
+    async def _receive(self, response: httpx2.Response, partial_file: _PartialFile) -> int:
+        """Write the body; return how many bytes came over the wire."""
         if not isinstance(response.stream, httpx2.AsyncByteStream):
             raise TypeError("a transport answered with a body that cannot be awaited")
         chunks = aiter(response.stream)  # not aiter_raw(): that refuses bodies given as bytes
+        decode = Decoder(response.headers.get("content-encoding", ""))
         block = bytearray()
-        received = 0
+        received = written = 0
         try:
             while True:
                 with anyio.fail_after(self._idle_seconds):
                     chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                received += len(chunk)
+                received += len(chunk or b"")
                 if received > self._max_bytes:
                     raise self._too_large()
-                block += chunk
-                if len(block) >= BLOCK_BYTES:
-                    await self._file_work(partial(partial_file.write, block))
-                    block = bytearray()
+                for piece in decode(chunk):
+                    written += len(piece)
+                    if written > self._max_bytes:
+                        raise self._too_large()
+                    block += piece
+                    if len(block) >= BLOCK_BYTES:
+                        await self._file_work(partial(partial_file.write, block))
+                        block = bytearray()
+                if chunk is None:
+                    break
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await close()
         await self._file_work(partial(partial_file.write, block))
+        return received
 
     async def _file_work(self, work: Callable[[], T]) -> T:
         try:
@@ -351,10 +356,7 @@ class _PartialFile:
         self._hash.update(block)
         self._bytes += len(block)
 
-    def finish(self, announced: int | None) -> Download:
-        if announced is not None and self._bytes != announced:
-            reason = f"{self._bytes} bytes came, {announced} were announced"
-            raise FetchError(reason, code="bad_response")
+    def finish(self) -> Download:
         file = self._opened
         file.flush()
         os.fsync(file.fileno())
@@ -391,6 +393,12 @@ class _PartialFile:
         expected = " or ".join(kind.rstrip("/") for kind in self._expected)
         declared = f", declared as {self._declared}" if self._declared else ""
         reason = f"expected {expected}, but the bytes are {found or 'of no known kind'}{declared}"
+        raise FetchError(reason, code="bad_response")
+
+
+def _check_length(received: int, announced: int | None) -> None:
+    if announced is not None and received != announced:
+        reason = f"{received} bytes came, {announced} were announced"
         raise FetchError(reason, code="bad_response")
 
 

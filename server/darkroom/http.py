@@ -161,7 +161,7 @@ class Outlet:
         transport: httpx2.AsyncBaseTransport | None = None,
         user_agent: str = "darkroom",
     ) -> None:
-        self._base_url = base_url
+        self.base_url = base_url
         self._clock = clock
         self._transport = transport
         self._user_agent = user_agent
@@ -184,7 +184,7 @@ class Outlet:
             with anyio.fail_after(DEADLINE_SECONDS):
                 outgoing = client.build_request(
                     request.method,
-                    self._base_url + request.path,
+                    self.base_url + request.path,
                     params=dict(request.query) or None,
                     json=request.body if request.body is not None else None,
                     headers={**request.headers, **_headers(key)},

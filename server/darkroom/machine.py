@@ -326,7 +326,7 @@ class Machine:
                     return known
                 await core.registry.store.create(job, [], identical_since=None)
                 live = core.registry.add(job)
-            await works.poller.take_in(live, answer)
+            await works.poller.take_in(live, answer, key)
             return live
 
         return await core.detached(take)

@@ -23,10 +23,20 @@ if TYPE_CHECKING:
     from darkroom.operation import Limits
 
 Kind = str
-"""Who asks: ``call`` a chat that waits, ``start`` a submission, ``poll`` the poller, and each batch
-under a name of its own. They are served in rotation: the one that was served longest ago is next."""
+"""Who asks: ``call`` a chat that reads, ``change`` a chat that changes something, ``start`` a
+submission, ``poll`` the poller, and each batch under a name of its own. They are served in rotation:
+the one that was served longest ago is next."""
 
-KINDS: tuple[Kind, ...] = ("call", "start", "poll")
+KINDS: tuple[Kind, ...] = ("call", "change", "start", "poll")
+LOOKS: frozenset[Kind] = frozenset({"call", "poll"})
+"""Who only reads."""
+
+LONGEST_WAIT_OF_LOOKS_SECONDS = 60.0
+"""A pause that a submission was told binds submissions; jobs that are paid for already must be looked
+at, for their results' addresses die: reads are tried again after this."""
+
+LONGEST_PAUSE_OF_LOOKS_SECONDS = 3_600.0
+"""A pause that a read was told binds everybody; reads are tried again after this at the latest."""
 
 WINDOW_MARGIN_SECONDS = 0.02
 """Added to every window, for clocks that differ in their last digits."""
@@ -84,19 +94,24 @@ class Budget(Protocol):
     shared: bool
     """Others may take from it: what is not free now may become so at any time."""
 
-    def delay(self) -> float:
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        ...
+
+    def delay(self, *, look: bool = False) -> float:
         """Return the seconds until a request may leave; infinity while all that may are out."""
         ...
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing leave for a time, whoever asks; a longer hold stays."""
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another; a longer hold stays."""
         ...
 
-    def held(self) -> float:
+    def held(self, *, look: bool = False) -> float:
         """Return the seconds that are left of a hold."""
         ...
 
-    def take(self) -> int | None:
+    def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not. Returns a token for `done`."""
         ...
 
@@ -121,29 +136,35 @@ class OwnBudget:
     """A `Budget` in this process's memory."""
 
     shared = False
+    trouble = None
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._out = 0
         self._finished: list[float] = []
-        self._slots: set[str] = set()
+        self.slots: set[str] = set()
+        """The jobs that have one."""
         self._held_until = -math.inf
+        self._looks_held_until = -math.inf
         self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing leave for a time; a longer hold stays."""
-        self._held_until = max(self._held_until, anyio.current_time() + seconds)
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another; a longer hold stays."""
+        now, looks = anyio.current_time(), seconds if looks_seconds is None else looks_seconds
+        self._held_until = max(self._held_until, now + seconds)
+        self._looks_held_until = max(self._looks_held_until, now + looks)
 
-    def held(self) -> float:
+    def held(self, *, look: bool = False) -> float:
         """Return the seconds that are left of a hold."""
-        return max(0.0, self._held_until - anyio.current_time())
+        until = self._looks_held_until if look else self._held_until
+        return max(0.0, until - anyio.current_time())
 
-    def delay(self) -> float:
+    def delay(self, *, look: bool = False) -> float:
         """Return the seconds until a request may leave; infinity while all that may are out."""
         now = anyio.current_time()
         if self._finished and self._finished[0] <= now - self._reach:
             del self._finished[: bisect_right(self._finished, now - self._reach)]
-        free_at = max(now, self._held_until)
+        free_at = max(now, self._looks_held_until if look else self._held_until)
         for rate in self._limits.rates:
             left = rate.requests - self._out
             if left <= 0:
@@ -152,9 +173,9 @@ class OwnBudget:
                 free_at = max(free_at, self._finished[-left] + rate.seconds + WINDOW_MARGIN_SECONDS)
         return free_at - now
 
-    def take(self) -> int | None:
+    def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""
-        if self.delay() > 0:
+        if self.delay(look=look) > 0:
             return None
         self._out += 1
         return 0
@@ -169,20 +190,20 @@ class OwnBudget:
     def slot_free(self, job_id: str) -> bool:
         """Tell whether the job has a concurrency slot or may take one."""
         limit = self._limits.concurrent_jobs
-        return limit is None or job_id in self._slots or len(self._slots) < limit
+        return limit is None or job_id in self.slots or len(self.slots) < limit
 
     def occupy(self, job_id: str, seconds: float) -> bool:
         """Take a slot for a job; False if none is free (a job that runs already counts all the same)."""
         del seconds
         free = self.slot_free(job_id)
         if self._limits.concurrent_jobs is not None:
-            self._slots.add(job_id)
+            self.slots.add(job_id)
         return free
 
     def release(self, job_id: str) -> bool:
         """Give a job's slot back; tell whether it had one."""
-        had = job_id in self._slots
-        self._slots.discard(job_id)
+        had = job_id in self.slots
+        self.slots.discard(job_id)
         return had
 
 
@@ -235,13 +256,14 @@ class Lane:
 
     # --- what is free ---
 
-    def delay(self) -> float:
-        """Return the seconds until a request may leave; infinity while all that may are out."""
-        return self._budget.delay()
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        return self._budget.trouble
 
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""
-        delay = self.delay()
+        delay = self._budget.delay(look=kind in LOOKS)
         ahead = len(self._queues.get(kind, ()))
         pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
         return (0.0 if delay == math.inf else delay) + max(0, ahead - 1) / pace
@@ -259,18 +281,22 @@ class Lane:
         if self._budget.release(job_id):
             self.pump()
 
-    def hold(self, seconds: float) -> None:
-        """Grant nothing for a time, here or where the budget is shared: the provider asked for it."""
-        self._budget.hold(seconds)
+    def hold(self, kind: Kind, seconds: float) -> None:
+        """Grant nothing for a time, here or where the budget is shared: the provider asked for it.
 
-    def held(self) -> float:
-        """Return the seconds for which the provider asked for nothing more."""
-        return self._budget.held()
+        ``kind`` is whom it answered so. Looks do not wait as long as submissions.
+        """
+        longest = LONGEST_PAUSE_OF_LOOKS_SECONDS if kind in LOOKS else LONGEST_WAIT_OF_LOOKS_SECONDS
+        self._budget.hold(seconds, min(seconds, longest))
+
+    def held(self, kind: Kind) -> float:
+        """Return the seconds for which the provider asked for nothing more of this kind."""
+        return self._budget.held(look=kind in LOOKS)
 
     @property
     def contended(self) -> bool:
         """Tell whether submissions wait: every question for a state takes a turn from them."""
-        return any(queue for kind, queue in self._queues.items() if kind not in {"poll", "call"})
+        return any(queue for kind, queue in self._queues.items() if kind not in LOOKS)
 
     def spare(self) -> float:
         """Return the seconds that a job may keep its slot before slots are scarcer than requests.
@@ -293,12 +319,17 @@ class Lane:
         if self._pumping:
             return
         self._pumping = True
+        back, looks_only = math.inf, False
         try:
-            while (ticket := self._first()) is not None:
-                token = self._budget.take()
+            while (ticket := self._first(looks_only=looks_only)) is not None:
+                look = ticket.kind in LOOKS
+                token = self._budget.take(look=look)
                 if token is None:
-                    self._come_back(self.delay())
-                    return
+                    back = min(back, self._budget.delay(look=look))
+                    if look:
+                        break
+                    looks_only = True  # the pause may be for submissions alone
+                    continue
                 self._serve(ticket.kind)
                 turn = Turn(self, token)
                 if ticket.slot is not None and not self._budget.occupy(
@@ -306,11 +337,10 @@ class Lane:
                 ):
                     turn.give_back()  # another process took the last slot just now
                     self._queues.setdefault(ticket.kind, deque()).appendleft(ticket)
-                    self._come_back(math.inf)
-                    return
+                    break
                 ticket.action(turn)
-            if self._budget.shared and self.waiting:
-                self._come_back(math.inf)
+            if self.waiting:
+                self._come_back(back)
         finally:
             self._pumping = False
 
@@ -321,11 +351,13 @@ class Lane:
         if delay < math.inf:
             self._schedule.at(self, anyio.current_time() + delay, self.pump)
 
-    def _first(self) -> Ticket | None:
+    def _first(self, *, looks_only: bool) -> Ticket | None:
         """Return the ticket whose turn it is: kinds in rotation, first come first served in each."""
-        for queue in self._queues.values():
+        for kind, queue in self._queues.items():
             while queue and queue[0].cancelled:
                 queue.popleft()
+            if looks_only and kind not in LOOKS:
+                continue
             if queue and (queue[0].slot is None or self._budget.slot_free(queue[0].slot)):
                 return queue[0]
         return None

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.credentials import Missing, read_variable
+from darkroom.credentials import Missing, read_variable, unfilled
 from darkroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -298,20 +298,61 @@ def load(
     ConfigurationError: naming every mistake.
     """
     path_text = environment.get(CONFIG_VARIABLE)
+    if path_text and (mistake := unfilled(CONFIG_VARIABLE, path_text)):
+        raise ConfigurationError(mistake)
     path = Path(path_text).expanduser() if path_text else None
     from_file = _read_file(path, providers) if path is not None else {}
     kind = model(providers)
     values = _merge(from_file, _read_variables(environment, providers))
     values = _merge(values, _read_environment(environment, kind))
     values = _merge(values, dict(overrides or {}))
+    mistakes = list(_unfilled(from_file, environment, overrides or {}, providers, path))
     try:
-        return kind.model_validate(values, context={"folder": path.parent if path else Path()})
+        settings = kind.model_validate(values, context={"folder": path.parent if path else Path()})
     except ValidationError as error:
-        mistakes = [
+        mistakes += [
             _describe(cast("Mapping[str, Any]", entry), path, environment, kind)
             for entry in error.errors(include_url=False)
         ]
-        raise ConfigurationError("\n".join(dict.fromkeys(mistakes))) from None
+    else:
+        if not mistakes:
+            return settings
+    raise ConfigurationError("\n".join(dict.fromkeys(mistakes)))
+
+
+def _unfilled(
+    from_file: Mapping[str, object],
+    environment: Mapping[str, str],
+    overrides: Mapping[str, object],
+    providers: Sequence[Provider],
+    path: Path | None,
+) -> Iterator[str]:
+    """Name every setting whose value holds a template, wherever it was set.
+
+    A provider's own variable that is nothing but a template counts as not set: hosts pass those of
+    optional fields on.
+    """
+    given = [(f"{path}: {key}", text) for key, text in _texts(from_file)]
+    given += [(v, t) for v, t in environment.items() if v.startswith(PREFIX) and DELIMITER in v]
+    for provider in providers:
+        for variable in provider.variables:
+            found = read_variable(environment, variable)
+            if not isinstance(found, Missing):
+                given.append((found[1], found[0]))
+    given += _texts(overrides)
+    yield from (mistake for where, text in given if (mistake := unfilled(where, text)))
+
+
+def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Return every text of a value with its key, those in lists and tables included."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in cast("dict[str, object]", value).items():
+            yield from _texts(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list | tuple):
+        for inner in cast("Sequence[object]", value):
+            yield from _texts(inner, key)
 
 
 def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:

@@ -5,7 +5,7 @@ the machine's monotonic clock: nothing that happens to the wall clock reaches it
 before the machine was started last lies in the future of that clock, and counts for nothing.
 
     slots   pairs of a job's hash and when its slot comes free by itself
-    hold    when the provider asked for nothing more, and until when
+    hold    until when looks are held; when the provider asked for nothing more, and until when
     turns   when each request was over; while it is under way, when it will be at the latest
 
 The file never becomes shorter: a process with other limits may have mapped more of it.
@@ -13,7 +13,9 @@ The file never becomes shorter: a process with other limits may have mapped more
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import mmap
 import os
 import struct
@@ -22,7 +24,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from darkroom.pacing import WINDOW_MARGIN_SECONDS
+from darkroom.pacing import LONGEST_SLOT_SECONDS, WINDOW_MARGIN_SECONDS, OwnBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -36,12 +38,17 @@ LONGEST_REQUEST_SECONDS = 45.0
 LONGEST_REACH_SECONDS = 24 * 3_600.0
 """A slot or hold that seems to last longer is from before the machine was started last."""
 
-SLOTS = 126
+SLOTS = 125
 _FREE = 0.0
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_OWN = -1
+"""The token of a turn that was taken while there was no file."""
+
+log = logging.getLogger("darkroom")
 _TIME = struct.Struct("<d")
 _SLOT = struct.Struct("<Qd")
-_HOLD = struct.Struct("<8xd8xd")
-"""Two places of the table of slots, of no job: a process that knows of no holds takes neither for
+_HOLD = struct.Struct("<8xd8xd8xd")
+"""Three places of the table of slots, of no job: a process that knows of no holds takes none for
 a slot in use."""
 
 _HOLD_AT = SLOTS * _SLOT.size
@@ -67,31 +74,94 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file its blocks: writing to a mapped hole on a full disk would kill the process.
+
+    Raises
+    ------
+    OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                raise
+        else:
+            return
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = os.read(descriptor, size).ljust(size, b"\0")
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if os.write(descriptor, content) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class SharedBudget:
-    """A `Budget` in a file. ``clock`` is monotonic and the same for all processes (seconds)."""
+    """A `Budget` in a file. ``clock`` is monotonic and the same for all processes (seconds).
+
+    While there is no room for the file, this process keeps to the limits alone, and ``trouble``
+    says why; its slots and holds go into the file as soon as there is room.
+    """
 
     shared = True
 
     def __init__(
         self, path: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self._path = path
         self._limits = limits
         self._clock = clock
-        places = max((rate.requests for rate in limits.rates), default=0)
+        self._places = max((rate.requests for rate in limits.rates), default=0)
         self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
-        size = _TURNS_AT + places * _TIME.size
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        with self._locked():
-            if os.fstat(self._descriptor).st_size < size:
-                os.ftruncate(self._descriptor, size)
-        self._map = mmap.mmap(self._descriptor, size)
-        self._turns = struct.Struct(f"<{places}d")
+        self._turns = struct.Struct(f"<{self._places}d")
+        self._own = OwnBudget(limits)
+        self._trouble: OSError | None = None
+        self._opened = False
+        self._open()
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the file cannot be used now; None: it is in use."""
+        return None if self._open() else self._trouble
+
+    def _open(self) -> bool:
+        """Tell whether the file is in use; try to open it if it is not."""
+        if self._opened:
+            return True
+        try:
+            self._descriptor, self._map = self._map_file()
+        except OSError as error:
+            if self._trouble is None:
+                log.error("%s: limits cannot be shared: %s", self._path, error.strerror)
+            self._trouble = error
+            return False
+        self._opened = True
+        if self._trouble is not None:
+            for job_id in self._own.slots:
+                self.occupy(job_id, LONGEST_SLOT_SECONDS)
+            self.hold(self._own.held(), self._own.held(look=True))
+        return True
+
+    def _map_file(self) -> tuple[int, mmap.mmap]:
+        size = _TURNS_AT + self._places * _TIME.size
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, _FLAGS, 0o600)
+        try:
+            _lock(descriptor)
+            try:
+                _allocate(descriptor, size)
+            finally:
+                _unlock(descriptor)
+            return descriptor, mmap.mmap(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def close(self) -> None:
         """Let go of the file; what is in it stays for the others."""
-        self._map.close()
-        os.close(self._descriptor)
+        if self._opened:
+            self._map.close()
+            os.close(self._descriptor)
 
     @contextmanager
     def _locked(self) -> Generator[None]:
@@ -103,49 +173,62 @@ class SharedBudget:
 
     # --- holds ---
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing leave for a time, in no process; a longer hold stays."""
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another, in no process; a longer hold stays."""
+        if not self._open():
+            self._own.hold(seconds, looks_seconds)
+            return
+        looks_seconds = seconds if looks_seconds is None else looks_seconds
         with self._locked():
             now = self._clock()
-            until = now + min(max(seconds, self._held(now)), LONGEST_REACH_SECONDS)
-            _HOLD.pack_into(self._map, _HOLD_AT, now, until)
+            until, looks_until = (
+                now + min(max(wanted, self._held(now, look=look)), LONGEST_REACH_SECONDS)
+                for wanted, look in ((seconds, False), (looks_seconds, True))
+            )
+            _HOLD.pack_into(self._map, _HOLD_AT, looks_until, now, until)
 
-    def held(self) -> float:
+    def held(self, *, look: bool = False) -> float:
         """Return the seconds that are left of a hold."""
+        if not self._open():
+            return self._own.held(look=look)
         with self._locked():
-            return self._held(self._clock())
+            return self._held(self._clock(), look=look)
 
-    def _held(self, now: float) -> float:
-        since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
+    def _held(self, now: float, *, look: bool) -> float:
+        looks_until, since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
         if since > now:  # from before the machine was started: it must not come true later
-            _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0)
+            _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0, 0.0)
             return 0.0
-        return max(0.0, until - now)
+        return max(0.0, (looks_until if look else until) - now)
 
     # --- rates ---
 
-    def delay(self) -> float:
+    def delay(self, *, look: bool = False) -> float:
         """Return the seconds until a request may leave."""
+        if not self._open():
+            return self._own.delay(look=look)
         with self._locked():
-            return self._delay(self._clock())
+            return self._delay(self._clock(), look=look)
 
-    def _delay(self, now: float) -> float:
+    def _delay(self, now: float, *, look: bool) -> float:
         if not self._limits.rates:
-            return self._held(now)
+            return self._held(now, look=look)
         over = sorted(
             at for at in self._turns.unpack_from(self._map, _TURNS_AT) if self._counts(at, now)
         )
-        free_at = now + self._held(now)
+        free_at = now + self._held(now, look=look)
         for rate in self._limits.rates:
             if len(over) >= rate.requests:
                 free_at = max(free_at, over[-rate.requests] + rate.seconds + WINDOW_MARGIN_SECONDS)
         return free_at - now
 
-    def take(self) -> int | None:
+    def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""
+        if not self._open():
+            return None if self._own.take(look=look) is None else _OWN
         with self._locked():
             now = self._clock()
-            if self._delay(now) > 0:
+            if self._delay(now, look=look) > 0:
                 return None
             if not self._limits.rates:
                 return 0
@@ -157,6 +240,9 @@ class SharedBudget:
 
     def done(self, token: int, *, counts: bool) -> None:
         """Say that a request is over; one that was never sent does not count."""
+        if token == _OWN:
+            self._own.done(token, counts=counts)
+            return
         if not self._limits.rates:
             return
         with self._locked():
@@ -173,6 +259,8 @@ class SharedBudget:
 
     def slot_free(self, job_id: str) -> bool:
         """Tell whether the job has a concurrency slot or may take one."""
+        if not self._open():
+            return self._own.slot_free(job_id)
         if self._limits.concurrent_jobs is None:
             return True
         with self._locked():
@@ -181,6 +269,8 @@ class SharedBudget:
 
     def occupy(self, job_id: str, seconds: float) -> bool:
         """Take a slot for a job; False if none is free (and then it has none)."""
+        if not self._open():
+            return self._own.occupy(job_id, seconds)
         if self._limits.concurrent_jobs is None:
             return True
         key = _hash(job_id)
@@ -196,6 +286,8 @@ class SharedBudget:
 
     def release(self, job_id: str) -> bool:
         """Give a job's slot back; tell whether it had one."""
+        if not self._open():
+            return self._own.release(job_id)
         if self._limits.concurrent_jobs is None:
             return False
         with self._locked():

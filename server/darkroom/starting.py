@@ -111,6 +111,7 @@ class Starter:
         key: Key,
         person: Person,
     ) -> Started:
+        self._need_limits(provider, key)
         screened = await self.screen(operation, params, person, {})
         bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
@@ -170,6 +171,7 @@ class Starter:
         ``judged`` holds what the policy said of the batch's texts (see `judge`).
         """
         key = self._core.vault.key(provider, operation.credential, owner=self._owner)
+        self._need_limits(provider, key)
         screened = await self.screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
         draft = self._draft(provider, operation, params, bound, key)
@@ -250,6 +252,14 @@ class Starter:
                 f"{', '.join(again[:MOST_NAMED])}: already sent to {opened}",
                 "give names that are new there",
             )
+
+    def _need_limits(self, provider: Provider, key: Key) -> None:
+        """Refuse to start what would be sent without regard to the other servers' requests."""
+        trouble = self._core.channels[provider.name].lane(key.fingerprint).trouble
+        if trouble is not None:
+            reason = trouble.strerror or type(trouble).__name__
+            said = f"the limits of {provider.title} cannot be shared between servers: {reason}"
+            raise CallError(JournalError(said).failure)
 
     def _draft(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -9,11 +10,11 @@ import pytest
 from darkroom import __version__
 from darkroom.cli import main, parser
 from darkroom.credentials import templates
+from darkroom.settings import load
 from darkroom_tools import CATALOGUE
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
 SCREEN_LINES = 24
 
@@ -110,12 +111,80 @@ def test_templates_that_a_host_did_not_fill_in_are_found() -> None:
     given = {
         "ZSKY_API_KEY": "${ZSKY_API_KEY}",
         "ZUPERTRY_API_KEY_FILE": "%KEY_FILE%",
-        "DARKROOM_RESULTS__FOLDER": "{{results}}",
         "ZNYX_BASE_URL": "https://znyx.example",
         "SOMEBODY_ELSES": "${NOT_OURS}",
     }
     assert set(templates(given, CATALOGUE.providers)) == {
         "ZSKY_API_KEY",
         "ZUPERTRY_API_KEY_FILE",
-        "DARKROOM_RESULTS__FOLDER",
     }
+
+
+TEMPLATES = [
+    "${user_config.state}",
+    "${HOME}/darkroom",
+    "/srv/${user}/state",
+    "$(pwd)/state",
+    "{{ state }}/darkroom",
+    "%LOCALAPPDATA%\\darkroom",
+    "$HOME/darkroom",
+    "<your folder>",
+]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["tools"], ["call", "list_jobs"], ["doctor"]])
+@pytest.mark.parametrize("value", TEMPLATES)
+def test_a_template_in_a_setting_is_an_error_and_makes_no_folder(
+    command: list[str],
+    value: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DARKROOM_JOBS__STATE_DIR", value)
+    assert main(command) == (1 if command == ["doctor"] else 2)
+    said = capsys.readouterr()
+    assert "DARKROOM_JOBS__STATE_DIR: holds the template " in said.out + said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_templates_are_found_wherever_a_setting_may_stand_and_all_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text(
+        "[jobs]\nkeep_days = 'many'\n[results]\nfolder = '${results}'\n"
+        "[files]\nroots = ['/srv', '/home/${user}']\n"
+        "[zyng]\nworkflow_details = { deep = { er = ['{{here}}'] } }\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("DARKROOM_CONFIG", str(configuration))
+    monkeypatch.setenv("DARKROOM_SERVE__EXCLUDE", '["zsky_*", "${other}"]')
+    monkeypatch.setenv("ZNYX_PROJECT_ID", "project-${number}")
+    assert main(["serve", "--tools", "${tools}"]) == 2
+    said = capsys.readouterr().err
+    assert f"{configuration}: results.folder: holds the template ${{results}}" in said
+    assert f"{configuration}: files.roots: holds the template ${{user}}" in said
+    assert (
+        f"{configuration}: zyng.workflow_details.deep.er: holds the template {{{{here}}}}" in said
+    )
+    assert "DARKROOM_SERVE__EXCLUDE: holds the template ${other}" in said
+    assert "ZNYX_PROJECT_ID: holds the template ${number}" in said
+    assert "serve.tools: holds the template ${tools}" in said
+    assert "jobs.keep_days" in said
+
+
+@pytest.mark.parametrize("variable", ["DARKROOM_CONFIG", "ZSKY_BASE_URL"])
+def test_a_template_in_the_configurations_path_or_a_base_address_is_an_error(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "https://${host}/config.toml")
+    assert main(["tools"]) == 2
+    assert f"{variable}: holds the template ${{host}}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["/srv/100%", "/srv/a$b", "/srv/{a}", "/srv/a%20b%20c", "~/x<1>"])
+def test_what_is_no_template_is_a_folder(value: str) -> None:
+    settings = load(CATALOGUE.providers, {"DARKROOM_JOBS__STATE_DIR": value})
+    assert settings.jobs.state_dir == Path(value)

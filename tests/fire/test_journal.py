@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,6 +114,13 @@ def small_disk(folder: Path, kilobytes: int) -> Generator[None]:
         subprocess.run([shutil.which("umount") or "umount", str(folder)], check=True)
 
 
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(b"x" * 4_096)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="tmpfs")
 def test_a_full_disk_sends_nothing_that_cannot_be_written_down(tmp_path: Path) -> None:
     with (
@@ -122,12 +129,7 @@ def test_a_full_disk_sends_nothing_that_cannot_be_written_down(tmp_path: Path) -
         server(environment(sandbox, tmp_path)) as one,
     ):
         job = one.call("zsky_start_image", prompt="while there is room", **SMALL)
-        with (tmp_path / "state" / "filler").open("wb", buffering=0) as filler:
-            try:
-                while True:
-                    filler.write(b"x" * 4_096)
-            except OSError:
-                pass
+        fill(tmp_path / "state" / "filler")
         sent = asked(sandbox)
         texts = [refusal(one, f"no room {n}") for n in range(3)]
         assert asked(sandbox) == sent
@@ -141,3 +143,24 @@ def test_a_full_disk_sends_nothing_that_cannot_be_written_down(tmp_path: Path) -
             assert time.monotonic() < until, done
         again = one.call("zsky_start_image", prompt="room again", **SMALL)
         assert again["status"] in {"running", "queued", "completed"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tmpfs")
+def test_a_full_disk_without_limits_that_are_shared_yet_kills_nobody(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "state", 1_024),
+        sandbox_on_a_port() as sandbox,
+        server(environment(sandbox, tmp_path)) as one,
+    ):
+        one.call("list_jobs")
+        assert not (tmp_path / "state" / "pacing").exists()
+        fill(tmp_path / "state" / "filler")
+        assert one.call("zsky_get_usage")
+        text = refusal(one)
+        assert "limits of ZSky" in text
+        assert "No space left on device" in text
+        assert asked(sandbox) == 0
+        (tmp_path / "state" / "filler").unlink()
+        job = one.call("zsky_start_image", prompt="room again", **SMALL)
+        assert job["status"] in {"running", "completed"}
+        assert list((tmp_path / "state" / "pacing").iterdir())

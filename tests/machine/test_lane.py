@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from darkroom.jobs.schedule import Heap
 from darkroom.operation import Limits, Rate
-from darkroom.pacing import KINDS, Kind, Lane
+from darkroom.pacing import KINDS, LONGEST_WAIT_OF_LOOKS_SECONDS, LOOKS, Kind, Lane
 
 if TYPE_CHECKING:
     from darkroom.pacing import Ticket, Turn
@@ -61,7 +61,7 @@ class Pacing(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(anyio, "current_time", lambda: self.now)
         self.asked: list[Asked] = []
-        self.held_until = -math.inf
+        self.held_until = dict.fromkeys(KINDS, -math.inf)
 
     @initialize(
         rates=st.lists(
@@ -84,7 +84,7 @@ class Pacing(RuleBasedStateMachine):
 
         def go(turn: Turn) -> None:
             assert not one.cancelled
-            assert self.now >= self.held_until
+            assert self.now >= self.held_until[kind]
             one.turn, one.granted_at = turn, self.now
             before = [a for a in self.asked[:serial] if a.kind == kind and a.waits]
             assert not before, "an earlier ticket of the same kind still waits"
@@ -126,10 +126,13 @@ class Pacing(RuleBasedStateMachine):
             one.released = True
             self.lane.release(one.slot)
 
-    @rule(seconds=st.sampled_from([0.5, 5.0]))
-    def hold(self, seconds: float) -> None:
-        self.lane.hold(seconds)
-        self.held_until = max(self.held_until, self.now + seconds)
+    @rule(kind=st.sampled_from(KINDS), seconds=st.sampled_from([0.5, 5.0, 90.0]))
+    def hold(self, kind: Kind, seconds: float) -> None:
+        self.lane.hold(kind, seconds)
+        for other in KINDS:
+            bound = other in LOOKS and kind not in LOOKS
+            wait = min(seconds, LONGEST_WAIT_OF_LOOKS_SECONDS) if bound else seconds
+            self.held_until[other] = max(self.held_until[other], self.now + wait)
 
     @rule(seconds=DELAYS)
     def wait(self, seconds: float) -> None:
@@ -169,6 +172,7 @@ class Pacing(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end everybody gets a turn: no ticket is forgotten, none starves."""
         try:
+            self.wait(90)
             rounds = 2 * len(self.asked) + 2
             for _ in range(rounds):
                 for one in self.asked:
@@ -215,7 +219,7 @@ def test_kinds_that_all_have_much_to_send_share_the_turns_evenly(
     heap.fire(now)
     assert granted[:6] == ["call"] * 6  # nobody else had asked yet
     later = granted[6:54]
-    assert {kind: later.count(kind) for kind in KINDS} == dict.fromkeys(KINDS, 16)
+    assert {kind: later.count(kind) for kind in KINDS} == dict.fromkeys(KINDS, 12)
 
 
 def test_a_start_that_waits_for_a_slot_holds_up_nobody_else(
@@ -240,3 +244,31 @@ def test_a_start_that_waits_for_a_slot_holds_up_nobody_else(
     assert granted == ["first", "look", "list"]
     lane.release("job-1")
     assert granted == ["first", "look", "list", "second"]
+
+
+def test_a_pause_told_to_a_submission_lets_looks_go_on_after_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    heap = Heap()
+    lane = Lane(Limits(rates=(Rate(10, 10),)), heap)
+    granted: list[tuple[Kind, float]] = []
+    lane.hold("start", 7_200.0)
+    for kind in KINDS:
+        lane.ask(kind, lambda turn, kind=kind: (granted.append((kind, now)), turn.done())[0])
+    while (due := heap.fire(now)) < math.inf:
+        now = due
+    assert granted == [("call", 60.0), ("poll", 60.0), ("change", 7_200.0), ("start", 7_200.0)]
+
+
+def test_a_pause_told_to_a_look_binds_all_and_looks_try_again_after_an_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    lane = Lane(Limits(), Heap())
+    lane.hold("poll", 200.0)
+    assert [lane.held(kind) for kind in KINDS] == [200.0] * 4
+    lane.hold("poll", 86_400.0)
+    assert [lane.held(kind) for kind in ("poll", "start")] == [3_600.0, 86_400.0]

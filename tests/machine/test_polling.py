@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from darkroom_tools.emulators.kit import Fault
+from darkroom_tools.emulators.zsky import OTHER_KEY, TEST_KEY
 from tests.harness import ERAS, Era, call, refused, rig
 from tests.machine.support import (
     HOUR,
@@ -196,6 +197,38 @@ async def test_retry_after_of_a_poll_is_obeyed_and_holds_everything_else(
 
 
 @PAID
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_pause_that_a_start_was_told_does_not_stop_the_looks_at_what_is_paid_for(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, store: str
+) -> None:
+    world = rig(clock, tmp_path, store=store)  # pyright: ignore[reportArgumentType] -- one of two
+    emulator = world.sandbox.emulators[paid.emulator]
+    other = {**paid.arguments, "idempotency_key": "another"}
+    async with world.client() as client:
+        with anyio.fail_after(10 * HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            emulator.faults.add(
+                paid.submit, Fault(kind="status", status=429, retry_after=str(2 * HOUR))
+            )
+            waiting = await call(client, paid.start, **other)
+            told = clock()
+            assert (waiting["status"], waiting["queued_for"]) == ("queued", "pacing")
+            done = await ended(client, paid.check, job["job_id"], hours=0.1)
+            assert done["status"] == "completed"
+            assert clock() - told < 3 * 60
+            seen = await call(client, paid.check, job_id=waiting["job_id"], wait_seconds=0)
+            assert seen["status"] == "queued"
+            await anyio.sleep(2 * HOUR)
+            done = await ended(client, paid.check, waiting["job_id"])
+            assert done["status"] == "completed"
+    first = asked(world, paid.emulator, paid.submit)[1:]
+    assert [request.status for request in first] == [429, first[1].status]
+    assert first[1].at - first[0].at >= 2 * HOUR, "no submission before the time that was asked"
+    times = [r.at for r in asked(world, paid.emulator, paid.look)]
+    assert not any(told < at < told + 60 for at in times)
+
+
+@PAID
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_404_now_and_then_does_not_end_a_job(
     clock: Callable[[], float], tmp_path: Path, paid: Paid, times: int
@@ -224,6 +257,55 @@ async def test_three_times_404_in_a_row_is_a_job_that_is_gone(
     assert done["status"] == "failed"
     assert done["error"]["code"] == "not_found"
     assert looks(world, paid) == 3
+
+
+NOT_IN_A_ROW = {
+    "503-503-404": (503, 503, 404),
+    "404-404-503-404": (404, 404, 503, 404),
+    "404-404-429-404": (404, 404, 429, 404),
+    "404-404-lost-404": (404, 404, None, 404),
+    "404-404-unreadable-404": (404, 404, 200, 404),
+    "404-503-404-503-404": (404, 503, 404, 503, 404),
+}
+
+
+@PAID
+@pytest.mark.parametrize("answers", NOT_IN_A_ROW.values(), ids=NOT_IN_A_ROW)
+async def test_404s_with_anything_else_in_between_do_not_end_a_job(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, answers: tuple[int | None, ...]
+) -> None:
+    world = rig(clock, tmp_path)
+    for status in answers:
+        fault = (
+            Fault(kind="drop_after")
+            if status is None
+            else Fault(kind="status", status=status, body=b"{" if status == 200 else None)
+        )
+        world.sandbox.emulators[paid.emulator].faults.add(paid.look, fault)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            assert (await ended(client, paid.check, job["job_id"]))["status"] == "completed"
+    assert looks(world, paid) > len(answers)
+
+
+async def test_404s_for_another_accounts_key_do_not_end_a_job(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    key_file = tmp_path / "zsky.key"
+    key_file.write_text(TEST_KEY)
+    world = rig(
+        clock, tmp_path, environment={"ZSKY_API_KEY": "", "ZSKY_API_KEY_FILE": str(key_file)}
+    )
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, IMAGE.start, **IMAGE.arguments)
+            key_file.write_text(OTHER_KEY)
+            await until(lambda: looks(world, IMAGE) >= 5)
+            seen = await call(client, IMAGE.check, job_id=job["job_id"], wait_seconds=0)
+            assert seen["status"] == "running"
+            key_file.write_text(TEST_KEY)
+            assert (await ended(client, IMAGE.check, job["job_id"]))["status"] == "completed"
 
 
 @PAID

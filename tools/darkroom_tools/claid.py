@@ -76,6 +76,9 @@ MEDIA_TYPES = {
 image/jpeg in the page's example, "av1" in its table)."""
 
 
+ENDED = State(status="completed", provider_status="DONE")
+
+
 def data(answer: Answer) -> JsonObject:
     """Return what ``data`` wraps, or the answer itself."""
     inner = answer.object.get("data")
@@ -110,12 +113,12 @@ def read_output(answer: Answer, fields: JsonObject) -> Output:
     result = fields.get("result")
     made = result.get("output_object") if isinstance(result, dict) else None
     if not isinstance(made, dict):
-        raise reading.UnreadableError("done without output_object")
+        raise reading.UnreadableError("done without output_object", ended=ENDED)
     address = reading.address(made, "tmp_url")
     places = (reading.text(made, name) for name in STORED_AS)
     stored = next((place for place in places if place), None)
     if address is None and stored is None:
-        raise reading.UnreadableError("done without tmp_url")
+        raise reading.UnreadableError("done without tmp_url", ended=ENDED)
     kinds = (reading.text(made, name) or "" for name in ("format", "ext"))
     width, height = (reading.number(made, side) for side in ("width", "height"))
     return Output(

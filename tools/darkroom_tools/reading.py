@@ -10,8 +10,6 @@ from darkroom.operation import UnreadableError
 if TYPE_CHECKING:
     from darkroom.errors import JsonObject, JsonValue
 
-LONGEST_ADDRESS = 4096
-
 
 def text(fields: JsonObject, name: str) -> str | None:
     """Return a field that is a non-empty string; None if it is anything else."""
@@ -39,12 +37,12 @@ def number(fields: JsonObject, name: str) -> float | None:
 
 
 def address(fields: JsonObject, name: str) -> str | None:
-    """Return a field that is an http(s) address; None if it is anything else."""
+    """Return a field that is an address, as it came; None if it is no text or blank.
+
+    The machine mends it, or says in a warning why it cannot be used.
+    """
     value = text(fields, name)
-    if value is None or not value.startswith(("https://", "http://")):
-        return None
-    whole = len(value) <= LONGEST_ADDRESS and value.isprintable() and " " not in value
-    return value if whole else None
+    return value if value is not None and value.strip() else None
 
 
 def objects(value: JsonValue) -> list[JsonObject]:

@@ -122,7 +122,8 @@ def read_state(answer: Answer) -> State:
     status = STATUSES.get(said.lower(), "running")
     address = reading.address(fields, "result_url")
     if status == "completed" and address is None:
-        raise reading.UnreadableError("completed without result_url")
+        ended = State(status=status, provider_status=said)
+        raise reading.UnreadableError("completed without result_url", ended=ended)
     if status == "completed":
         lifetime = reading.number(fields, "expires_in") or ADDRESS_SECONDS
         output = Output(index=0, url=address, expires_at=answer.received_at + lifetime)

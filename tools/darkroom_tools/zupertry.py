@@ -154,7 +154,8 @@ def read_state(answer: Answer) -> State:
     if status == "completed":
         address = reading.address(fields, "output_url")
         if address is None:
-            raise reading.UnreadableError("completed without output_url")
+            ended = State(status=status, provider_status=said, cost=cost)
+            raise reading.UnreadableError("completed without output_url", ended=ended)
         output = Output(index=0, url=address, expires_at=answer.received_at + ADDRESS_SECONDS)
         return State(status=status, provider_status=said, outputs=(output,), cost=cost)
     error = None

@@ -286,7 +286,10 @@ def read_results(answer: Answer) -> State:
     for entry in reading.objects(body):
         address = reading.address(entry, "iid")
         if address is not None:
-            name = reading.text(entry, "name") or unquote(urlsplit(address).path).rpartition("/")[2]
+            name = (
+                reading.text(entry, "name")
+                or unquote(re.split(r"[?#]", address, maxsplit=1)[0].strip()).rpartition("/")[2]
+            )
             outputs.append(Output(index=len(outputs), url=address, name=name))
     return State(status="running", outputs=tuple(outputs))
 

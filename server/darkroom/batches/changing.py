@@ -211,6 +211,6 @@ class Retrier:
             earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
             await core.registry.store.reserve(earlier, ())
         live = core.registry.add(job)
-        live.failed_polls, live.missed_at, live.trouble = 0, None, None
+        live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
         self._works.queue(live, attempts)
         return True

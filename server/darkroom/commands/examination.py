@@ -122,7 +122,6 @@ async def examine(setting: Setting) -> Findings:
         problems=[
             f"{name} holds a template that was not filled in"
             for name in templates(setting.environment, setting.providers)
-            if name.startswith("DARKROOM_")
         ],
         providers=[_provider(setting, provider) for provider in setting.providers],
     )

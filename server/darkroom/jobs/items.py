@@ -76,7 +76,7 @@ class ItemSender:
                             await self._give_up(live, waiting)
                         break
                 if isinstance(outcome, Later):
-                    lane.hold(outcome.seconds or DEFAULT_LATER_SECONDS)
+                    lane.hold("start", outcome.seconds or DEFAULT_LATER_SECONDS)
                 else:
                     await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
         if unsent(live) or live.job.ended:

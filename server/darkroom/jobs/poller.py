@@ -19,7 +19,8 @@ from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
 from darkroom.jobs.gather import deadline, gather, last_sent, unsent
 from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
-from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State
+from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State, UnreadableError
+from darkroom.pacing import LONGEST_PAUSE_OF_LOOKS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from darkroom.results.collect import Collector
 
 MOST_NOT_FOUND = 3
-"""After so many answers 404 in a row a job that was accepted counts as gone."""
+"""After so many answers 404 in a row, to the key that it was sent with, an accepted job is gone."""
+
+MOST_WITHOUT_RESULT = 5
+"""After so many answers in a row that a job is over, and no result in them, it is over without."""
 
 NOT_FOUND = 404
 MOST_DOUBLINGS = 6
@@ -73,7 +77,8 @@ class Poller:
         if due is None:
             if job.starts_at is not None:
                 return max(1, math.ceil(job.starts_at - self._core.clock()))
-            return max(1, math.ceil(self._rhythm(job.operation).interval))
+            held = self._core.channels[job.provider].lane(job.fingerprint).held("poll")
+            return max(1, math.ceil(max(self._rhythm(job.operation).interval, held)))
         return max(1, math.ceil(due - anyio.current_time()))
 
     def _rhythm(self, operation: str) -> Rhythm:
@@ -161,7 +166,7 @@ class Poller:
                 if answer.status == TOO_MANY_REQUESTS:
                     error = describe(channel.provider, answer)
                     wait = error.retry_after_seconds or self._backoff(jobs[0])
-                    channel.lane(first.fingerprint).hold(wait)
+                    channel.lane(first.fingerprint).hold("poll", wait)
                 states = listing.read(answer) if answer.ok else {}
         except (CallError, NotSentError, LostError, *UNREADABLE):
             states = {}
@@ -194,6 +199,7 @@ class Poller:
             live.polls += 1
             answer = await self._look(live.job, key)
         except CallError as error:
+            live.not_found = 0
             self._trouble(live, error.failure)
             return
         finally:
@@ -202,7 +208,7 @@ class Poller:
             self._again(live, 0.0)  # the key was rotated meanwhile
             return
         try:
-            await self.take_in(live, answer)
+            await self.take_in(live, answer, key)
         except JournalError as error:
             self._trouble(live, error.failure)
 
@@ -219,29 +225,38 @@ class Poller:
         except (NotSentError, LostError) as error:
             raise CallError(no_answer(channel.provider, error)) from None
 
-    async def take_in(self, live: Live, answer: Answer) -> None:
-        """Read an answer about a job's state and ingest it."""
+    async def take_in(self, live: Live, answer: Answer, key: Key) -> None:
+        """Read an answer about a job's state, asked for with ``key``, and ingest it."""
         channel = self._core.channels[live.job.provider]
         if not answer.ok:
-            await self._not_ok(live, answer)
+            await self._not_ok(live, answer, key)
             return
+        live.not_found = 0
         try:
             state = self._core.operations[live.job.operation].state.read(answer)
-        except UNREADABLE:
-            self._trouble(live, failure("bad_response", channel.provider.title))
-            return
-        live.failed_polls = 0
+        except UNREADABLE as error:
+            ended = error.ended if isinstance(error, UnreadableError) else None
+            live.unreadable = live.unreadable + 1 if ended is not None else 0
+            if ended is None or live.unreadable < MOST_WITHOUT_RESULT:
+                self._trouble(live, failure("bad_response", channel.provider.title))
+                return
+            nothing = f"{channel.provider.title} says that it is done, and gives no result"
+            state = replace(ended, warnings=(*ended.warnings, nothing))
+        live.failed_polls = live.unreadable = 0
         live.trouble = None
         await self.ingest(live, state)
 
-    async def _not_ok(self, live: Live, answer: Answer) -> None:
+    async def _not_ok(self, live: Live, answer: Answer, key: Key) -> None:
         channel = self._core.channels[live.job.provider]
         error = describe(channel.provider, answer)
         if answer.status == TOO_MANY_REQUESTS:
             seconds = error.retry_after_seconds or self._backoff(live)
-            channel.lane(live.job.fingerprint).hold(seconds)
+            channel.lane(live.job.fingerprint).hold("poll", seconds)
         self._trouble(live, error)
-        if answer.status == NOT_FOUND and live.failed_polls >= MOST_NOT_FOUND:
+        # Another account's key cannot see the job: its 404 says nothing of it.
+        gone = answer.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
+        live.not_found = live.not_found + 1 if gone else 0
+        if live.not_found >= MOST_NOT_FOUND:
             await self.ingest(live, State(status="failed", failure=error))
 
     def _backoff(self, live: Live) -> float:
@@ -255,7 +270,8 @@ class Poller:
         wait = self._backoff(live)
         if not error.retryable:
             wait = LONGEST_INTERVAL_SECONDS
-        self._again(live, max(wait, error.retry_after_seconds or 0.0))
+        asked = min(error.retry_after_seconds or 0.0, LONGEST_PAUSE_OF_LOOKS_SECONDS)
+        self._again(live, max(wait, asked))
         live.wake()
 
     # --- taking in ---
@@ -266,6 +282,7 @@ class Poller:
         if state.provider_status != job.provider_status:
             state = replace(state, provider_status=clean(state.provider_status) or None)
         operation = self._core.operations[job.operation]
+        state = self._core.channels[job.provider].mended(state)
         adopted: Sequence[Attempt] = ()
         if isinstance(operation, FanOut):
             channel = self._core.channels[job.provider]

@@ -41,9 +41,11 @@ class Live:
         "items",
         "job",
         "missed_at",
+        "not_found",
         "polls",
         "seen",
         "trouble",
+        "unreadable",
         "unwritten",
     )
 
@@ -53,6 +55,10 @@ class Live:
         self.trouble: str | None = None
         """Why the provider could not be asked lately, in our words."""
         self.failed_polls = 0
+        self.not_found = 0
+        """How often in a row the provider said, to the job's own key, that it has no such job."""
+        self.unreadable = 0
+        """How often in a row the provider said that the job is over, and did not give its result."""
         self.polls = job.polls
         """How often the provider was asked for the job's state."""
 

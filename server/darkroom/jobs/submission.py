@@ -367,7 +367,7 @@ class Submitter:
         backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
         wait = backoff if seconds is None else seconds
         lane = channel.lane(live.job.fingerprint)
-        lane.hold(wait)
+        lane.hold("start", wait)
         await self._back_to_queue(live, "refused")
         lane.release(live.job.job_id)
         self._again(live, "pacing", wait)
