@@ -103,7 +103,6 @@ def test_all_kinds_of_arguments_are_shown_flat() -> None:
         ]
     }
     assert input_schema(Everything)["properties"] == {
-        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 200},
         "prompt": {"type": "string", "description": "What the picture shows", "minLength": 1},
         "images": {"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "string"}},
         "workflow": {"type": "string", "maxLength": 100},
@@ -144,6 +143,12 @@ def test_all_kinds_of_arguments_are_shown_flat() -> None:
         "lists": {"type": "object", "additionalProperties": {"type": "array", "items": {}}},
         "either": {"anyOf": [*size["anyOf"], {"type": "boolean"}]},
         "title": {"type": "string", "const": "only"},
+        "idempotency_key": {
+            "type": "string",
+            "description": "Leave out unless you were given one.",
+            "minLength": 1,
+            "maxLength": 200,
+        },
     }
     assert input_schema(Everything)["required"] == ["prompt", "images"]
 

@@ -148,6 +148,19 @@ def test_a_start_tool_names_its_check_tool_last(operation: Job) -> None:
     assert operation.check_tool in TOOLS
 
 
+@each_tool
+def test_an_idempotency_key_stands_last_and_nobody_is_asked_to_invent_one(name: str) -> None:
+    properties: dict[str, Any] = TOOLS[name].input_schema["properties"]
+    if "idempotency_key" in properties:
+        assert list(properties)[-1] == "idempotency_key"
+        assert "Leave out" in properties["idempotency_key"]["description"]
+    assert ("idempotency_key" in properties) == (name in {*map(_name, STARTS), "start_batch"})
+
+
+def _name(operation: Job) -> str:
+    return operation.name
+
+
 # --- within the budgets ---
 
 
