@@ -222,7 +222,8 @@ def test_a_required_argument_that_is_empty_is_missing(name: str, empty: object) 
 
 @pytest.mark.parametrize("name", ["details", "output", "resizing", "operations", "then"])
 def test_an_optional_object_without_members_was_left_out(name: str) -> None:
-    assert optional(**{name: {}}) == optional()
+    nothing: dict[str, object] = {}
+    assert optional(**{name: nothing}) == optional()
     assert optional(**{name: "{}"}) == optional()
 
 
@@ -514,10 +515,22 @@ def test_nesting_up_to_the_limit_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    "details", [{"a": "x" * 1_000_001}, {"x" * 1_000_001: 1}, {"a": [0] * 125_001}]
+    ("arguments", "said"),
+    [
+        ({"details": {"a": "x" * 1_000_001}}, "details: is too large (1000025 characters)"),
+        ({"details": {"x" * 1_000_001: 1}}, "details: is too large (1000024 characters)"),
+        ({"details": {"a": [0] * 125_001}}, "details: is too large (1000032 characters)"),
+        ({"names": ["x" * 600_000], "details": {"a": "x" * 500_000}}, "names: is too large (6000"),
+        ({"names": [0] * 3_000_000}, "names: is too large (at least 20000"),
+        ({"sead": "x" * 1_000_001}, "sead: is too large"),
+    ],
 )
-def test_what_is_too_large_is_refused(details: object) -> None:
-    assert mistake(details=details) == "the arguments are larger than 1000000 characters"
+def test_what_is_too_large_is_named_with_its_size_and_the_limit(
+    arguments: dict[str, object], said: str
+) -> None:
+    message = mistake(**arguments)
+    assert message.startswith(said)
+    assert message.endswith("; all arguments together may have 1000000")
 
 
 def test_a_large_opaque_object_is_fine() -> None:

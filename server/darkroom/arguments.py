@@ -40,7 +40,7 @@ from darkroom.schema import Schema, input_schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from darkroom.errors import JsonObject
+    from darkroom.errors import CallError, JsonObject
 
 P = TypeVar("P", bound=Params)
 
@@ -52,6 +52,9 @@ DEEPEST_ARGUMENTS = 32
 
 LARGEST_ARGUMENTS = 1_000_000
 """Characters of all names and strings together, with `_VALUE_CHARACTERS` for each value."""
+
+MOST_COUNTED = 20 * LARGEST_ARGUMENTS
+"""Beyond so many characters it is only said that there are more."""
 
 _VALUE_CHARACTERS = 8
 _LARGEST_INTEGER_BITS = 1023
@@ -96,12 +99,14 @@ def unpacked(arguments: object) -> dict[str, object]:
     CallError: ``invalid_argument``; they are something else.
     """
     place, mistakes = ("arguments",), Mistakes()
-    found = _repair(arguments, {"type": "object"}, place, mistakes) if arguments is not None else {}
+    found: object = None
+    if arguments is not None:
+        found = _repair(arguments, {"type": "object"}, place, mistakes)
     if isinstance(found, dict) and not mistakes:
         return cast("dict[str, object]", found)
-    if found in ("", []):
+    if found in (None, "", []):
         return {}
-    mistakes.add(place, f"expected an object, got {got(found)}")
+    mistakes.add(place, f"expected an object, got {got(cast('object', found))}")
     raise mistakes.refusal()
 
 
@@ -177,8 +182,34 @@ def _scan(arguments: dict[str, object], mistakes: Mistakes) -> bool:
             elif isinstance(value, int) and value.bit_length() > _LARGEST_INTEGER_BITS:
                 mistakes.add((*path, _legible(key)), "is too large a number")
             if room < 0:
-                raise refusal([f"the arguments are larger than {LARGEST_ARGUMENTS} characters"])
+                raise _too_large(arguments)
     return holds_empty
+
+
+def _too_large(arguments: dict[str, object]) -> CallError:
+    """Name the largest argument, how large it is, and what the limit is."""
+    sizes = {name: len(name) + _size(value) for name, value in arguments.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    counted = f"{'at least ' if sizes[largest] > MOST_COUNTED else ''}{sizes[largest]} characters"
+    limit = f"all arguments together may have {LARGEST_ARGUMENTS}"
+    return refusal([f"{written((_legible(largest),))}: is too large ({counted}); {limit}"])
+
+
+def _size(value: object) -> int:
+    """Count a value's characters as `_scan` does, up to a little more than `MOST_COUNTED`."""
+    size, waiting = 0, [value]
+    while waiting and size <= MOST_COUNTED:
+        each = waiting.pop()
+        size += _VALUE_CHARACTERS
+        if isinstance(each, str):
+            size += len(each)
+        elif isinstance(each, dict):
+            members = cast("dict[object, object]", each)
+            size += sum(len(name) for name in members if isinstance(name, str))
+            waiting.extend(members.values())
+        elif isinstance(each, list):
+            waiting.extend(cast("list[object]", each))
+    return size
 
 
 def _scan_names(members: dict[object, object], path: Path, mistakes: Mistakes) -> int:
@@ -271,9 +302,9 @@ def _repair_members(
         if given is None and not _is_opaque(inner):
             continue
         value = _repair(given, inner, (*path, _legible(name)), mistakes)
-        is_value = name not in declared or (isinstance(value, dict) and name in required)
-        if is_value or not _is_blank(value, inner):
-            kept[name] = value
+        left_out = name in declared and _is_blank(value, inner)
+        if not left_out or (name in required and isinstance(value, dict)):
+            kept[name] = cast("object", value)
     return kept
 
 
