@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from darkroom.arguments import canonical_arguments, validate
+from darkroom.arguments import HOSTS_OWN, canonical_arguments, unpacked, validate
 from darkroom.errors import CallError
 from darkroom.mistakes import describe
 from darkroom.operation import Address, Admitted, CheckParams, Params, StartParams
@@ -158,6 +158,184 @@ def test_admitted_addresses_pass() -> None:
     assert validate(Image, image, admitted=admitted) == Image.model_construct(None, **image)
 
 
+# --- what was left out ---
+
+
+class Stage(Params):
+    tool: str
+    arguments: dict[str, object]
+
+
+class Knobs(Params):
+    model_config = ConfigDict(json_schema_extra={"minProperties": 0})
+
+    strength: int | None = None
+
+
+class Optional(StartParams):
+    text: str
+    values: list[str]
+    table: dict[str, object]
+    seed: int | None = None
+    steps: int = 20
+    negative: str | None = None
+    names: list[str] | None = None
+    details: dict[str, object] | None = None
+    status: Literal["queued", "running"] | None = None
+    output: Address | Folder | None = None
+    resizing: Resizing | None = None
+    operations: Operations | None = None
+    then: Stage | None = None
+    size: Size | None = None
+    anything: JsonValue = None
+    note: Annotated[str, Field(min_length=0)] | None = None
+    listed: Annotated[list[str], Field(min_length=0)] | None = None
+    knobs: bool | Knobs | None = None
+
+
+REQUIRED: dict[str, object] = {"text": "a", "values": ["a"], "table": {"a": 1}}
+
+
+def optional(**arguments: object) -> Optional:
+    return validate(Optional, {**REQUIRED, **arguments}, admitted=Admitted())
+
+
+EMPTY: list[object] = [None, "", []]
+LEFT_OUT = [name for name in Optional.model_fields if name not in {*REQUIRED, "anything"}]
+
+
+@pytest.mark.parametrize("empty", EMPTY, ids=repr)
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_an_optional_argument_that_is_empty_was_left_out(name: str, empty: object) -> None:
+    if (name, empty) in [("note", ""), ("listed", [])]:
+        return
+    found = optional(**{name: empty})
+    assert found == optional()
+    assert canonical_arguments(found) == canonical_arguments(optional())
+
+
+@pytest.mark.parametrize("empty", EMPTY, ids=repr)
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_required_argument_that_is_empty_is_missing(name: str, empty: object) -> None:
+    assert message({**REQUIRED, name: empty}, Optional).startswith(f"{name}: missing; expected")
+
+
+@pytest.mark.parametrize("name", ["details", "output", "resizing", "operations", "then"])
+def test_an_optional_object_without_members_was_left_out(name: str) -> None:
+    nothing: dict[str, object] = {}
+    assert optional(**{name: nothing}) == optional()
+    assert optional(**{name: "{}"}) == optional()
+
+
+def test_a_required_object_without_members_is_a_value() -> None:
+    assert optional(table={}).table == {}
+    assert optional(then={"tool": "a", "arguments": {}}).then == Stage(tool="a", arguments={})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"resizing": {"width": None, "fit": ""}},
+        {"operations": {"resizing": {"width": "", "fit": None}, "sharpness": None}},
+        {"operations": '{"resizing": {"width": null}, "sharpness": ""}'},
+        {"output": {"destination": "", "depth": None}},
+        {"then": {"tool": "", "arguments": {}}},
+        {"details": "null", "then": "null"},
+    ],
+)
+def test_a_nested_object_in_which_everything_is_empty_was_left_out(
+    arguments: dict[str, object],
+) -> None:
+    assert optional(**arguments) == optional()
+
+
+def test_nested_arguments_are_left_out_one_by_one() -> None:
+    found = valid(images=[{"image_url": URL, "image_name": ""}], operations={"sharpness": 1})
+    assert found.images == [Image(image_url=URL)]
+    assert valid(operations={"resizing": {"width": None}, "sharpness": 1}) == valid(
+        operations={"sharpness": 1}
+    )
+
+
+def test_an_empty_value_stays_one_where_the_field_says_so() -> None:
+    found = optional(note="", listed=[], knobs={})
+    assert (found.note, found.listed, found.knobs) == ("", [], Knobs())
+    assert optional(knobs={"strength": None}).knobs == Knobs()
+
+
+def test_nothing_is_left_out_of_what_is_opaque_or_a_list() -> None:
+    details: dict[str, object] = {"a": None, "b": "", "c": [], "d": {}}
+    assert optional(details=details, anything={"a": ""}).details == details
+    assert optional(anything="").anything == ""
+    assert optional(values=["", "a"]).values == ["", "a"]
+
+
+# --- numbers, booleans and whole calls as strings ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [
+        ({"seed": "5"}, {"seed": 5}),
+        ({"seed": "-5"}, {"seed": -5}),
+        ({"seed": "5.0"}, {"seed": 5}),
+        ({"seed": "9007199254740993"}, {"seed": 9007199254740993}),
+        ({"steps": "20"}, {}),
+        ({"loud": "true", "ratio": "0.5"}, {"loud": True, "ratio": 0.5}),
+        ({"loud": "False", "ratio": "1"}, {"loud": False, "ratio": 1}),
+        ({"shape": {"kind": "square", "side": "2"}}, {"shape": {"kind": "square", "side": 2}}),
+        ({"sizes": {"a": "5"}}, {"sizes": {"a": 5}}),
+        (
+            {"operations": {"resizing": {"width": "10"}}},
+            {"operations": {"resizing": {"width": 10}}},
+        ),
+        ({"operations": '{"sharpness": "1"}'}, {"operations": {"sharpness": 1}}),
+    ],
+)
+def test_exact_numbers_and_booleans_may_come_as_strings(
+    arguments: dict[str, object], same: dict[str, object]
+) -> None:
+    found = canonical_arguments(valid(**arguments))
+    assert json.dumps(found) == json.dumps(canonical_arguments(valid(**same)))
+
+
+def test_a_string_that_is_wanted_stays_one_even_where_a_number_would_do() -> None:
+    found = valid(prompt="5", names=["5", "true"], sizes={"a": "5%"}, details={"a": "5"})
+    assert (found.prompt, found.names, found.sizes) == ("5", ["5", "true"], {"a": "5%"})
+    assert found.details == {"a": "5"}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTS_OWN))
+def test_keys_that_hosts_add_for_themselves_are_ignored(name: str) -> None:
+    assert valid(**{name: {"anything": None}}) == valid()
+    assert "unknown argument" in mistake(operations={name: 1, "sharpness": 1})
+
+
+@pytest.mark.parametrize("whole", ['{"a": 1}', ' {"a": 1}', '"{\\"a\\": 1}"', {"a": 1}])
+def test_arguments_as_a_whole_may_come_as_a_json_string(whole: object) -> None:
+    assert unpacked(whole) == {"a": 1}
+
+
+@pytest.mark.parametrize("whole", [None, "", [], "{}", "[]"])
+def test_a_call_without_arguments_is_spelled_in_many_ways(whole: object) -> None:
+    assert unpacked(whole) == {}
+
+
+@pytest.mark.parametrize(
+    ("whole", "words"),
+    [
+        ("cat", "arguments: expected an object, got the string 'cat'"),
+        ("[1]", "arguments: expected an object, got an array of 1 item"),
+        (5, "arguments: expected an object, got 5"),
+        ('{"a": ', "arguments: is a string of broken JSON at character 7; give an object itself"),
+    ],
+)
+def test_arguments_that_are_no_object_are_refused(whole: object, words: str) -> None:
+    with pytest.raises(CallError) as raised:
+        unpacked(whole)
+    assert raised.value.failure.message == words
+
+
 # --- each mistake ------------------------------------------------------------------------------
 
 STATUSES = "one of 'queued', 'running', 'done'"
@@ -175,12 +353,19 @@ MISTAKES: list[tuple[dict[str, object], str]] = [
         "operations: unknown argument 'zzz'; valid are resizing, sharpness",
     ),
     ({"images": [{}]}, "images[0].image_url: missing; expected a string"),
-    ({"seed": None}, "seed: must not be null; leave it out"),
-    ({"prompt": None}, "prompt: must not be null; leave it out"),
-    ({"operations": {"resizing": None, "sharpness": 1}}, "operations.resizing: must not be null"),
+    ({"prompt": None}, "prompt: missing; expected a string of 1 to 2000 characters"),
+    ({"sead": None}, "unknown argument 'sead'; did you mean 'seed'?"),
+    ({"images": [{"image_url": None}]}, "images[0].image_url: missing; expected a string"),
+    ({"shape": {"kind": "circle", "radius": ""}}, "shape.radius: missing; expected an integer"),
     ({"names": ["a", None]}, "names[1]: must not be null; leave it out"),
-    ({"output": None}, "output: must not be null; leave it out"),
-    ({"seed": "5"}, "seed: expected an integer, got the string '5'"),
+    ({"seed": "5.5"}, "seed: expected an integer, got the string '5.5'"),
+    ({"seed": "1e3"}, "seed: expected an integer, got the string '1e3'"),
+    ({"seed": "0x10"}, "seed: expected an integer, got the string '0x10'"),
+    ({"seed": "\u0665"}, "seed: expected an integer, got the string '\u0665'"),
+    ({"seed": "9" * 400}, "seed: expected an integer, got a string of 400 characters"),
+    ({"steps": "51"}, "steps: expected an integer from 1 to 50, got 51"),
+    ({"ratio": "nan"}, "ratio: expected a number above 0 below 2, a multiple of 0.5, got the"),
+    ({"ratio": "1e999"}, "ratio: expected a number above 0 below 2, a multiple of 0.5, got the"),
     ({"seed": 5.5}, "seed: expected an integer, got 5.5"),
     ({"seed": True}, "seed: expected an integer, got true"),
     ({"seed": [1]}, "seed: expected an integer, got an array of 1 item"),
@@ -194,7 +379,8 @@ MISTAKES: list[tuple[dict[str, object], str]] = [
     ({"steps": 51}, "steps: expected an integer from 1 to 50, got 51"),
     ({"ratio": 0}, "ratio: expected a number above 0 below 2, a multiple of 0.5, got 0"),
     ({"prompt": 5}, "prompt: expected a string of 1 to 2000 characters, got 5"),
-    ({"prompt": ""}, "prompt: expected a string of 1 to 2000 characters, got the string ''"),
+    ({"prompt": ""}, "prompt: missing; expected a string of 1 to 2000 characters"),
+    ({"prompt": []}, "prompt: missing; expected a string of 1 to 2000 characters"),
     (
         {"prompt": "x" * 2001},
         "prompt: expected a string of at most 2000 characters, got one of 2001",
@@ -213,10 +399,10 @@ MISTAKES: list[tuple[dict[str, object], str]] = [
         {"operations": {"resizing": {"width": 5001}}},
         f"operations.resizing.width: expected {SIZES}, got 5001",
     ),
-    ({"operations": {}}, "operations: name at least one operation"),
+    ({"operations": {"sharpness": 2}}, "operations.sharpness: expected a number from 0 to 1"),
     ({"operations": "crop"}, "operations: expected an object, got the string 'crop'"),
     ({"operations": "5"}, "operations: expected an object, got the string '5'"),
-    ({"operations": "[]"}, "operations: expected an object, got an array of 0 items"),
+    ({"operations": "[1]"}, "operations: expected an object, got an array of 1 item"),
     (
         {"operations": BROKEN},
         "operations: is a string of broken JSON at character 14; give an object itself",
@@ -229,7 +415,6 @@ MISTAKES: list[tuple[dict[str, object], str]] = [
     ({"names": '["a", NaN]'}, "names[1]: must be a finite number, got NaN"),
     ({"names": '["\\ud800"]'}, "names[0]: holds half of a surrogate pair"),
     ({"names": "a"}, "names: expected an array, got the string 'a'"),
-    ({"images": []}, "images: expected an array of 1 to 5 items, got an array of 0 items"),
     ({"images": [{"image_url": URL}] * 6}, "images: expected an array of 1 to 5 items"),
     (
         {"images": [{"image_url": URL}] * 3 + [{"image_url": 5}]},
@@ -285,7 +470,7 @@ def test_all_mistakes_are_named_at_once() -> None:
             "sead": 1,
             "zip": 2,
             "steps": 0,
-            "loud": None,
+            "loud": 1,
             "names": [SURROGATE],
             "operations": {"resizing": {"width": True, "fit": "crap"}, "sharpness": float("nan")},
         }
@@ -296,7 +481,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         "'sead'",
         "'zip'",
         "steps: expected",
-        "loud: must not be null",
+        "loud: expected true or false",
         "names[0]: holds half",
         "operations.resizing.width: expected",
         "did you mean 'crop'?",
@@ -330,10 +515,22 @@ def test_nesting_up_to_the_limit_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    "details", [{"a": "x" * 1_000_001}, {"x" * 1_000_001: 1}, {"a": [0] * 125_001}]
+    ("arguments", "said"),
+    [
+        ({"details": {"a": "x" * 1_000_001}}, "details: is too large (1000025 characters)"),
+        ({"details": {"x" * 1_000_001: 1}}, "details: is too large (1000024 characters)"),
+        ({"details": {"a": [0] * 125_001}}, "details: is too large (1000032 characters)"),
+        ({"names": ["x" * 600_000], "details": {"a": "x" * 500_000}}, "names: is too large (6000"),
+        ({"names": [0] * 3_000_000}, "names: is too large (at least 20000"),
+        ({"sead": "x" * 1_000_001}, "sead: is too large"),
+    ],
 )
-def test_what_is_too_large_is_refused(details: object) -> None:
-    assert mistake(details=details) == "the arguments are larger than 1000000 characters"
+def test_what_is_too_large_is_named_with_its_size_and_the_limit(
+    arguments: dict[str, object], said: str
+) -> None:
+    message = mistake(**arguments)
+    assert message.startswith(said)
+    assert message.endswith("; all arguments together may have 1000000")
 
 
 def test_a_large_opaque_object_is_fine() -> None:
@@ -382,7 +579,7 @@ def test_mistakes_that_no_schema_expresses_are_named_for_valid_arguments() -> No
         arguments = {"prompt": "a", "names": names}
         return validate(Edit, arguments, admitted=Admitted(), extra_mistakes=extra)
 
-    assert call([]).names == []
+    assert call([]).names is None
     with pytest.raises(CallError, match="invalid_argument") as raised:
         call(["a", "b"])
     words = "2 mistakes: (1) a: not in the configuration (2) b: not in the configuration"

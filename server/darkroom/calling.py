@@ -234,7 +234,7 @@ class Caller:
             accepted = outcome.answer
             try:
                 if call.secret is not None and target is not None:
-                    accepted = await self._deposit(provider, call, accepted, target)
+                    accepted = await self._deposit(provider, call, accepted, key, target)
             finally:
                 await self._close(attempt, "accepted", None)
             if call.remembers is not None:
@@ -267,10 +267,11 @@ class Caller:
         await remember(self._core, attempt, provider.name, provider_id, what)
 
     async def _deposit(
-        self, provider: Provider, call: Call, answer: Answer, target: Path
+        self, provider: Provider, call: Call, answer: Answer, key: Key, target: Path
     ) -> Answer:
         """Bring a key from an answer into its file; what goes on from here does not hold it."""
-        found = call.secret.find(answer) if call.secret is not None else None
+        in_use = key.secret.get_secret_value()
+        found = deposit.find(call.secret, answer, in_use) if call.secret is not None else None
         try:
             if found is not None:
                 await self._works.run(lambda: deposit.save(target, found))

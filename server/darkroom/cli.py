@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom import __version__
@@ -55,6 +56,15 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--port", type=_port, help="port with --http; 0 takes a free one (default: 8811)"
+    )
+
+    serve.add_argument(
+        "--root",
+        action="append",
+        type=_folder,
+        metavar="FOLDER",
+        help="folder that save_results may write below, in place of [files] roots; may be given "
+        "several times, and relative targets go under the first",
     )
 
     demo = command(
@@ -171,6 +181,12 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--read-only", action="store_true", help="only tools that change and cost nothing"
     )
+
+
+def _folder(text: str) -> str:
+    if not Path(text.strip()).expanduser().is_dir() or not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a folder that exists, got {text!r}")
+    return text
 
 
 def _names(text: str) -> tuple[str, ...]:

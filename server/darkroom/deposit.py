@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, cast
 from darkroom.errors import call_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from darkroom.credentials import Key
     from darkroom.errors import JsonValue
-    from darkroom.operation import Answer, Call, Provider
+    from darkroom.operation import Answer, Call, Provider, Secret
     from darkroom.settings import Settings
 
 
@@ -62,6 +65,43 @@ def place(
             "ask the person to make that file and its folder writable for this server",
         ) from None
     return target
+
+
+def find(secret: Secret, answer: Answer, in_use: str) -> str | None:
+    """Return the new key that an answer holds, at whatever depth; None where that is not clear.
+
+    The key ``in_use`` and the beginnings of keys that providers show (``key_prefix``,
+    ``zsky_live_ab***``) begin like a new one, and are none.
+    """
+    texts = list(_texts(answer.body, None))
+    found = {text for name, text in texts if name is not None and name == secret.field}
+    if not found:
+        found = {text for _, text in texts if text.startswith(secret.prefix)}
+    whole = [
+        text
+        for text in found
+        if not _SHORTENED.search(text)
+        and not any(other != text and other.startswith(text) for other in found | {in_use})
+        and text != in_use
+    ]
+    return whole[0] if len(whole) == 1 else None
+
+
+_SHORTENED = re.compile(r"[*…]|\.\.\.|\s")
+"""What stands in a key that is not shown whole, or in a sentence about one."""
+
+
+def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str]]:
+    """Yield every text that is not empty, with the name that it stands under."""
+    if isinstance(value, str):
+        if value:
+            yield name, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, name)
 
 
 def save(target: Path, text: str) -> Path:

@@ -138,8 +138,8 @@ class Mistakes:
 
     def _add_unknown(self, name: str, schema: Schema, path: Path) -> None:
         names: list[str] = list(schema.get("properties", {}))
-        words = f"unknown argument '{_shown(name)}'; "
-        if near := _nearest(name, names):
+        words = f"unknown argument '{shown(name)}'; "
+        if near := nearest(name, names):
             words += f"did you mean '{near}'?"
         else:
             words += f"valid are {', '.join(names)}" if names else "there are none"
@@ -256,7 +256,7 @@ def _own_words(error: ErrorDetails) -> str | None:
 
 def _expected(schema: Schema, value: object) -> str:
     words = f"expected {describe(schema)}, got {got(value)}"
-    if isinstance(value, str) and (near := _nearest(value, _options(schema))):
+    if isinstance(value, str) and (near := nearest(value, _options(schema))):
         words += f"; did you mean '{near}'?"
     return words
 
@@ -268,7 +268,8 @@ def _options(schema: Schema) -> list[str]:
     return [option for option in options if isinstance(option, str)]
 
 
-def _nearest(text: str, options: Sequence[str]) -> str | None:
+def nearest(text: str, options: Sequence[str]) -> str | None:
+    """Return the valid name that was probably meant."""
     if len(text) > _COMPARED_CHARACTERS:
         return None
     folded = {option.casefold(): option for option in options}
@@ -285,9 +286,9 @@ def got(value: object) -> str:
         case None:
             return "null"
         case str() if len(value) > _SHOWN_CHARACTERS:
-            return f"a string of {len(value)} characters, '{_shown(value)}'"
+            return f"a string of {len(value)} characters, '{shown(value)}'"
         case str():
-            return f"the string '{_shown(value)}'"
+            return f"the string '{shown(value)}'"
         case list():
             return f"an array of {_counted(len(cast('list[object]', value)), 'item')}"
         case dict():
@@ -304,7 +305,7 @@ def got(value: object) -> str:
 
 def written(path: Path) -> str:
     """Write a path as the model would: ``images[3].image_url``."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in path)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
     return _shortened("".join(parts).removeprefix("."), _PATH_CHARACTERS)
 
 
@@ -317,7 +318,7 @@ def _literal(value: object) -> str:
     return _shortened(str(value), _SHOWN_CHARACTERS)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Quote a caller's text: without control characters and addresses, and not much of it."""
     return _shortened(clean(text[:_COMPARED_CHARACTERS]), _SHOWN_CHARACTERS)
 

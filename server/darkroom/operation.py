@@ -228,12 +228,14 @@ class Declared:
 class Secret:
     """A key that an answer holds: it goes into a file, and nowhere else.
 
-    ``find`` returns it from the answer; None where it is not understood, and the answer is kept
-    whole. ``replaces``: it takes the place of the credential in use, in the file that one came
-    from; otherwise it gets a new file in ``[credentials] dir``.
+    It is the text under ``field``, if the provider's page names one, or else the text that begins
+    with ``prefix``, at whatever depth. Where neither is there, or several could be meant, the
+    answer is kept whole. ``replaces``: it takes the place of the credential in use, in the file
+    that one came from; otherwise it gets a new file in ``[credentials] dir``.
     """
 
-    find: Callable[[Answer], str | None]
+    prefix: str
+    field: str | None = None
     replaces: bool = False
 
 

@@ -14,6 +14,10 @@ from darkroom.addresses import Origin, check_public_address
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 LONGEST_STRING = 20_000
 """Characters of an argument that states no limit of its own."""
 
@@ -22,7 +26,9 @@ class Params(BaseModel):
     """Base of all argument models: closed, strict, built when first used.
 
     An optional argument is written ``name: type | None = None``; ``None`` stands for "left out",
-    and a caller's ``null`` is refused.
+    and so do a caller's ``null``, ``""``, ``[]`` and ``{}``. Where an empty value means something,
+    the field says so: ``Field(min_length=0)`` for text and arrays, ``minProperties: 0`` in the
+    schema of an object.
     """
 
     model_config = ConfigDict(
@@ -36,9 +42,25 @@ class Params(BaseModel):
 
 
 class StartParams(Params):
-    """Base of the arguments of every start tool."""
+    """Base of the arguments of every start tool. The key stands last: what is first gets filled."""
 
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    idempotency_key: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=200, description="Leave out unless you were given one."),
+        ]
+        | None
+    ) = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """Show the arguments of the operation first."""
+        schema = handler(core_schema)
+        properties = schema["properties"]
+        properties["idempotency_key"] = properties.pop("idempotency_key")
+        return schema
 
 
 def _check_job_id(value: str) -> str:

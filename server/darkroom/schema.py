@@ -1,8 +1,13 @@
 """From a `Params` model to the small, flat JSON Schema that hosts accept and models pay for.
 
 Hosts drop tools whose schema is composed at its root, holds ``$ref`` or lists of types, so none of
-that leaves here. What costs tokens without saying anything goes as well: titles, class docstrings,
-null alternatives, the limit that every string has.
+that leaves here. Every array has ``items``, if only empty ones: hosts refuse the whole list
+without. What costs tokens without saying anything goes as well: titles, class docstrings, null
+alternatives, the limit that every string has, and ``additionalProperties: false`` (some converters
+cannot read it; unknown arguments are refused here, whatever the schema says).
+
+An empty value means that an optional argument is left out (see `darkroom.arguments`), unless its
+schema says ``minLength: 0``, ``minItems: 0`` or ``minProperties: 0``: then it is a value.
 """
 
 from __future__ import annotations
@@ -153,13 +158,11 @@ def _flat(schema: Schema, definitions: Schema, within: tuple[str, ...]) -> Schem
         del flat["maxLength"]
     if "properties" in flat:
         flat["properties"] = {name: inner(value) for name, value in flat["properties"].items()}
-    elif flat.get("type") == "object" and not isinstance(flat.get("additionalProperties"), dict):
-        flat.pop("additionalProperties", None)  # anything goes, as where nothing is said
-    for keyword in ("items", "additionalProperties"):
-        if isinstance(flat.get(keyword), dict):
-            flat[keyword] = inner(flat[keyword])
-            if not flat[keyword]:
-                del flat[keyword]
+    if flat.get("type") == "array":
+        flat["items"] = inner(flat.get("items", {}))
+    others = flat.pop("additionalProperties", None)
+    if isinstance(others, dict) and (values := inner(cast("Schema", others))):
+        flat["additionalProperties"] = values
     if branches := schema.get("anyOf", schema.get("oneOf")):
         flat["anyOf"] = _alternatives([inner(branch) for branch in branches])
     return _in_order(flat)

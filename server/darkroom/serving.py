@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -29,6 +30,7 @@ from mcp_types import Prompt as SdkPrompt
 from mcp_types import Resource as SdkResource
 from mcp_types import ResourceTemplate as SdkTemplate
 
+from darkroom.arguments import unpacked
 from darkroom.core import log
 from darkroom.errors import CallError, DarkroomError
 from darkroom.jobs.view import job_uri
@@ -156,6 +158,22 @@ async def _stamp_lightly(ctx: ServerRequestContext[Any, Any], call_next: CallNex
     return result
 
 
+async def _unpack_arguments(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
+    """Open the arguments of a call that came as a JSON string: the SDK takes only objects."""
+    params = ctx.params
+    if ctx.method == "tools/call" and params is not None:
+        given = params.get("arguments")
+        if given is not None and not isinstance(given, dict):
+            try:
+                opened = unpacked(given)
+            except CallError as error:
+                raise MCPError(INVALID_PARAMS, error.text) from None
+            ctx = replace(ctx, params={**params, "arguments": opened})
+    return await call_next(ctx)
+
+
 class DarkroomServer(MCPServer[Machine]):
     """The SDK's server with declared resources and prompts, and jobs as tasks."""
 
@@ -172,7 +190,7 @@ class DarkroomServer(MCPServer[Machine]):
         **options: Any,
     ) -> None:
         super().__init__(subscriptions=changes, extensions=[TasksExtension(tasks)], **options)
-        self.middleware.append(_stamp_lightly)
+        self.middleware.extend((_unpack_arguments, _stamp_lightly))
         self._prompts = prompts
         self._listen = TaskListenHandler(changes, tasks)
         self._fixed = {r.uri: r for r in resources if not UriTemplate.is_template(r.uri)}

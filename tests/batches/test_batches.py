@@ -75,12 +75,15 @@ async def test_mistakes_name_item_and_argument_and_nothing_is_sent(
         {"tool": "zsky_paint", "arguments": {}},
         {"tool": "claid_start_image_edit", "arguments": {"input": "item:gone", "operations": {}}},
         {"tool": "claid_start_image_edit", "arguments": {"input": "job:zsky_x", "operations": {}}},
+        {"tool": "zsky_start_imge", "arguments": {"prompt": "x"}},
     ]
     async with world.client() as client:
         text = await refused(client, "start_batch", items=items)
     assert "item '0'" in text
     assert "did you mean 'prompt'" in text
-    assert "item '2': 'zsky_paint' is no start tool" in text
+    assert "item '2': 'zsky_paint' is no start tool that is listed here" in text
+    assert "item '5': 'zsky_start_imge' is no start tool that is listed here" in text
+    assert "did you mean 'zsky_start_image'?" in text
     assert "there is no item 'gone'" in text
     assert "there is no job zsky_x" in text
     assert "good" not in text
@@ -98,6 +101,38 @@ async def test_an_identical_batch_is_the_same_batch(
     assert again["batch_id"] == first["batch_id"]
     assert "nothing new was sent" in again["warnings"][0]
     assert other["batch_id"] != first["batch_id"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_batch_that_is_written_in_another_way_is_the_same_batch(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world = rig(clock, tmp_path)
+    plain = look_book(world)
+    del plain["arguments"]
+    other: dict[str, object] = {
+        **look_book(world),
+        "items": [],
+        "copies": "1",
+        "dry_run": "",
+        "arguments": '{"workspace_id": "", "webhook_url": null}',
+        "for_each": json.dumps(plain["for_each"]),
+        "then": {
+            "tool": "claid_start_image_edit",
+            "arguments": {"operations": {"resizing": {"width": "300", "height": None}}},
+            "input": "input",
+        },
+    }
+    async with world.client(era) as client:
+        first = await call(client, "start_batch", **plain)
+        again = await call(client, "start_batch", **other)
+        keyed = await call(client, "start_batch", **plain, idempotency_key="k")
+        same = await call(client, "start_batch", **other, idempotency_key="k")
+        then = {**plain["then"], "arguments": {"operations": {"resizing": {"width": 301}}}}
+        changed = await call(client, "start_batch", **{**plain, "then": then})
+    assert again["batch_id"] == first["batch_id"]
+    assert same["batch_id"] == keyed["batch_id"] != first["batch_id"]
+    assert changed["batch_id"] not in {first["batch_id"], keyed["batch_id"]}
 
 
 async def test_a_failure_is_counted_by_kind_and_what_depends_on_it_is_cancelled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,6 +10,7 @@ import pytest
 
 from darkroom import __version__
 from darkroom.cli import main, parser
+from darkroom.commands.setting import given_settings, prepare
 from darkroom.credentials import templates
 from darkroom.settings import load
 from darkroom_tools import CATALOGUE
@@ -50,6 +52,32 @@ def test_every_option_of_every_command_has_help(name: str) -> None:
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"darkroom {__version__}"
+
+
+def test_roots_of_the_command_line_take_the_place_of_those_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    for folder in (first, second, other):
+        folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    environment = {"DARKROOM_FILES__ROOTS": json.dumps([str(other)])}
+
+    def roots(*options: str) -> tuple[Path, ...]:
+        given = given_settings(parser().parse_args(["serve", *options]))
+        return prepare(sandbox=True, environment=environment, given=given).settings.file_roots
+
+    assert roots() == (other,)
+    assert roots("--root", str(first)) == (first,)
+    assert roots("--root", "second", "--root", str(first)) == (second, first)
+
+
+@pytest.mark.parametrize("folder", ["", " ", "nowhere", "${workspaceFolder}"])
+def test_a_root_that_is_no_folder_is_refused_before_anything_is_served(
+    capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    assert main(["serve", "--root", folder]) == 2
+    assert "argument --root: expected a folder that exists, got" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

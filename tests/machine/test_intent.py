@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import warnings
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult
 
 from darkroom_tools.emulators.kit import Fault
-from tests.harness import ERAS, Era, call, refused, rig
+from tests.harness import ERAS, Era, Fields, call, refused, rig
 from tests.machine.support import (
     HOUR,
     IMAGE,
@@ -22,9 +26,11 @@ from tests.machine.support import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Literal
+
+    from mcp import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +62,71 @@ async def test_a_key_is_the_same_job_however_late_and_whatever_the_job_has_becom
     assert again["status"] == "completed"
     assert "warnings" not in again
     assert received(world, paid) == 1
+
+
+WRITINGS: dict[str, Sequence[dict[str, object]]] = {
+    "zsky_start_image": (
+        {"prompt": "p", "width": 512},
+        {"prompt": "p", "width": "512", "seed": None, "negative": "", "idempotency_key": ""},
+        {"prompt": "p", "width": 512.0, "height": [], "toolCallId": "1", "tool_call_id": "2"},
+    ),
+    "claid_start_image_edit": (
+        {"operations": {"adjustments": {"contrast": 5}}},
+        {"operations": {"adjustments": {"contrast": "5", "hdr": None}, "resizing": {}}},
+        {"operations": '{"adjustments": {"contrast": 5.0}, "padding": ""}', "output": {}},
+        {"operations": {"adjustments": {"contrast": 5}, "resizing": {"fit": {"crop": None}}}},
+    ),
+}
+"""Different ways to write one call, as hosts and models do."""
+
+
+@pytest.mark.parametrize("tool", WRITINGS)
+@pytest.mark.parametrize("era", ERAS)
+async def test_every_way_to_write_a_call_is_the_same_intent(
+    clock: Callable[[], float], tmp_path: Path, era: Era, tool: str
+) -> None:
+    world = rig(clock, tmp_path)
+    picture = {"input": world.sandbox.sample("model", 1)} if tool.startswith("claid") else {}
+    async with world.client(era) as client:
+        with anyio.fail_after(HOUR):
+            jobs = [await call(client, tool, **picture, **each) for each in WRITINGS[tool]]
+            await anyio.sleep(WINDOW + HOUR / 2)
+            keyed = [
+                await call(client, tool, **picture, **{**each, "idempotency_key": "k"})
+                for each in WRITINGS[tool]
+            ]
+    assert len({job["job_id"] for job in jobs}) == 1
+    assert len({job["job_id"] for job in keyed}) == 1
+    assert jobs[0]["job_id"] != keyed[0]["job_id"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_whose_arguments_are_a_json_string_is_the_same_intent(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    world = rig(clock, tmp_path)
+
+    async with world.client(era) as client:
+        given = {"prompt": "p"}
+        text = json.dumps(given)
+        with anyio.fail_after(HOUR):
+            first = await call(client, "zsky_start_image", **given)
+            again = await _raw(client, "zsky_start_image", text)
+            nothing = await _raw(client, "list_jobs", "")
+            with pytest.raises(MCPError, match="arguments: expected an object, got the string"):
+                await _raw(client, "zsky_start_image", "a cat")
+    assert again["job_id"] == first["job_id"]
+    assert [job["job_id"] for job in nothing["jobs"]] == [first["job_id"]]
+
+
+async def _raw(client: Client, tool: str, arguments: str) -> Fields:
+    """Call a tool with arguments that the SDK's client would not send."""
+    params = CallToolRequestParams.model_construct(name=tool, arguments=cast("Any", arguments))
+    request = CallToolRequest.model_construct(method="tools/call", params=params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydantic's, of what is sent here on purpose
+        result = await client.session.send_request(request, CallToolResult)
+    return cast("Fields", result.structured_content)
 
 
 @PAID

@@ -157,6 +157,49 @@ async def test_a_lost_answer_is_told_for_what_it_is(
     assert path.read_text().strip() == TEST_KEY
 
 
+NEW = "zsky_live_" + "n" * 24
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": {"plaintext": NEW}},
+        {"plaintext": NEW},
+        {"data": [{"keys": [{"id": "key_1", "value": NEW}]}], "message": f"Your key is {NEW}"},
+        {"old_key": TEST_KEY, "old_key_prefix": TEST_KEY[:14], "new": {"key": NEW}},
+        {"key": {"key_prefix": NEW[:14], "masked": "zsky_live_mm***", "plaintext": NEW}},
+    ],
+)
+async def test_a_rotated_key_is_found_by_its_prefix_at_whatever_depth(
+    clock: Callable[[], float], tmp_path: Path, body: dict[str, object]
+) -> None:
+    path = key_in_a_file(tmp_path / "keys")
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
+        fault = Fault(kind="status_after", status=200, body=json.dumps(body).encode())
+        zsky(sandbox).faults.add("rotate_key", fault)
+        result = await one.call(ROTATE)
+        assert result == {"rotated": True, "file": str(path)}
+        assert NEW not in await journal_of(one)
+    assert path.read_text() == NEW
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_of_two_keys_that_may_be_new_none_is_taken_and_the_answer_is_kept(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    path = key_in_a_file(tmp_path / "keys")
+    body = {"a": NEW, "b": {"c": "zsky_live_" + "m" * 30}}
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
+        fault = Fault(kind="status_after", status=200, body=json.dumps(body).encode())
+        zsky(sandbox).faults.add("rotate_key", fault)
+        error = await refusal(one, ROTATE)
+        assert error.failure.code == "bad_response"
+        assert "zsky_live_" not in error.text
+    (kept,) = [each for each in path.parent.iterdir() if each != path]
+    assert json.loads(kept.read_text()) == body
+    assert path.read_text().strip() == TEST_KEY
+
+
 async def attempt_states(one: Process, operation: str) -> list[str]:
     """Return the states of the attempts of an operation that has no job."""
     store = cast("SqliteStore", await one.store())
@@ -349,6 +392,30 @@ async def test_a_rotated_token_goes_into_a_new_file(
         (path,) = set((tmp_path / "keys").iterdir()) - first
         assert result["file"] == str(path)
         assert path.read_text() not in json.dumps(result)
+
+
+@pytest.mark.parametrize("tool", [CREATE, "znyx_rotate_token"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": {"id": 7, "key_prefix": "gr_abc", "raw_key": "gr_abcdefgh"}},
+        {"token": {"id": 7, "plaintext": "gr_abcdefgh", "key_prefix": "gr_abc"}},
+        {"data": [{"id": 7, "raw_key": "a-key-without-prefix"}], "gr": "gr_other"},
+    ],
+)
+async def test_a_token_is_found_in_a_nested_answer_and_is_not_shown(
+    clock: Callable[[], float], tmp_path: Path, tool: str, body: dict[str, object]
+) -> None:
+    arguments = {"token_type": "ci"} if tool == CREATE else {"key_id": 1}
+    endpoint = "tokens.createCi" if tool == CREATE else "tokens.rotate"
+    async with server(clock, tmp_path) as (one, sandbox):
+        fault = Fault(kind="status_after", status=200, body=json.dumps(body).encode())
+        sandbox.emulators["znyx"].faults.add(endpoint, fault)
+        result = await one.call(tool, **arguments)
+        (path,) = (tmp_path / "keys").iterdir()
+        assert path.read_text() in {"gr_abcdefgh", "a-key-without-prefix"}
+        assert path.read_text() not in json.dumps(result)
+        assert result["file"] == str(path)
 
 
 async def test_a_revoked_token_is_dead_and_needs_no_folder(

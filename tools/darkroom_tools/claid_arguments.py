@@ -9,13 +9,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from darkroom.operation import AddressMark, Params, StartParams, check_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pydantic.config import JsonDict
 
     from darkroom.errors import JsonObject, JsonValue
 
@@ -83,6 +92,9 @@ def shown(*words: str) -> WithJsonSchema:
     """Show these words only; the object forms of the page are taken as well."""
     return WithJsonSchema({"type": "string", "enum": list(words)})
 
+
+EMPTY_IS_A_VALUE: JsonDict = {"minProperties": 0}
+"""Of an object that asks for something even when it is empty."""
 
 HALF = r"([0-9]|[1-4][0-9]|50)%"
 
@@ -172,7 +184,9 @@ class Resizing(Params):
 
 
 class Hdr(Params):
-    """Light and dark, made even."""
+    """Light and dark, made even; ``{}`` is done as Claid likes best."""
+
+    model_config = ConfigDict(json_schema_extra=EMPTY_IS_A_VALUE)
 
     intensity: Amount | None = None
     stitching: bool | None = None
@@ -203,7 +217,9 @@ Category: TypeAlias = Literal["general", "cars", "products"]
 
 
 class Remove(Params):
-    """How the background goes."""
+    """How the background goes; ``{}`` is ``true``."""
+
+    model_config = ConfigDict(json_schema_extra=EMPTY_IS_A_VALUE)
 
     category: Category | None = None
     clipping: bool | None = None
@@ -211,7 +227,9 @@ class Remove(Params):
 
 
 class Blur(Params):
-    """How the background blurs."""
+    """How the background blurs; ``{}`` is ``true``."""
+
+    model_config = ConfigDict(json_schema_extra=EMPTY_IS_A_VALUE)
 
     category: Category | None = None
     object_to_keep: Kept | None = None

@@ -65,6 +65,9 @@ class Settings(ProviderSettings):
     )
 
 
+BEGINNING = "gr_"
+"""What "some tokens" begin with; ``raw_key`` names a new one."""
+
 VARIABLES = {"ZNYX_ORG_ID": "org_id", "ZNYX_PROJECT_ID": "project_id"}
 
 # --- operations: evaluations ---
@@ -251,7 +254,7 @@ CREATE_TOKEN = Call(
     check=token_place_missing,
     repeatable=False,
     asks="Create a new {token_type} token in organisation {org_id}?",
-    secret=Secret(find=znyx_answers.raw_key),
+    secret=Secret(field="raw_key", prefix=BEGINNING),
     if_lost="look with znyx_list_tokens for a token that nobody holds, and revoke it",
     result=znyx_answers.required,
 )
@@ -273,7 +276,7 @@ ROTATE_TOKEN = Call(
     check=place_missing,
     repeatable=False,
     asks="Replace the key of token {key_id}? The present one stops working everywhere at once.",
-    secret=Secret(find=znyx_answers.raw_key),
+    secret=Secret(field="raw_key", prefix=BEGINNING),
     if_lost="the old key may be dead: tell the person to try it, and to rotate again if it is",
     result=znyx_answers.required,
 )

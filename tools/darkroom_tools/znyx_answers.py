@@ -149,8 +149,3 @@ def listed(name: str) -> Callable[[Answer, Params], JsonObject]:
         return {**more, name: [*shown]}
 
     return read
-
-
-def raw_key(answer: Answer) -> str | None:
-    """Return the key of a TokenResponse; only creation and rotation show it."""
-    return reading.text(answer.object, "raw_key")

@@ -51,7 +51,7 @@ class Scope(Params):
 class EvaluateText(Scope):
     """``POST /v1/evaluate/input`` and ``/output``."""
 
-    text: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    text: Annotated[str, Field(min_length=0, max_length=LONGEST_TEXT)]
     metadata: dict[str, object] | None = None
 
 

@@ -49,6 +49,7 @@ VIDEOS_PER_MONTH = 300
 IMAGES_PER_DAY = 200
 VIDEOS_PER_DAY = 50
 ADDRESS_SECONDS = 86_400
+KEY_PREFIX = "zsky_live_"
 IMAGE_SECONDS = 6.0
 """No document says how long an image takes; the sample client asks every 2 s."""
 
@@ -187,18 +188,6 @@ def counters(answer: Answer, sent_at: float) -> JsonObject:
     return {"usage_now": {name: answer.object.get(name) for name in names}}
 
 
-def rotated(answer: Answer) -> str | None:
-    """Return the new key: the field's name is not documented, its prefix is."""
-    return next(
-        (
-            value
-            for value in answer.object.values()
-            if isinstance(value, str) and value.startswith("zsky_")
-        ),
-        None,
-    )
-
-
 # --- operations ("Endpoints") ---
 
 STATE = StateSource(path="/v1/jobs/{id}", read=read_state)
@@ -299,7 +288,7 @@ ROTATE_KEY = Call(
     path="/v1/keys/rotate",
     repeatable=False,
     asks="Replace the ZSky API key? The present one stops working everywhere at once.",
-    secret=Secret(find=rotated, replaces=True),
+    secret=Secret(prefix=KEY_PREFIX, replaces=True),  # "a one-time-shown plaintext value"
     if_lost="the old key may be dead: tell the person to try it, and to rotate on ZSky's page if so",
     result=lambda _answer, _params: {"rotated": True},
 )
@@ -312,7 +301,7 @@ PROVIDER = Provider(
     base_url_variable="ZSKY_BASE_URL",
     credentials=(
         Credential(
-            variable="ZSKY_API_KEY", header="X-API-Key", scheme="", modes={"zsky_live_": "live"}
+            variable="ZSKY_API_KEY", header="X-API-Key", scheme="", modes={KEY_PREFIX: "live"}
         ),
     ),
     settings=Settings,

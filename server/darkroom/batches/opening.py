@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.batches.plan import Plan, plan
+from darkroom.batches.plan import Plan, plan, written_alike
 from darkroom.batches.report import OPERATION, PROVIDER
 from darkroom.errors import CallError, JournalError, JsonObject, call_error
 from darkroom.jobs.model import Job, canonical, digest
@@ -136,7 +136,13 @@ class Opener:
                 "arguments": then.arguments,
                 "input": then.input,
             }
-        said = [(item.id, item.tool, canonical(item.arguments)) for item in asked.items]
+        alike = written_alike(self._works, self._providers, asked.items)
+        said = [
+            (item.id, item.tool, canonical(meant))
+            for item, meant in zip(asked.items, alike, strict=True)
+        ]
+        # What the second stage is given stands in its items.
+        rest: JsonObject = {**arguments, **({"then": [then.tool, then.input]} if then else {})}
         return Job(
             job_id=batch_id,
             owner=self._owner,
@@ -144,7 +150,7 @@ class Opener:
             operation=OPERATION,
             status="running",
             arguments=arguments,
-            intent=digest(self._owner, OPERATION, repr(said), canonical(arguments)),
+            intent=digest(self._owner, OPERATION, repr(said), canonical(rest)),
             fingerprint="",
             created_at=now,
             updated_at=now,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from darkroom.arguments import validate
+from darkroom.arguments import canonical_arguments, validate
 from darkroom.batches.grammar import circles, resolved
 from darkroom.errors import CallError, JsonObject, call_error
+from darkroom.mistakes import nearest, shown
 from darkroom.operation import UNREADABLE, Request
 from darkroom.operation import Job as JobOperation
 from darkroom.quota import outlook
 from darkroom.selection import keeps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from darkroom.approval import Person
     from darkroom.batches.grammar import Item
@@ -86,7 +88,7 @@ async def plan(
         for item in items
         if (pair := found[item.id]) is not None
     }
-    wanted, wrong = _looked_at(works, items, found, ids)
+    wanted, wrong = _looked_at(works, providers, items, found, ids)
     try:
         judged = await starter.judge(((each[1], each[2]) for each in wanted.values()), person)
     except CallError as error:
@@ -121,12 +123,33 @@ async def plan(
     return await _estimated(works, planned)
 
 
+def written_alike(
+    works: Works, providers: Mapping[str, Provider], items: Sequence[Item]
+) -> list[JsonObject]:
+    """Return the arguments of each item in the form that all ways to write them have in common.
+
+    What is not valid stays as it is: such a batch is refused.
+    """
+    stand_ins = {item.id: f"item{place}" for place, item in enumerate(items)}
+    found = {tool: _operation(works, providers, tool) for tool in {item.tool for item in items}}
+    alike: list[JsonObject] = []
+    for item in items:
+        arguments = cast("JsonObject", resolved(item.arguments, stand_ins))
+        if (pair := found[item.tool]) is not None:
+            with suppress(CallError):
+                params = validate(pair[1].params, arguments, admitted=works.core.admitted)
+                arguments = canonical_arguments(params)
+        alike.append(arguments)
+    return alike
+
+
 Wanted = tuple["Provider", JobOperation, "StartParams"]
 """A start call that is written as it should be."""
 
 
 def _looked_at(
     works: Works,
+    providers: Mapping[str, Provider],
     items: Sequence[Item],
     found: Mapping[str, tuple[Provider, JobOperation] | None],
     ids: Mapping[str, str],
@@ -137,7 +160,7 @@ def _looked_at(
     for place, item in enumerate(items):
         pair = found[item.id]
         if pair is None:
-            wrong[place] = f"item '{item.id}': '{item.tool}' is no start tool that is listed here"
+            wrong[place] = f"item '{item.id}': {_no_start_tool(works, providers, item.tool)}"
             continue
         provider, operation = pair
         try:
@@ -168,17 +191,30 @@ def _check(
     return lambda params: check(params, settings)
 
 
+def _no_start_tool(works: Works, providers: Mapping[str, Provider], tool: str) -> str:
+    """Say that there is no such start tool, and which one was probably meant."""
+    names = [operation.name for _, operation in _start_tools(works, providers)]
+    near = nearest(tool, names)
+    hint = f"did you mean '{near}'?" if near else f"there are {', '.join(names) or 'none'}"
+    return f"{shown(tool)!r} is no start tool that is listed here; {hint}"
+
+
+def _start_tools(
+    works: Works, providers: Mapping[str, Provider]
+) -> Iterator[tuple[Provider, JobOperation]]:
+    """Yield the start tools that are listed."""
+    for provider in providers.values():
+        for operation in provider.operations:
+            listed = keeps(works.core.settings.serve, provider, operation)
+            if isinstance(operation, JobOperation) and listed:
+                yield provider, operation
+
+
 def _operation(
     works: Works, providers: Mapping[str, Provider], tool: str
 ) -> tuple[Provider, JobOperation] | None:
     """Return a start tool that is listed; None for anything else."""
-    for provider in providers.values():
-        for operation in provider.operations:
-            if operation.name != tool or not isinstance(operation, JobOperation):
-                continue
-            listed = keeps(works.core.settings.serve, provider, operation)
-            return (provider, operation) if listed else None
-    return None
+    return next((pair for pair in _start_tools(works, providers) if pair[1].name == tool), None)
 
 
 async def _missing(works: Works, planned: Sequence[Planned], own: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from darkroom.commands.setting import given_filters, prepare
+from darkroom.commands.setting import given_settings, prepare
 from darkroom.credentials import Key, process_environment
 from darkroom.errors import ConfigurationError
 from darkroom.hosts.files import alone, change
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     environment = process_environment()
     path = file_of(host, environment, project=options.project)
     # A host shows nobody why a server does not start: what is wrong has to be said here.
-    setting = prepare(sandbox=False, given={"serve": given_filters(options)})
+    setting = prepare(sandbox=False, given=given_settings(options))
     selected(setting.catalogues, setting.settings)
     secrets = {c.variable: c for p in setting.providers for c in p.credentials}
     found = {

@@ -31,12 +31,10 @@ def run(options: argparse.Namespace) -> NoReturn:
     BaseModel.model_config["defer_build"] = True
 
     from darkroom.app import build_server  # noqa: PLC0415 -- after gc.disable()
-    from darkroom.commands.setting import given_filters, prepare  # noqa: PLC0415 -- after gc.disable()
+    from darkroom.commands.setting import given_settings, prepare  # noqa: PLC0415 -- after gc.disable()
 
     stopping = anyio.Event()
-    setting = prepare(
-        sandbox=options.sandbox, stopping=stopping, given={"serve": given_filters(options)}
-    )
+    setting = prepare(sandbox=options.sandbox, stopping=stopping, given=given_settings(options))
     server = build_server(setting.settings, setting.catalogues, setting.world)
     gc.enable()
     gc.freeze()

@@ -105,8 +105,13 @@ def prepare(
     return setting
 
 
-def given_filters(options: argparse.Namespace) -> dict[str, object]:
-    """Return the filters that were given; what was not is left to the settings."""
+def given_settings(options: argparse.Namespace) -> dict[str, object]:
+    """Return the settings that a command line with filters gives; the others are not in it."""
+    roots: list[str] | None = getattr(options, "root", None)
+    return {"serve": _given_filters(options), **({"files": {"roots": roots}} if roots else {})}
+
+
+def _given_filters(options: argparse.Namespace) -> dict[str, object]:
     given: dict[str, object] = {
         name: getattr(options, name)
         for name in ("providers", "tools", "exclude")

@@ -85,7 +85,7 @@ def _refused(message: str, roots: Sequence[Path]) -> CallError:
         "invalid_argument",
         message,
         f"allowed: {', '.join(map(str, roots))}; a folder ends in '/'; the person can add folders "
-        "in [files] roots",
+        "in [files] roots, or with --root of darkroom serve",
     )
 
 
