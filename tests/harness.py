@@ -96,7 +96,7 @@ def rig(
     }
     for name in without:
         del variables[name]
-    settings = load(catalogue.providers, variables)
+    settings = load(catalogue.providers, variables, tools=[t.name for t in catalogue.tools])
     way = transport or sandbox.transport()
 
     async def open_sqlite(settings: Settings) -> Store:
