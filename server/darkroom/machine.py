@@ -323,7 +323,9 @@ class Machine:
 
         return await core.detached(take)
 
-    async def resolve(self, job_id: str, verdict: Verdict, provider_job_id: str | None) -> Live:
+    async def resolve(
+        self, job_id: str, verdict: Verdict, provider_job_id: str | None, person: Person
+    ) -> Live:
         """Settle an unknown job by the person's word; see `settle`."""
         from darkroom.settling import settle  # noqa: PLC0415 -- see `run`
 
@@ -332,7 +334,7 @@ class Machine:
             raise call_error(
                 "not_found", f"there is no job {job_id}", "list_jobs shows the jobs known here"
             )
-        return await settle(await self.works(), live, verdict, provider_job_id)
+        return await settle(await self.works(), live, verdict, provider_job_id, person)
 
     def poll_after(self, live: Live) -> int | None:
         """Return the whole seconds after which there can be news; None once the job ended."""
