@@ -76,6 +76,7 @@ def rig(
     transport: httpx2.AsyncBaseTransport | None = None,
     sandbox: Sandbox | None = None,
     seed: int = 0,
+    time_scale: float = 1.0,
     catalogue: Catalogue = CATALOGUE,
 ) -> Rig:
     """Build a server over emulators.
@@ -83,10 +84,13 @@ def rig(
     ``environment`` adds to (and overrides) the sandbox's variables, ``without`` removes some.
     ``switches``: emulator -> its own keyword arguments. ``transport`` replaces the way to the
     emulators (a failing one, say). ``sandbox``: emulators that an earlier rig used.
+    ``time_scale``: factor on how long jobs take, which the server knows of.
     ``catalogue`` takes the place of ours.
     """
     if sandbox is None:
-        sandbox = Sandbox(clock=clock, seed=seed, switches=cast("Any", switches or {}))
+        sandbox = Sandbox(
+            clock=clock, seed=seed, time_scale=time_scale, switches=cast("Any", switches or {})
+        )
     variables = {
         **sandbox.environment(),
         "DARKROOM_JOBS__STORE": store,
@@ -96,7 +100,7 @@ def rig(
     }
     for name in without:
         del variables[name]
-    settings = load(catalogue.providers, variables)
+    settings = load(catalogue.providers, variables, tools=[t.name for t in catalogue.tools])
     way = transport or sandbox.transport()
 
     async def open_sqlite(settings: Settings) -> Store:
@@ -113,6 +117,7 @@ def rig(
         transport=way,
         sandbox=way,
         open_store=opener,
+        time_scale=time_scale,
     )
     return Rig(
         server=build_server(settings, [catalogue], world),

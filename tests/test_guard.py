@@ -139,13 +139,3 @@ async def test_each_distinct_prompt_of_a_batch_is_evaluated_once(
         )
     assert "does not allow" in text
     assert "item '2'" in text
-
-
-async def test_a_guard_that_judges_nothing_is_a_mistake_of_the_configuration(
-    clock: Callable[[], float], tmp_path: Path
-) -> None:
-    world = rig(clock, tmp_path, environment={"DARKROOM_GUARD__PROVIDER": "zsky"})
-    async with world.client() as client:
-        text = await refused(client, "zsky_start_image", prompt="A quiet harbour")
-    assert "[guard] provider" in text
-    assert "znyx" in text

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.operation import Limits, Rate
-from darkroom.pacing import WINDOW_MARGIN_SECONDS
+from darkroom.pacing import WINDOW_MARGIN_SECONDS, OwnBudget
 from darkroom.shared_budget import LONGEST_REQUEST_SECONDS, SLOTS, SharedBudget
 
 if TYPE_CHECKING:
@@ -53,6 +55,33 @@ def test_two_processes_together_send_no_more_than_the_rate(path: Path, clock: Cl
     assert other.delay() == pytest.approx(10.0 + WINDOW_MARGIN_SECONDS)
     clock.now += 10.0 + WINDOW_MARGIN_SECONDS
     assert other.take() is not None
+
+
+@pytest.mark.anyio
+async def test_what_is_free_is_what_may_be_taken_in_this_process_and_in_others(
+    path: Path, clock: Clock
+) -> None:
+    own, one = OwnBudget(LIMITS), SharedBudget(path, LIMITS, clock)
+    other = SharedBudget(path, LIMITS, clock)
+    for left in (3, 2, 1):
+        assert own.free() == one.free() == other.free() == left
+        for budget in (own, one):
+            token = budget.take()
+            assert token is not None
+            if left == 2:  # under way or over, it counts alike
+                budget.done(token, counts=True)
+    assert own.free() == one.free() == other.free() == 0
+    clock.now += 10.0 + WINDOW_MARGIN_SECONDS
+    await anyio.sleep(10.0 + WINDOW_MARGIN_SECONDS)
+    assert own.free() == one.free() == other.free() == 1  # two are still under way
+    for budget in (own, other):
+        budget.hold(5.0)
+    assert own.free() == one.free() == 0
+
+
+@pytest.mark.anyio
+async def test_without_rates_everything_is_free(path: Path, clock: Clock) -> None:
+    assert SharedBudget(path, Limits(), clock).free() == OwnBudget(Limits()).free() == math.inf
 
 
 def test_a_request_that_was_never_sent_gives_its_turn_back(path: Path, clock: Clock) -> None:

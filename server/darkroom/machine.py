@@ -121,7 +121,7 @@ class Machine:
 
         Raises
         ------
-        ConfigurationError: the provider that it names judges nothing.
+        ConfigurationError: the provider that it names judges nothing; `settings.load` says so before.
         """
         name = self.settings.guard.provider
         if name is None:
@@ -131,8 +131,7 @@ class Machine:
 
         provider = self.providers.get(name)
         if provider is None or provider.policy is None:
-            able = ", ".join(p.name for p in self.providers.values() if p.policy is not None)
-            raise ConfigurationError(f"[guard] provider = '{name}': expected one of: {able}")
+            raise ConfigurationError(f"guard.provider: no provider {name!r} has a policy")
         return Guard(works, Caller(works, self.owner, self.find), provider, provider.policy)
 
     async def batches(self) -> Batches:
@@ -167,6 +166,12 @@ class Machine:
         if self._works is not None:
             await self._works.close()
 
+    async def broken(self) -> ConfigurationError | JournalError | None:
+        """Return why the machine could not start; wait while it starts. None: it runs."""
+        self._wanted.set()
+        await self._ready.wait()
+        return self._broken
+
     async def works(self) -> Works:
         """Return the opened parts; wait while the journal is being opened.
 
@@ -174,12 +179,11 @@ class Machine:
         ------
         CallError: ``not_configured``, if the journal cannot be used.
         """
-        self._wanted.set()
-        await self._ready.wait()
-        if self._works is None or self._broken is not None:
+        broken = await self.broken()
+        if self._works is None or broken is not None:
             raise call_error(
                 "not_configured",
-                f"{self._broken}; nothing was sent",
+                f"{broken}; nothing was sent",
                 "ask the person to correct it and to start this server again",
             )
         return self._works
@@ -331,7 +335,9 @@ class Machine:
 
         return await core.detached(take)
 
-    async def resolve(self, job_id: str, verdict: Verdict, provider_job_id: str | None) -> Live:
+    async def resolve(
+        self, job_id: str, verdict: Verdict, provider_job_id: str | None, person: Person
+    ) -> Live:
         """Settle an unknown job by the person's word; see `settle`."""
         from darkroom.settling import settle  # noqa: PLC0415 -- see `run`
 
@@ -340,7 +346,7 @@ class Machine:
             raise call_error(
                 "not_found", f"there is no job {job_id}", "list_jobs shows the jobs known here"
             )
-        return await settle(await self.works(), live, verdict, provider_job_id)
+        return await settle(await self.works(), live, verdict, provider_job_id, person)
 
     def poll_after(self, live: Live) -> int | None:
         """Return the whole seconds after which there can be news; None once the job ended."""

@@ -103,6 +103,10 @@ class Budget(Protocol):
         """Return the seconds until a request may leave; infinity while all that may are out."""
         ...
 
+    def free(self) -> float:
+        """Return how many requests may leave now; infinity where nothing limits them."""
+        ...
+
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
         """Let nothing leave for a time, and no look for another; a longer hold stays."""
         ...
@@ -172,6 +176,17 @@ class OwnBudget:
             if len(self._finished) >= left:
                 free_at = max(free_at, self._finished[-left] + rate.seconds + WINDOW_MARGIN_SECONDS)
         return free_at - now
+
+    def free(self) -> float:
+        """Return how many requests may leave now; infinity where nothing limits them."""
+        if self.held() > 0:
+            return 0
+        oldest = anyio.current_time() - WINDOW_MARGIN_SECONDS
+        counted = (
+            (rate, len(self._finished) - bisect_right(self._finished, oldest - rate.seconds))
+            for rate in self._limits.rates
+        )
+        return min((r.requests - self._out - number for r, number in counted), default=math.inf)
 
     def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""
@@ -260,6 +275,16 @@ class Lane:
     def trouble(self) -> OSError | None:
         """Why the budget is not shared though it should be; None: nothing is wrong."""
         return self._budget.trouble
+
+    def free(self) -> float:
+        """Return how many requests may leave now beside those that wait."""
+        return self._budget.free() - self.waiting
+
+    @property
+    def scarce(self) -> bool:
+        """Tell whether every request has to count: not each job that may run has one to waste."""
+        slots = self._limits.concurrent_jobs
+        return slots is not None and self.free() < REQUESTS_PER_JOB * slots
 
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""

@@ -18,13 +18,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     create_model,
 )
-from pydantic_core import PydanticCustomError
 
 from darkroom.credentials import Missing, read_variable, unfilled
 from darkroom.errors import ConfigurationError
+from darkroom.setting_values import PolicyName, Reading, ToolName, UnitName, names_of, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,23 +53,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-def _read_table(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str):
-        return value
-    if not value.endswith(".json"):
-        raise PydanticCustomError("table", "expected a table, or a path that ends in .json")
-    context = cast("Mapping[str, Path]", info.context or {})
-    folder = context.get("folder", Path())
-    try:
-        return json.loads((folder / Path(value).expanduser()).read_text("utf-8"))
-    except OSError as error:
-        reason = {"reason": error.strerror or type(error).__name__}
-        raise PydanticCustomError("table", "the file cannot be read ({reason})", reason) from None
-    except ValueError:
-        raise PydanticCustomError("table", "the file does not hold valid JSON") from None
-
-
-Table = Annotated[dict[str, Any], BeforeValidator(_read_table)]
+Table = Annotated[dict[str, Any], BeforeValidator(read_table)]
 """A table, or the path of a JSON file that holds an object.
 
 A relative path begins at the configuration file's folder, or where there is none at the working
@@ -134,12 +117,12 @@ class FilesSection(Section):
 class ApprovalSection(Section):
     """When the person is asked."""
 
-    above: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    above: dict[UnitName, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict[str, float],
-        description="Ask before a start that costs more than this: money, or a provider's unit "
-        "(zsky_videos).",
+        description="Ask before a call that costs more than this: money, or a provider's unit "
+        "(zsky_videos). A unit without a price is above any amount of money.",
     )
-    never_ask: tuple[str, ...] = Field(
+    never_ask: tuple[ToolName, ...] = Field(
         default=(), description="Tools that may run without asking the person first."
     )
 
@@ -155,7 +138,7 @@ class CredentialsSection(Section):
 class GuardSection(Section):
     """Whether prompts are checked against a policy before they are sent."""
 
-    provider: str | None = Field(
+    provider: PolicyName | None = Field(
         default=None, description="Provider whose policy checks prompts (znyx). Without it: none."
     )
     fail: Literal["closed", "open"] = Field(
@@ -287,11 +270,13 @@ def load(
     providers: Sequence[Provider],
     environment: Mapping[str, str],
     *,
+    tools: Iterable[str] = (),
     overrides: Mapping[str, object] | None = None,
 ) -> Settings:
     """Read the settings.
 
-    ``overrides`` are sections as nested mappings, from the command line.
+    ``tools`` are the names of the tools that belong to no provider. ``overrides`` are sections as
+    nested mappings, from the command line.
 
     Raises
     ------
@@ -307,8 +292,9 @@ def load(
     values = _merge(values, _read_environment(environment, kind))
     values = _merge(values, dict(overrides or {}))
     mistakes = list(_unfilled(from_file, environment, overrides or {}, providers, path))
+    reading = Reading(path.parent if path else Path(), names_of(providers, tools))
     try:
-        settings = kind.model_validate(values, context={"folder": path.parent if path else Path()})
+        settings = kind.model_validate(values, context=reading)
     except ValidationError as error:
         mistakes += [
             _describe(cast("Mapping[str, Any]", entry), path, environment, kind)
@@ -454,15 +440,23 @@ def _describe(
     environment: Mapping[str, str],
     kind: type[Settings],
 ) -> str:
-    location = [str(part) for part in entry["loc"]]
-    variable = PREFIX + DELIMITER.join(location).upper()
+    location = [str(part) for part in entry["loc"] if part != "[key]"]
     key = ".".join(location)
-    if variable in environment:
-        where = variable
+    # A variable may hold the whole list or table that the mistake is in.
+    own, *holders = (
+        PREFIX + DELIMITER.join(location[:length]).upper() for length in range(len(location), 0, -1)
+    )
+    variable = next((each for each in holders if each in environment), None)
+    if own in environment:
+        where = own
+    elif variable is not None:
+        where = f"{variable}: {key}"
     elif path is not None:
         where = f"{path}: {key}"
     else:
         where = key
+    if entry["type"] == "unknown_name":
+        return f"{where}: {entry['msg']}"
     if entry["type"] != "extra_forbidden":
         got = repr(entry.get("input"))
         shown = got if len(got) <= 60 else got[:57] + "..."  # noqa: PLR2004 -- one line

@@ -1,27 +1,38 @@
 """Settling a job whose fate is unknown: by the person's word, with what evidence there is.
 
 Only an exact correlate lets a job be adopted by itself (`darkroom.jobs.gather`). Anything weaker
-is shown, and the person decides.
+is shown, and the person decides: they are asked, for a wrong word frees a cap or pays twice.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from darkroom.errors import call_error, failure
+from darkroom.jobs.model import digest, iso
+from darkroom.spending import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from darkroom.approval import Person
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import Live
     from darkroom.works import Works
 
 Verdict = Literal["submitted", "not_submitted"]
 
+TOOL = "resolve_job"
 
-async def settle(works: Works, live: Live, verdict: Verdict, provider_job_id: str | None) -> Live:
-    """Settle an unknown job.
+_ID = re.compile(r"[\w.:/=+-]+")
+"""What an id of a provider is made of; no sentence gets into the question in its place."""
+
+
+async def settle(
+    works: Works, live: Live, verdict: Verdict, provider_job_id: str | None, person: Person
+) -> Live:
+    """Settle an unknown job, once the person has said yes to what that means.
 
     ``submitted``: the provider has it, under ``provider_job_id``; it is followed from now on.
     ``not_submitted``: it never arrived; it ends ``failed``, and what it reserved is released.
@@ -29,17 +40,26 @@ async def settle(works: Works, live: Live, verdict: Verdict, provider_job_id: st
     Raises
     ------
     CallError: ``conflict`` if it is not unknown, or the id belongs to another job here;
-        ``invalid_argument`` if the id is missing.
+        ``invalid_argument`` if the id is missing or none; ``declined``, or ``not_configured`` where
+        nobody can be asked.
+    InputNeededError: the host has to ask and call again.
     """
     core = works.core
     _still_unknown(live.job)
     if verdict == "not_submitted":
+        await _ask(works, live.job, verdict, "", person)
         await core.detached(lambda: _never_arrived(works, live))
         return live
     if not provider_job_id:
         raise call_error(
             "invalid_argument",
             "provider_job_id: missing; a submitted job needs the id that the provider gave it",
+            "take it from the provider's own page or list, then call again",
+        )
+    if _ID.fullmatch(provider_job_id) is None:
+        raise call_error(
+            "invalid_argument",
+            "provider_job_id: expected an id as the provider gives it, without blanks or quotes",
             "take it from the provider's own page or list, then call again",
         )
     known = await core.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
@@ -49,8 +69,40 @@ async def settle(works: Works, live: Live, verdict: Verdict, provider_job_id: st
             f"{provider_job_id} is already {known.job_id}",
             "look for another one, or settle this one as not_submitted",
         )
+    await _ask(works, live.job, verdict, provider_job_id, person)
     await core.detached(lambda: _was_submitted(works, live, provider_job_id))
     return live
+
+
+async def _ask(
+    works: Works, job: Job, verdict: Verdict, provider_job_id: str, person: Person
+) -> None:
+    if TOOL not in works.core.settings.approval.never_ask:
+        question = _question(works, job, verdict, provider_job_id)
+        await person.approve(TOOL, question, digest(job.job_id, verdict, provider_job_id))
+
+
+def _question(works: Works, job: Job, verdict: Verdict, provider_job_id: str) -> str:
+    """Say what is settled, what it costs or frees, and when to say yes."""
+    core = works.core
+    title = core.channels[job.provider].provider.title
+    cost = "a cost that is not known"
+    if job.cost is not None:
+        money = core.tariff.money(job.provider, job.cost)
+        cost = counted(job.cost.amount, job.cost.unit)
+        cost += f" (about {money:.2f})" if money is not None else ""
+    began = f"{job.operation} of {iso(job.submitted_at or job.created_at)}, {cost}"
+    if verdict == "submitted":
+        return (
+            f'Settle {job.job_id} ({began}) as submitted: is it "{provider_job_id}" at {title}? '
+            "It is then followed as that job, and what it costs counts as spent."
+        )
+    return (
+        f"Settle {job.job_id} ({began}) as not submitted: did {title} never get it? It then ends "
+        f"as failed, and this frees what is reserved for it: {cost} in the caps, and its place "
+        "among the jobs that run at once. The same call can be sent, and charged, again. Say yes "
+        f"only if {title}'s own page shows no such job."
+    )
 
 
 def _still_unknown(job: Job) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import math
 import mmap
 import os
 import struct
@@ -221,6 +222,22 @@ class SharedBudget:
             if len(over) >= rate.requests:
                 free_at = max(free_at, over[-rate.requests] + rate.seconds + WINDOW_MARGIN_SECONDS)
         return free_at - now
+
+    def free(self) -> float:
+        """Return how many requests may leave now; infinity where nothing limits them."""
+        if not self._open():
+            return self._own.free()
+        with self._locked():
+            now = self._clock()
+            if self._held(now, look=False) > 0:
+                return 0
+            if not self._limits.rates:
+                return math.inf
+            turns = self._turns.unpack_from(self._map, _TURNS_AT)
+            over = [at + WINDOW_MARGIN_SECONDS for at in turns if self._counts(at, now)]
+            return min(
+                r.requests - sum(at + r.seconds > now for at in over) for r in self._limits.rates
+            )
 
     def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""

@@ -6,7 +6,6 @@ spent or released with the row that ends it. Reserved and spent count alike.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -184,33 +183,51 @@ class Tariff:
 
     def question(self, tool: str, provider: Provider, cost: Cost) -> str | None:
         """Return what the person is asked before a cost above ``[approval] above``; None: nothing."""
-        money = self.money(provider.name, cost)
-        limit = self._above.get(f"{provider.name}_{cost.unit}")
-        limit_in_money = self._above.get("money")
-        over = limit is not None and cost.amount > limit
-        over_in_money = limit_in_money is not None and money is not None and money > limit_in_money
-        if not over and not over_in_money:
+        costs: dict[tuple[str, Unit], float] = {(provider.name, cost.unit): cost.amount}
+        if not self._is_above(costs):
             return None
-        about = f" (about {money:.2f})" if money is not None else ""
-        return f"Spend {counted(cost.amount, cost.unit)}{about} at {provider.title} on {tool}?"
+        what = f"Spend {counted(cost.amount, cost.unit)}{self._about(costs)}"
+        return f"{what} at {provider.title} on {tool}?"
 
     def question_for_all(self, costs: Mapping[tuple[str, Unit], float]) -> str | None:
         """Return what the person is asked before costs of which any is above ``[approval] above``."""
-        money = [
-            price * amount
-            for (provider, unit), amount in costs.items()
-            if (price := self.price(provider, unit)) is not None
-        ]
-        limit = self._above.get("money")
-        over = any(
-            amount > self._above.get(f"{provider}_{unit}", math.inf)
-            for (provider, unit), amount in costs.items()
-        )
-        if not over and (limit is None or sum(money) <= limit):
+        if not self._is_above(costs):
             return None
         parts = [f"{counted(amount, unit)} at {name}" for (name, unit), amount in costs.items()]
-        about = f" (about {sum(money):.2f})" if money else ""
-        return ", ".join(parts) + about
+        return ", ".join(parts) + self._about(costs)
+
+    def _is_above(self, costs: Mapping[tuple[str, Unit], float]) -> bool:
+        """Tell whether costs are above an amount in ``[approval] above``.
+
+        A unit without a price may cost anything, so it is above any amount of money.
+        """
+        limits = ((f"{provider}_{unit}", amount) for (provider, unit), amount in costs.items())
+        if any(name in self._above and amount > self._above[name] for name, amount in limits):
+            return True
+        if "money" not in self._above:
+            return False
+        known, unpriced = self._priced(costs)
+        return bool(unpriced) or sum(known) > self._above["money"] + ROUNDING
+
+    def _about(self, costs: Mapping[tuple[str, Unit], float]) -> str:
+        """Say what costs are in money, as far as prices are known."""
+        known, unpriced = self._priced(costs)
+        about = [f"about {sum(known):.2f}"] if known else []
+        if unpriced and "money" in self._above:
+            about.append(f"no price is known for {', '.join(unpriced)}")
+        return f" ({', '.join(about)})" if about else ""
+
+    def _priced(self, costs: Mapping[tuple[str, Unit], float]) -> tuple[list[float], list[str]]:
+        """Return the amounts in money, and the units with a cost but no price."""
+        known: list[float] = []
+        unpriced: list[str] = []
+        for (provider, unit), amount in costs.items():
+            price = self.price(provider, unit)
+            if price is not None:
+                known.append(price * amount)
+            elif amount > 0:
+                unpriced.append(f"{provider}_{unit}")
+        return known, unpriced
 
 
 def wants(cap: Cap, entry: Entry) -> float:

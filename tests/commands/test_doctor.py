@@ -186,6 +186,57 @@ async def test_a_damaged_journal_is_not_ok_and_stays_as_it_is(
     assert journal.read_bytes() == b"this is no database" * 100
 
 
+async def test_a_server_that_cannot_start_is_not_ok_and_the_rest_is_said(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    over = rig(clock, tmp_path)
+    guard = over.settings.guard.model_copy(update={"provider": "zsky"})
+    settings = over.settings.model_copy(update={"guard": guard})
+    findings = await examine(replace(setting_of(over), settings=settings))
+    assert findings.problems == [
+        "the server cannot start: guard.provider: no provider 'zsky' has a policy"
+    ]
+    assert of(findings, "zsky").reachable == "not tried"
+    assert "BAD the server cannot start" in said(findings)
+
+
+async def test_a_server_that_dies_at_its_start_is_not_ok_and_quotes_nothing(
+    clock: Callable[[], float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("zsky_live_0123456789abcdef is wrong")
+
+    over = rig(clock, tmp_path)
+    monkeypatch.setattr("darkroom.works.open_works", broken)
+    findings = await findings_of(over)
+    (problem,) = findings.problems
+    assert problem.startswith("the server cannot start: ValueError in test_doctor.py, line ")
+    assert "zsky_live" not in said(findings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"DARKROOM_GUARD__PROVIDER": "text"}, "no provider 'text' has a policy"),
+        ({"DARKROOM_JOBS__STATE_DIR": "x" * 300}, "state folder: "),
+        ({"DARKROOM_JOBS__STATE_DIR": "~nobody-of-this-name/x"}, "nothing more can be said: "),
+    ],
+    ids=["guard", "long-path", "no-home"],
+)
+def test_no_broken_machine_gives_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    says: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr()
+    assert any(line.startswith("BAD ") and says in line for line in shown.out.splitlines())
+    assert "Traceback" not in shown.out + shown.err
+
+
 async def test_nothing_is_made_by_looking(clock: Callable[[], float], tmp_path: Path) -> None:
     over = rig(clock, tmp_path, store="sqlite")
     await findings_of(over)

@@ -244,6 +244,6 @@ def process(
     its jobs come from, if what happens has to be repeatable; servers of one journal share it.
     """
     all_variables = environment(sandbox, folder, variables or {})
-    settings = load(CATALOGUE.providers, all_variables)
+    settings = load(CATALOGUE.providers, all_variables, tools=[t.name for t in CATALOGUE.tools])
     drawn = new_id if ids is None else lambda: "".join(ids.choices(ID_ALPHABET, k=ID_CHARACTERS))
     return Process(settings, all_variables, clock, sandbox.transport(), seed, drawn)

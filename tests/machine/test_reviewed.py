@@ -54,7 +54,8 @@ async def test_a_job_can_be_settled_after_the_journal_failed_once(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
     journal = TroubledStore()
-    world = rig(clock, tmp_path, open_store=journal.opened)
+    unasked = {"DARKROOM_APPROVAL__NEVER_ASK": '["resolve_job"]'}
+    world = rig(clock, tmp_path, open_store=journal.opened, environment=unasked)
     world.sandbox.emulators["zsky"].faults.add("generate_image", Fault(kind="drop_before"))
     with anyio.fail_after(HOUR):
         async with world.client() as client:

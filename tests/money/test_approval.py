@@ -21,6 +21,15 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ERAS)]
 
 ABOVE = {"DARKROOM_APPROVAL__ABOVE": '{"zsky_videos": 0}'}
 VIDEO = "zsky_start_video"
+EDIT = "claid_start_image_edit"
+WHOLE = (
+    "Start 2 jobs: 1 video at zsky, 1 credit at claid "
+    "(about 0.50, no price is known for claid_credits)?"
+)
+EDITED = {
+    "input": "https://samples.sandbox.test/model-1.jpg",
+    "operations": {"resizing": {"width": 64}},
+}
 
 
 def over(clock: Callable[[], float], folder: Path, **environment: str) -> Rig:
@@ -94,6 +103,33 @@ async def test_an_amount_in_money_is_looked_at_too(
         with anyio.fail_after(HOUR):
             assert (await call(client, "zsky_start_image", prompt="waves"))["status"] == "running"
             assert (await refused(client, VIDEO, prompt="waves")).startswith("[declined] ")
+
+
+async def test_a_unit_without_a_price_is_above_any_amount_of_money(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    unpriced = {"DARKROOM_APPROVAL__ABOVE": '{"money": 1000000}'}
+    world, person = over(clock, tmp_path, **unpriced), Asked("decline")
+    async with world.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            assert (await call(client, VIDEO, prompt="waves"))["status"] == "running"
+            assert (await refused(client, EDIT, **EDITED)).startswith("[declined] ")
+            items = [
+                {"tool": VIDEO, "arguments": {"prompt": "tides"}},
+                {"tool": EDIT, "arguments": EDITED},
+            ]
+            assert (await refused(client, "start_batch", items=items)).startswith("[declined] ")
+    assert person.questions == [
+        f"Spend 1 credit (no price is known for claid_credits) at Claid on {EDIT}?",
+        WHOLE,
+    ]
+    assert asked(world, "claid") == []
+    priced = over(
+        clock, tmp_path / "priced", **unpriced, DARKROOM_SPENDING__CLAID_CREDITS_PRICE="1"
+    )
+    async with priced.client(era, elicitation=person) as client:
+        assert (await call(client, EDIT, **EDITED))["status"] == "running"
+    assert len(person.questions) == 2
 
 
 async def test_an_identical_repeat_is_not_asked_about_again(

@@ -106,8 +106,7 @@ def _moment(text: str) -> float:
 
 async def resolve_job(machine: Machine, params: ResolveJob, person: Person) -> Result:
     """Settle a job of unknown fate by the person's word."""
-    del person
-    live = await machine.resolve(params.job_id, params.outcome, params.provider_job_id)
+    live = await machine.resolve(params.job_id, params.outcome, params.provider_job_id, person)
     return job_result(machine, live, machine.check_tool(live.job))
 
 
@@ -115,8 +114,8 @@ TOOLS = (
     Tool(
         name="resolve_job",
         title="Settle an unknown job",
-        description="Settle a job of status unknown by what the person found at the provider. "
-        "Ask the person first; never guess.",
+        description="Settle a job of status unknown by what the person found at the provider; "
+        "never guess. The person is asked to confirm it.",
         params=ResolveJob,
         hints=CHANGES,
         run=resolve_job,

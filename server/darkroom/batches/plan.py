@@ -14,6 +14,7 @@ from darkroom.errors import CallError, JsonObject, call_error
 from darkroom.mistakes import nearest, shown
 from darkroom.operation import UNREADABLE, Request
 from darkroom.operation import Job as JobOperation
+from darkroom.pacing import REQUESTS_PER_JOB
 from darkroom.quota import outlook
 from darkroom.selection import keeps
 
@@ -290,15 +291,17 @@ async def quotas_said(works: Works, jobs: Sequence[Job]) -> tuple[list[str], flo
     seconds = 0.0
     counts = Counter((job.provider, job.operation, job.owner) for job in jobs)
     for (provider, operation, owner), count in counts.items():
-        more, wait = await _quota_said(works, owner, provider, operation, count)
+        beside = sum(job.provider == provider for job in jobs)
+        more, wait = await _quota_said(works, owner, provider, operation, count, beside)
         said.extend(more)
         seconds = max(seconds, wait)
     return said, seconds
 
 
 async def _quota_said(
-    works: Works, owner: str, provider: str, operation: str, count: int
+    works: Works, owner: str, provider: str, operation: str, count: int, beside: int
 ) -> tuple[list[str], float]:
+    """Say it of ``count`` jobs of an operation, of ``beside`` that go to this provider."""
     core = works.core
     declared, of = core.channels[provider].provider, core.operations[operation]
     if of.quota is None:
@@ -314,7 +317,7 @@ async def _quota_said(
             f"for the next {days} UTC day{'s' if days > 1 else ''}"
         )
     if ahead.month is not None:
-        there = await _left(works, declared, of, owner)
+        there = await _left(works, declared, of, owner, REQUESTS_PER_JOB * beside)
         left = ahead.month.left
         if there is not None:  # it knows of the key's use elsewhere, we of what waits here
             left = min(left, max(0, there - ahead.month.waiting))
@@ -332,15 +335,21 @@ async def _quota_said(
 
 
 async def _left(
-    works: Works, provider: Provider, operation: JobOperation, owner: str
+    works: Works, provider: Provider, operation: JobOperation, owner: str, needed: int
 ) -> int | None:
-    """Return what the provider says is left of the month's allowance; None where it does not."""
+    """Return what the provider says is left of the month's allowance; None where it does not.
+
+    It is asked only with a request that no job waits for: ``needed`` are those of the batch. One
+    too many can make its last question wait for the next window, a minute at ZSky.
+    """
     allowance = provider.allowance
     if allowance is None or allowance.left is None:
         return None
     channel = works.core.channels[provider.name]
     try:
         key = works.core.vault.key(provider, operation.credential, owner=owner)
+        if channel.lane(key.fingerprint).free() <= needed:
+            return None
         answer = await channel.read(Request(method="GET", path=allowance.path), key)
         return allowance.left(answer, operation.name) if answer.ok else None
     except (CallError, *UNREADABLE):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.commands.examination import examine
+from darkroom.commands.examination import examine, in_words
 from darkroom.commands.setting import prepare
 from darkroom.errors import ConfigurationError
 
@@ -26,19 +26,25 @@ def run(options: argparse.Namespace) -> int:
     """Examine and print; 0 only if all that is configured works."""
     try:
         setting = prepare(sandbox=options.sandbox, report_templates=False)
+        findings = anyio.run(examine, setting)
     except ConfigurationError as error:
-        mistakes = str(error).splitlines()
-        if options.json:
-            _write(json.dumps({"ok": False, "problems": mistakes}, indent=2))
-        else:
-            _write("\n".join(f"{BAD}{mistake}" for mistake in mistakes))
-        return 1
-    findings = anyio.run(examine, setting)
+        return _cannot_tell(str(error).splitlines(), as_json=options.json)
+    except Exception as error:  # noqa: BLE001 -- whatever is broken, this command says so
+        return _cannot_tell([f"nothing more can be said: {in_words(error)}"], as_json=options.json)
     if options.json:
         _write(json.dumps({"ok": findings.ok, **asdict(findings)}, indent=2, ensure_ascii=False))
     else:
         _write("\n".join(report(findings)))
     return 0 if findings.ok else 1
+
+
+def _cannot_tell(mistakes: list[str], *, as_json: bool) -> int:
+    """Print what keeps the examination from being made."""
+    if as_json:
+        _write(json.dumps({"ok": False, "problems": mistakes}, indent=2))
+    else:
+        _write("\n".join(f"{BAD}{mistake}" for mistake in mistakes))
+    return 1
 
 
 def report(findings: Findings) -> Iterable[str]:

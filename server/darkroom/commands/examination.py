@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import traceback
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -16,7 +18,7 @@ import anyio
 from darkroom import __version__, bearer
 from darkroom.credentials import Key, Missing, templates
 from darkroom.desk import desks
-from darkroom.errors import CallError, ConfigurationError, Failure
+from darkroom.errors import CallError, ConfigurationError, Failure, JournalError
 from darkroom.exchange import build_request
 from darkroom.jobs.attempts import describe
 from darkroom.jobs.liveness import others
@@ -27,7 +29,6 @@ from darkroom.settings import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pydantic import BaseModel
 
@@ -112,12 +113,14 @@ class Findings:
 async def examine(setting: Setting) -> Findings:
     """Look at everything, and ask each provider that has a credential."""
     settings = setting.settings
+    folders = _folders(setting)
+    has_state = settings.jobs.store == "sqlite" and not folders[0].problem
     findings = Findings(
         sandbox=setting.sandbox,
         configuration_file=setting.environment.get(CONFIG_VARIABLE) or None,
         changed_settings=changed(settings),
-        folders=_folders(setting),
-        other_servers=_others(setting),
+        folders=folders,
+        other_servers=len(others(settings.state_dir)) if has_state else 0,
         http_token_file=str(bearer.path_of(settings)),
         problems=[
             f"{name} holds a template that was not filled in"
@@ -135,19 +138,41 @@ async def examine(setting: Setting) -> Findings:
             bearer.token(settings)
         except ConfigurationError as error:
             findings.problems.append(str(error))
-    if settings.jobs.store == "sqlite":
+    if has_state:
         findings.problems += await _journal(settings.state_dir / "journal.sqlite")
-    jobs = settings.jobs.model_copy(update={"store": "memory"})
-    without_journal = settings.model_copy(update={"jobs": jobs})
-    world = replace(setting.world, open_store=None)
-    async with (
-        running(setting.providers, without_journal, world) as machine,
-        anyio.create_task_group() as tasks,
-    ):
-        for provider, finding in zip(setting.providers, findings.providers, strict=True):
-            if finding.configured:
-                tasks.start_soon(_ask, setting, machine, provider, finding)
+    try:
+        broken = await _ask_all(setting, findings)
+    except Exception as error:  # noqa: BLE001 -- a server that cannot start is what is looked for
+        broken = in_words(error)
+    if broken is not None:
+        findings.problems.append(f"the server cannot start: {broken}")
     return findings
+
+
+async def _ask_all(setting: Setting, findings: Findings) -> str | None:
+    """Ask the providers through a machine without a journal; return why it cannot start."""
+    jobs = setting.settings.jobs.model_copy(update={"store": "memory"})
+    without_journal = setting.settings.model_copy(update={"jobs": jobs})
+    world = replace(setting.world, open_store=None)
+    async with running(setting.providers, without_journal, world) as machine:
+        broken = await machine.broken()
+        if broken is not None:
+            return str(broken)
+        async with anyio.create_task_group() as tasks:
+            for provider, finding in zip(setting.providers, findings.providers, strict=True):
+                if finding.configured:
+                    tasks.start_soon(_ask, setting, machine, provider, finding)
+    return None
+
+
+def in_words(error: BaseException) -> str:
+    """Say what nobody expected: its kind and where it came from, without what it may quote."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    what = error.strerror if isinstance(error, OSError) and error.strerror else "not expected"
+    return f"{type(error).__name__}{where} ({what})"
 
 
 def changed(section: BaseModel, prefix: str = "") -> dict[str, object]:
@@ -186,10 +211,10 @@ def _folders(setting: Setting) -> list[FolderFinding]:
 
 def _folder(purpose: str, path: Path) -> FolderFinding:
     """Try a folder by a file without a name; one that is not there yet by the folder above it."""
-    exists = path.exists()
-    nearest = next(each for each in (path, *path.parents) if each.exists())
-    problem = None
+    exists, nearest, problem = False, path, None
     try:
+        exists = path.exists()
+        nearest = next(each for each in (path, *path.parents) if each.exists())
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
@@ -203,12 +228,6 @@ def _folder(purpose: str, path: Path) -> FolderFinding:
     )
 
 
-def _others(setting: Setting) -> int:
-    if setting.settings.jobs.store != "sqlite":
-        return 0
-    return len(others(setting.settings.state_dir))
-
-
 async def _journal(path: Path) -> list[str]:
     """Open the journal that is there, as a server would; return what is wrong with it."""
     from darkroom.jobs.sqlite import SqliteStore  # noqa: PLC0415 -- only where there is a journal
@@ -217,7 +236,7 @@ async def _journal(path: Path) -> list[str]:
         return []
     try:
         await (await SqliteStore.open(path)).close()
-    except ConfigurationError as error:
+    except (ConfigurationError, JournalError) as error:
         return [str(error)]
     return []
 

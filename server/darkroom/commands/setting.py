@@ -93,7 +93,12 @@ def prepare(
     setting = Setting(
         catalogues=found,
         environment=variables,
-        settings=load(providers, variables, overrides=overrides),
+        settings=load(
+            providers,
+            variables,
+            tools=[tool.name for catalogue in found for tool in catalogue.tools],
+            overrides=overrides,
+        ),
         world=world,
         sandbox=sandbox,
     )

@@ -115,7 +115,7 @@ class Poller:
             return
         rhythm = self._rhythm(job.operation)
         early = rhythm.patient(lane.spare()) - (self._core.clock() - last_sent(live))
-        if lane.contended and early > 0:
+        if early > 0 and (lane.contended or lane.scarce):
             self._again(live, early)
         elif self._core.operations[job.operation].state.listing is not None:
             self._ask_together(live)
