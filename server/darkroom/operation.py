@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from darkroom.errors import Code, JsonObject
-from darkroom.exchange import UNREADABLE, Answer, Method, Request, State, UnreadableError
+from darkroom.exchange import UNREADABLE, Answer, Method, Request, State, UnreadableError, read_json
 from darkroom.jobs.model import Unit
 from darkroom.params import (
     DEFAULT_WAIT_SECONDS,
@@ -287,8 +287,8 @@ class Listing:
 
     path: str
     size: int
-    read: Callable[[Answer], Mapping[str, State]]
-    """The states by the provider's id; a job that cannot be read is left out."""
+    rows: Callable[[Answer], Mapping[str, JsonObject]]
+    """What is listed by the provider's id; each is read as the answer about that job alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -444,4 +444,5 @@ __all__ = [
     "UnreadableError",
     "Verdict",
     "check_address",
+    "read_json",
 ]

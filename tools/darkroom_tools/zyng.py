@@ -326,7 +326,7 @@ START_IMAGES = FanOut(
     items=lambda params: [image.image_name or "" for image in params.images],
     item_request=image_request,
     matches=matches,
-    expected=lambda arguments: _whole(reading.number(arguments, "expected_images")),
+    expected=lambda arguments: reading.count(arguments, "expected_images"),
     state=StateSource(path="/poll_results?rid={id}", read=read_results),
     check_tool="zyng_check_images",
     typical_seconds=IMAGE_SECONDS,
@@ -335,10 +335,6 @@ START_IMAGES = FanOut(
     deadline_seconds=lambda settings: settings.deadline_seconds,
     cost=lambda params, _: Cost(len(params.images), "images"),
 )
-
-
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
 
 
 CHECK_IMAGES = Check(

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from darkroom.core import log
 from darkroom.errors import CallError, Code, FetchError
 from darkroom.jobs.store import Query
-from darkroom.operation import UnreadableError
+from darkroom.operation import UNREADABLE
 from darkroom.results import naming, sidecar
 
 if TYPE_CHECKING:
@@ -240,6 +240,9 @@ class Collector:
             return output, _Problem(error.code, error.reason)
         except OSError as error:
             return output, _Problem("internal_error", os.strerror(error.errno or 0))
+        except Exception as error:  # noqa: BLE001 -- the job's other files, and the next try, come
+            log.error("a download of %s failed: %s", job.job_id, type(error).__name__)
+            return output, _Problem("internal_error", "it failed in this server")
 
     async def _download(self, job: Job, output: Output) -> Output:
         now = self._core.clock()
@@ -361,7 +364,7 @@ class _Addresses:
             return ()
         try:
             return operation.state.read(answer).outputs
-        except (UnreadableError, KeyError, TypeError, ValueError):
+        except UNREADABLE:
             return ()
 
 
