@@ -232,6 +232,14 @@ PROMISES = {
             "machine/test_unwritable.py::test_one_poisoned_row_of_a_list_holds_up_no_other",
         ),
     ),
+    "accepted-and-unseen": Promise(
+        "What a provider accepted and did not show is not failed: results under other names are "
+        "handed out, and what did not come is looked for again and never paid for twice.",
+        (
+            "tools/test_zyng_names.py::test_results_under_derived_names_complete_the_job_that_opened_the_request",
+            "tools/test_zyng_names.py::test_what_was_accepted_and_did_not_come_is_unknown_never_run_again_and_looked_at_again",
+        ),
+    ),
     "any-package": Promise(
         "A provider may come from any package; the machine knows none by name.",
         (

@@ -365,8 +365,9 @@ class FanOut(Job):
     ``opened(params)`` is the provider's id where the arguments already name an open request, so
     that none is opened; what is remembered of it goes to ``bind``. ``items(params)`` are the names
     of the requests that follow, unique in the job; ``item_request(params, settings, id, item)``
-    builds one. ``matches(item, output)`` tells whether an output belongs to an item: that is also
-    how an item whose answer was lost is adopted. ``expected(arguments)`` is how many outputs make a job complete that was started
+    builds one. ``item_names(item)`` and ``output_names(output)`` are as many names, the most exact
+    first: an output belongs to the item whose name of the same rank it bears, and an item whose
+    answer was lost is adopted by it. The last one is the barest. ``expected(arguments)`` is how many outputs make a job complete that was started
     elsewhere; ``deadline_seconds(settings)`` after its last request a job ends with what has come.
     """
 
@@ -374,7 +375,8 @@ class FanOut(Job):
     items: Callable[[Any], Sequence[str]]
     item_request: Callable[[Any, Any, str, str], Request]
     expected: Callable[[JsonObject], int | None]
-    matches: Callable[[str, Output], bool]
+    item_names: Callable[[str], Sequence[str]]
+    output_names: Callable[[Output], Sequence[str]]
     deadline_seconds: Callable[[Any], float]
 
 

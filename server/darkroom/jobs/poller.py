@@ -21,7 +21,9 @@ from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
 from darkroom.jobs.bounds import believed
 from darkroom.jobs.gather import deadline, gather, last_sent, unsent
+from darkroom.jobs.model import ENDED
 from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
+from darkroom.jobs.store import Query
 from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State
 
 if TYPE_CHECKING:
@@ -295,8 +297,16 @@ class Poller:
         if isinstance(operation, FanOut):
             channel = self._core.channels[job.provider]
             state, adopted = gather(
-                operation, channel.provider, channel.settings, live, state, self._core.clock()
+                operation,
+                channel.provider,
+                channel.settings,
+                live,
+                state,
+                self._core.clock(),
+                alone=bool(state.outputs) and await self._alone(job),
             )
+            if state.status == job.status == "unknown":
+                return
         if state.status == "running":
             live.missed_at = self._core.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
@@ -324,6 +334,35 @@ class Poller:
         if live.fetching:
             self._core.spawn(self._collector.collect, live)
 
+    async def _alone(self, job: Job) -> bool:
+        """Tell whether no other job here has results under the same id at the provider."""
+        beside = Query(
+            owner=job.owner, provider=job.provider, provider_job_id=job.provider_job_id, limit=2
+        )
+        return all(
+            each.job_id == job.job_id for each in await self._core.registry.store.list(beside)
+        )
+
+    async def look_again(self, live: Live) -> None:
+        """Ask once more about a job that was accepted and of which nothing was seen."""
+        job, now = live.job, self._core.clock()
+        if job.status != "unknown" or job.provider_job_id is None:
+            return
+        if live.looked_at is not None and now - live.looked_at < LONGEST_INTERVAL_SECONDS:
+            return
+        live.looked_at = now
+        operation = self._core.operations[job.operation]
+        await live.load(self._core.registry.store)
+        channel = self._core.channels[job.provider]
+        try:
+            request = operation.state.request(job.provider_job_id)
+            answer = await channel.read(request, self._key(job), kind="poll")
+        except CallError:
+            return  # it stays as it is
+        if answer.ok:
+            with self._looked(live):
+                await self.take_in(live, answer)
+
     def _merged(self, job: Job, state: State, polls: int) -> Job | None:
         if job.ended:
             return None
@@ -345,13 +384,14 @@ class Poller:
         return job.next(
             status=state.status,
             updated_at=now,
-            ended_at=now,
+            ended_at=now if state.status in ENDED else None,
             polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
             outputs=state.outputs,
             cost=state.cost or job.cost,
             error=state.failure,
+            evidence=None if job.status == "unknown" else job.evidence,
             warnings=(*job.warnings, *state.warnings),
             queued_for=None,
             starts_at=None,
