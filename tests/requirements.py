@@ -221,6 +221,30 @@ PROMISES = {
         "The server starts from any folder, whatever files lie in it.",
         ("test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),
     ),
+    "text-and-numbers": Promise(
+        "Text and numbers of a provider that could be written nowhere end no session, and a cost "
+        "that cannot be right is not counted.",
+        (
+            "machine/test_unwritable.py::test_an_object_that_is_handed_on_can_be_written",
+            "machine/test_unwritable.py::test_an_old_row_with_text_that_cannot_be_written_opens_lists_and_changes",
+            "machine/test_unwritable.py::test_a_cost_that_cannot_be_right_is_not_counted_and_a_warning_says_so",
+        ),
+    ),
+    "looks-go-on": Promise(
+        "A look at a paid job that fails, for whatever reason, is repeated.",
+        (
+            "machine/test_unwritable.py::test_a_look_that_fails_is_repeated_at_growing_distance_with_a_warning",
+            "machine/test_unwritable.py::test_one_poisoned_row_of_a_list_holds_up_no_other",
+        ),
+    ),
+    "accepted-and-unseen": Promise(
+        "What a provider accepted and did not show is not failed: results under other names are "
+        "handed out, and what did not come is looked for again and never paid for twice.",
+        (
+            "tools/test_zyng_names.py::test_results_under_derived_names_complete_the_job_that_opened_the_request",
+            "tools/test_zyng_names.py::test_what_was_accepted_and_did_not_come_is_unknown_never_run_again_and_looked_at_again",
+        ),
+    ),
     "any-package": Promise(
         "A provider may come from any package; the machine knows none by name.",
         (

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pydantic_core import to_json
+
 from darkroom.arguments import validate
 from darkroom.catalogue import Result, Tool
 from darkroom.catalogues import made_beforehand
@@ -58,7 +60,9 @@ class Desk:
                 admitted=machine.admitted,
                 extra_mistakes=self._mistakes(machine.settings),
             )
-            return await self._do(machine, params, person)
+            result = await self._do(machine, params, person)
+            to_json(result.structured)  # what cannot be written ends this call, not the session
+            result.text.encode()
         except JournalError as error:
             raise CallError(error.failure) from None
         except DarkroomError:
@@ -70,6 +74,7 @@ class Desk:
                 f"{self.tool.name} failed in this server ({type(error).__name__})",
                 "check what was started with list_jobs before calling again",
             ) from None
+        return result
 
     def _mistakes(self, settings: Settings) -> Callable[[Params], Iterable[str]] | None:
         tool, provider = self.tool, self.provider

@@ -7,17 +7,16 @@ arrived; `LostError`, nobody can tell.
 from __future__ import annotations
 
 import errno
-import json
 import logging
-import math
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import httpx2
 
-from darkroom.errors import DarkroomError, JsonValue
+from darkroom.errors import DarkroomError
+from darkroom.exchange import read_body
 from darkroom.operation import Answer, Request
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class Outlet:
             raise _fate(error, course.stage) from None
         return Answer(
             status=response.status_code,
-            body=_parse(body),
+            body=read_body(body),
             headers={
                 name.lower(): _redacted(value.encode(), key).decode()
                 for name, value in response.headers.items()
@@ -251,24 +250,6 @@ def _redacted(body: bytes, key: Key) -> bytes:
 
 def _kind(error: Exception) -> str:
     return "connection timed out" if isinstance(error, httpx2.TimeoutException) else "no connection"
-
-
-def _parse(body: bytes) -> JsonValue:
-    if not body:
-        return None
-    try:
-        value: object = json.loads(body, parse_float=_finite, parse_constant=_finite)
-        if b"\\u" in body:  # half of a surrogate pair could be written nowhere
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace")
-    return cast("JsonValue", value)
-
-
-def _finite(text: str) -> float | None:
-    """Read a number; what JSON cannot write again (NaN, infinity) counts as absent."""
-    number = float(text)
-    return number if math.isfinite(number) else None
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

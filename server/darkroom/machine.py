@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 43.0
 """A check answers by then, picking up a job that was started elsewhere included."""
 
+LOOK_SECONDS = 5.0
+"""How long a check without a wait asks once more about a job that was accepted and not seen."""
+
 QUIET_SECONDS = 0.25
 """How long the journal stays closed while no tool is called: a host first asks for the list."""
 
@@ -264,10 +267,22 @@ class Machine:
         live = await self.find(provider, params.job_id)
         if live is None:
             live = await self._adopt(works, provider, check, params)
-        elif check.adopted is not None and not live.items and live.job.status == "running":
+        elif (
+            check.adopted is not None
+            and not live.items
+            and live.job.status
+            in {
+                "running",
+                "unknown",
+            }
+        ):
             arguments = {**live.job.arguments, **check.adopted(params)}
             if arguments != live.job.arguments:
                 await works.core.record(live, lambda job: job.next(arguments=arguments), ())
+        if live.job.status == "unknown":
+            unseen = live
+            with anyio.move_on_after(max(params.wait_seconds, LOOK_SECONDS)):
+                await works.core.detached(lambda: works.poller.look_again(unseen))
         works.collector.take_up(live)
         return await wait_telling(
             works.core.registry,

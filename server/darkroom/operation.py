@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from darkroom.errors import Code, JsonObject
-from darkroom.exchange import UNREADABLE, Answer, Method, Request, State, UnreadableError
+from darkroom.exchange import UNREADABLE, Answer, Method, Request, State, UnreadableError, read_json
 from darkroom.jobs.model import Unit
 from darkroom.params import (
     DEFAULT_WAIT_SECONDS,
@@ -289,8 +289,8 @@ class Listing:
 
     path: str
     size: int
-    read: Callable[[Answer], Mapping[str, State]]
-    """The states by the provider's id; a job that cannot be read is left out."""
+    rows: Callable[[Answer], Mapping[str, JsonObject]]
+    """What is listed by the provider's id; each is read as the answer about that job alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -367,8 +367,9 @@ class FanOut(Job):
     ``opened(params)`` is the provider's id where the arguments already name an open request, so
     that none is opened; what is remembered of it goes to ``bind``. ``items(params)`` are the names
     of the requests that follow, unique in the job; ``item_request(params, settings, id, item)``
-    builds one. ``matches(item, output)`` tells whether an output belongs to an item: that is also
-    how an item whose answer was lost is adopted. ``expected(arguments)`` is how many outputs make a job complete that was started
+    builds one. ``item_names(item)`` and ``output_names(output)`` are as many names, the most exact
+    first: an output belongs to the item whose name of the same rank it bears, and an item whose
+    answer was lost is adopted by it. The last one is the barest. ``expected(arguments)`` is how many outputs make a job complete that was started
     elsewhere; ``deadline_seconds(settings)`` after its last request a job ends with what has come.
     """
 
@@ -376,7 +377,8 @@ class FanOut(Job):
     items: Callable[[Any], Sequence[str]]
     item_request: Callable[[Any, Any, str, str], Request]
     expected: Callable[[JsonObject], int | None]
-    matches: Callable[[str, Output], bool]
+    item_names: Callable[[str], Sequence[str]]
+    output_names: Callable[[Output], Sequence[str]]
     deadline_seconds: Callable[[Any], float]
 
 
@@ -446,4 +448,5 @@ __all__ = [
     "UnreadableError",
     "Verdict",
     "check_address",
+    "read_json",
 ]

@@ -114,14 +114,6 @@ def _still_unknown(job: Job) -> None:
         )
 
 
-async def _with_attempts(works: Works, live: Live) -> None:
-    """Have the attempts at hand of a job that another process sent."""
-    if live.attempt is None and live.items is None:
-        attempts = await works.core.registry.store.attempts(live.job.job_id)
-        live.attempt = next((a for a in reversed(attempts) if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
-
-
 async def _write(
     works: Works, live: Live, change: Callable[[Job], Job], state: str, **more: object
 ) -> None:
@@ -137,7 +129,7 @@ async def _write(
 
 async def _never_arrived(works: Works, live: Live) -> None:
     core, now = works.core, works.core.clock()
-    await _with_attempts(works, live)
+    await live.load(core.registry.store)
     title = core.channels[live.job.provider].provider.title
     error = failure("outcome_unknown", title, next_step="start it again if it is still wanted")
 
@@ -151,7 +143,7 @@ async def _never_arrived(works: Works, live: Live) -> None:
 
 async def _was_submitted(works: Works, live: Live, provider_job_id: str) -> None:
     core, now = works.core, works.core.clock()
-    await _with_attempts(works, live)
+    await live.load(core.registry.store)
 
     def change(job: Job) -> Job:
         _still_unknown(job)

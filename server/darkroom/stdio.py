@@ -21,7 +21,17 @@ import anyio.lowlevel
 import anyio.to_thread
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+from mcp_types import (
+    INTERNAL_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
+from pydantic_core import PydanticSerializationError, to_json
+
+from darkroom.core import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +45,7 @@ FLUSH_SECONDS = 2.0
 """How long the last answers have to leave once everything is written down."""
 
 READ_BYTES = 65_536
+UNWRITABLE = "[internal_error] the answer of this server cannot be written as JSON"
 OPEN_ENDED = frozenset({"subscriptions/listen"})
 """Requests that are answered only when the host ends them."""
 
@@ -258,6 +269,30 @@ class _Incoming:
         await self.aclose()
 
 
+def _sendable(item: SessionMessage) -> SessionMessage | None:
+    """Return a message, or what takes the place of one that cannot be written as JSON.
+
+    The SDK's transport would end the session over it. An answer becomes an error of its request;
+    a notification is left out.
+    """
+    message = item.message
+    try:
+        match message:
+            case JSONRPCResponse():
+                to_json(message.result)
+            case JSONRPCError():
+                to_json(message.error)
+            case _:
+                to_json(message.params)
+    except PydanticSerializationError:
+        log.error("a message could not be written: %s", type(message).__name__)
+        if isinstance(message, JSONRPCResponse | JSONRPCError):
+            error = ErrorData(code=INTERNAL_ERROR, message=UNWRITABLE)
+            return SessionMessage(JSONRPCError(jsonrpc="2.0", id=message.id, error=error))
+        return None
+    return item
+
+
 class _Outgoing:
     """The way to the transport; each answer is noted once the transport has it."""
 
@@ -266,7 +301,9 @@ class _Outgoing:
         self._requests = requests
 
     async def send(self, item: SessionMessage, /) -> None:
-        await self._stream.send(item)
+        sendable = _sendable(item)
+        if sendable is not None:
+            await self._stream.send(sendable)
         self._requests.written(item)
 
     async def aclose(self) -> None:

@@ -120,15 +120,15 @@ def read_output(answer: Answer, fields: JsonObject) -> Output:
     if address is None and stored is None:
         raise reading.UnreadableError("done without tmp_url", ended=ENDED)
     kinds = (reading.text(made, name) or "" for name in ("format", "ext"))
-    width, height = (reading.number(made, side) for side in ("width", "height"))
+    width, height = (reading.count(made, side) for side in ("width", "height"))
     return Output(
         index=0,
         url=address,
         expires_at=answer.received_at + ADDRESS_SECONDS if address else None,
         media_type=reading.text(made, "mime")
         or next((MEDIA_TYPES[kind.lower()] for kind in kinds if kind.lower() in MEDIA_TYPES), None),
-        width=int(width) if width else None,
-        height=int(height) if height else None,
+        width=width or None,
+        height=height or None,
         name=stored.rpartition("://")[2] if stored else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,11 @@ from darkroom.operation import UnreadableError
 
 if TYPE_CHECKING:
     from darkroom.errors import JsonObject, JsonValue
+
+LARGEST_COUNT = 10**12
+LONGEST_SECONDS = 366 * 86_400.0
+LAST_MOMENT = 253_402_300_799.0
+"""The end of the year 9999, in seconds since the epoch."""
 
 
 def text(fields: JsonObject, name: str) -> str | None:
@@ -36,6 +42,27 @@ def number(fields: JsonObject, name: str) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def amount(fields: JsonObject, name: str) -> float | None:
+    """Return a field that says what something cost; None if it is absent.
+
+    NaN if something else is there: the engine does not count with it, and says so.
+    """
+    value = number(fields, name)
+    return value if value is not None or fields.get(name) is None else math.nan
+
+
+def count(fields: JsonObject, name: str) -> int | None:
+    """Return a field that says how many there are of something; None if it is anything else."""
+    value = number(fields, name)
+    return int(value) if value is not None and 0 <= value <= LARGEST_COUNT else None
+
+
+def seconds(fields: JsonObject, name: str) -> float | None:
+    """Return a field that says how long something lasts; None if it is anything else."""
+    value = number(fields, name)
+    return float(value) if value is not None and 0 < value <= LONGEST_SECONDS else None
+
+
 def address(fields: JsonObject, name: str) -> str | None:
     """Return a field that is an address, as it came; None if it is no text or blank.
 
@@ -53,13 +80,18 @@ def objects(value: JsonValue) -> list[JsonObject]:
 
 
 def moment(value: JsonValue) -> float | None:
-    """Return a time as seconds since the epoch, from ISO 8601 or seconds or milliseconds."""
+    """Return a time as seconds since the epoch, from ISO 8601 or seconds or milliseconds.
+
+    None if it is anything else, or out of the calendar.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return value / 1000 if value > 1e11 else float(value)  # noqa: PLR2004 -- milliseconds
-    if not isinstance(value, str):
+        at = value / 1000 if value > 1e11 else float(value)  # noqa: PLR2004 -- milliseconds
+    elif isinstance(value, str):
+        try:
+            read = datetime.fromisoformat(value)
+            at = (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    else:
         return None
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    return at if 0 <= at <= LAST_MOMENT else None

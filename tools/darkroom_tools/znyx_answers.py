@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, cast
 
-from darkroom.operation import UnreadableError, Verdict
+from darkroom.operation import UnreadableError, Verdict, read_json
 from darkroom_tools import reading
 
 if TYPE_CHECKING:
@@ -96,10 +95,10 @@ def events(body: JsonValue) -> Iterator[tuple[str, JsonObject]]:
         if not data:
             continue
         event = next((value.strip() for name, _, value in lines if name == "event"), "message")
-        fields: object = json.loads(data)
+        fields = read_json(data)
         if not isinstance(fields, dict):
             raise UnreadableError(f"no object in {event}")
-        yield event, cast("JsonObject", fields)
+        yield event, fields
 
 
 def without_null(value: JsonValue) -> JsonValue:

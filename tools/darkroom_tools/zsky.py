@@ -126,7 +126,7 @@ def read_state(answer: Answer) -> State:
         ended = State(status=status, provider_status=said)
         raise reading.UnreadableError("completed without result_url", ended=ended)
     if status == "completed":
-        lifetime = reading.number(fields, "expires_in") or ADDRESS_SECONDS
+        lifetime = reading.seconds(fields, "expires_in") or ADDRESS_SECONDS
         output = Output(index=0, url=address, expires_at=answer.received_at + lifetime)
         return State(status=status, provider_status=said, outputs=(output,))
     if status == "running":
@@ -152,12 +152,12 @@ def usage(answer: Answer, params: Params) -> JsonObject:
 
 def _left(fields: JsonObject, kind: str) -> int:
     base, used = (
-        reading.number(fields, f"base_{kind}_allowance"),
-        reading.number(fields, f"{kind}_used"),
+        reading.count(fields, f"base_{kind}_allowance"),
+        reading.count(fields, f"{kind}_used"),
     )
     if base is None or used is None:
         raise reading.UnreadableError(f"no allowance of {kind}")
-    return max(0, int(base - used))
+    return max(0, base - used)
 
 
 def left(answer: Answer, operation: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -30,7 +29,6 @@ from darkroom.operation import (
     StartParams,
     State,
     StateSource,
-    UnreadableError,
 )
 from darkroom.settings import ProviderSettings
 from darkroom_tools import reading
@@ -147,7 +145,7 @@ def read_state(answer: Answer) -> State:
     fields = answer.object
     said = reading.required_text(fields, "status")
     status = STATUSES.get(said.lower(), "running")
-    consumed = reading.number(fields, "credits_consumed")
+    consumed = reading.amount(fields, "credits_consumed")
     if consumed is None and said.lower() in REFUNDED:
         consumed = 0.0
     cost = Cost(consumed, "credits", "exact") if consumed is not None else None
@@ -164,16 +162,10 @@ def read_state(answer: Answer) -> State:
     return State(status=status, provider_status=said, cost=cost, failure=error)
 
 
-def read_list(answer: Answer) -> dict[str, State]:
-    """Read ``GET /v1/jobs``: the newest jobs of the account."""
-    states: dict[str, State] = {}
-    for job in reading.objects(answer.object.get("jobs")):
-        try:
-            job_id = reading.required_text(job, "job_id")
-            states[job_id] = read_state(replace(answer, body=job))
-        except UnreadableError:
-            continue
-    return states
+def listed(answer: Answer) -> dict[str, JsonObject]:
+    """Return the job objects of ``GET /v1/jobs``: the newest of the account."""
+    jobs = reading.objects(answer.object.get("jobs"))
+    return {job_id: job for job in jobs if (job_id := reading.text(job, "job_id"))}
 
 
 def read_cancelled(answer: Answer) -> State:
@@ -227,7 +219,7 @@ def cost_of(params: StartTryon, settings: Settings) -> Cost:
 STATE = StateSource(
     path="/v1/jobs/{id}",
     read=read_state,
-    listing=Listing(path=f"/v1/jobs?limit={LARGEST_PAGE}", size=LARGEST_PAGE, read=read_list),
+    listing=Listing(path=f"/v1/jobs?limit={LARGEST_PAGE}", size=LARGEST_PAGE, rows=listed),
 )
 
 START_TRYON = Job(

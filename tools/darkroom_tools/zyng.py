@@ -196,10 +196,16 @@ def _name_of(address: str) -> str:
     return re.sub(r"[^\w.-]+", "-", last)[:LONGEST_MADE_NAME].strip("-.") or "image"
 
 
-def matches(item: str, output: Output) -> bool:
-    """Tell whether a result is an image's: ``name`` is "often derived from the image_name"."""
+def item_names(item: str) -> Sequence[str]:
+    """Return what an image's result may be called: ``name`` is "often derived from the image_name"."""
+    return item, item, stem(item), stem(item)
+
+
+def output_names(output: Output) -> Sequence[str]:
+    """Return a result's names to compare with those of `item_names`."""
     name = output.name or ""
-    return name == item or name.rpartition(".")[0] in (item, stem(item)) or name == stem(item)
+    bare = name.rpartition(".")[0] or name
+    return name, bare, name, bare
 
 
 # --- what is sent ---
@@ -328,8 +334,9 @@ START_IMAGES = FanOut(
     accepted=accepted,
     items=lambda params: [image.image_name or "" for image in params.images],
     item_request=image_request,
-    matches=matches,
-    expected=lambda arguments: _whole(reading.number(arguments, "expected_images")),
+    item_names=item_names,
+    output_names=output_names,
+    expected=lambda arguments: reading.count(arguments, "expected_images"),
     state=StateSource(path="/poll_results?rid={id}", read=read_results),
     check_tool="zyng_check_images",
     typical_seconds=IMAGE_SECONDS,
@@ -338,10 +345,6 @@ START_IMAGES = FanOut(
     deadline_seconds=lambda settings: settings.deadline_seconds,
     cost=lambda params, _: Cost(len(params.images), "images"),
 )
-
-
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
 
 
 CHECK_IMAGES = Check(

@@ -77,7 +77,7 @@ def put(database: sqlite3.Connection, entry: Entry) -> None:
 
 
 def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
-    """Return how much of a cap is used."""
+    """Return how much of a cap is used; what is negative, from an older version, lifts no cap."""
     what = "amount" if cap.unit is not None else "money"
     narrower = " AND provider = ? AND unit = ?" if cap.unit is not None else ""
     values: list[str | float | None] = [owner, cap.since]
@@ -87,7 +87,7 @@ def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
         narrower += " AND holder = ?"
         values.append(cap.holder)
     row = database.execute(
-        f"SELECT total({what}) FROM ledger WHERE {_COUNTED}{narrower}",  # noqa: S608 -- our names
+        f"SELECT total(max({what}, 0)) FROM ledger WHERE {_COUNTED}{narrower}",  # noqa: S608 -- our names
         values,
     ).fetchone()
     return cast("float", row[0])
@@ -102,8 +102,8 @@ def check_all(database: sqlite3.Connection, entry: Entry, caps: Sequence[Cap]) -
 def sums(database: sqlite3.Connection, owner: str, since: float) -> list[Sum]:
     """Add up what counts since a time, by provider, unit and UTC day."""
     rows = database.execute(
-        "SELECT provider, unit, date(at, 'unixepoch') AS day, sum(amount), sum(money) "  # noqa: S608 -- our names
-        f"FROM ledger WHERE {_COUNTED} GROUP BY provider, unit, day ORDER BY provider, unit, day",
+        "SELECT provider, unit, date(at, 'unixepoch') AS day, sum(max(amount, 0)), "  # noqa: S608 -- our names
+        f"sum(max(money, 0)) FROM ledger WHERE {_COUNTED} GROUP BY provider, unit, day ORDER BY provider, unit, day",
         (owner, since),
     )
     return [Sum(*row) for row in rows]

@@ -7,6 +7,7 @@ answer, a list, a webhook.
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,19 +15,24 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.channel import UNAUTHORIZED, no_answer
+from darkroom.core import log
 from darkroom.errors import CallError, Failure, JournalError, clean, failure
 from darkroom.http import LostError, NotSentError
 from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
+from darkroom.jobs.bounds import believed
 from darkroom.jobs.gather import deadline, gather, last_sent, unsent
+from darkroom.jobs.model import ENDED
 from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
+from darkroom.jobs.store import Query
 from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State, UnreadableError
 from darkroom.pacing import LONGEST_PAUSE_OF_LOOKS_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from darkroom.core import Core
     from darkroom.credentials import Key
+    from darkroom.errors import JsonObject
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.registry import Live
     from darkroom.pacing import Turn
@@ -42,6 +48,13 @@ NOT_FOUND = 404
 MOST_DOUBLINGS = 6
 FULL_SHARE = 0.8
 """A list is asked for when so much of a page is waited for."""
+
+LOOK_FAILED = Failure(
+    code="internal_error",
+    message="looking for its state failed in this server",
+    next_step="tell the person",
+    retryable=True,
+)
 
 GROUP_SECONDS = 45.0
 """While submissions wait, a job's question is kept so long for others to join it."""
@@ -103,6 +116,10 @@ class Poller:
         )
 
     def _ask(self, live: Live) -> None:
+        with self._looked(live):
+            self._ask_now(live)
+
+    def _ask_now(self, live: Live) -> None:
         job = live.job
         if job.status != "running":
             return
@@ -158,59 +175,71 @@ class Poller:
         first = jobs[0].job
         channel = self._core.channels[first.provider]
         listing = self._core.operations[first.operation].state.listing
-        states: Mapping[str, State] = {}
+        rows: Mapping[str, JsonObject] = {}
+        answer: Answer | None = None
+        key: Key | None = None
         try:
             if listing is not None:
                 request = Request(method="GET", path=listing.path)
-                answer = await channel.outlet.send(request, self._key(first), once=False)
+                key = self._key(first)
+                answer = await channel.outlet.send(request, key, once=False)
                 if answer.status == TOO_MANY_REQUESTS:
                     error = describe(channel.provider, answer)
                     wait = error.retry_after_seconds or self._backoff(jobs[0])
                     channel.lane(first.fingerprint).hold("poll", wait)
-                states = listing.read(answer) if answer.ok else {}
-        except (CallError, NotSentError, LostError, *UNREADABLE):
-            states = {}
+                rows = listing.rows(answer) if answer.ok else {}
+        except (CallError, NotSentError, LostError):
+            pass  # each is asked for alone
+        except Exception as error:  # noqa: BLE001 -- a reader may raise anything; as above
+            log.error("a list could not be read: %s", type(error).__name__)
         finally:
             turn.done()
         for live in jobs:
-            state = states.get(live.job.provider_job_id or "")
             if live.job.status != "running":
                 continue
-            if state is not None:
-                live.polls += 1
-                try:
-                    await self.ingest(live, state)
-                except JournalError as error:  # the others do not depend on it
-                    self._trouble(live, error.failure)
-            else:
-                lane = channel.lane(live.job.fingerprint)
-                lane.ask("poll", partial(self._spawn_poll, live))
+            row = rows.get(live.job.provider_job_id or "")
+            with self._looked(live):  # what one row does to us is nothing to the others
+                if answer is not None and key is not None and row is not None:
+                    live.polls += 1
+                    await self.take_in(live, replace(answer, body=row), key)
+                else:
+                    lane = channel.lane(live.job.fingerprint)
+                    lane.ask("poll", partial(self._spawn_poll, live))
 
     def _spawn_poll(self, live: Live, turn: Turn) -> None:
         self._core.spawn(self._poll, live, turn)
 
     # --- one question ---
 
-    async def _poll(self, live: Live, turn: Turn) -> None:
+    @contextmanager
+    def _looked(self, live: Live) -> Generator[None]:
+        """Put the job back on the schedule whatever becomes of looking for its state."""
         try:
-            if live.job.status != "running":
-                return
-            key = self._key(live.job)
-            live.polls += 1
-            answer = await self._look(live.job, key)
+            yield
         except CallError as error:
             live.not_found = 0
             self._trouble(live, error.failure)
-            return
-        finally:
-            turn.done()
-        if answer.status == UNAUTHORIZED and self._core.vault.renewed(key):
-            self._again(live, 0.0)  # the key was rotated meanwhile
-            return
-        try:
-            await self.take_in(live, answer, key)
         except JournalError as error:
             self._trouble(live, error.failure)
+        except Exception as error:  # noqa: BLE001 -- a job that is paid for is never given up
+            log.error("looking for %s failed: %s", live.job.job_id, type(error).__name__)
+            if not live.job.ended:
+                self._trouble(live, LOOK_FAILED)
+
+    async def _poll(self, live: Live, turn: Turn) -> None:
+        with self._looked(live):
+            try:
+                if live.job.status != "running":
+                    return
+                key = self._key(live.job)
+                live.polls += 1
+                answer = await self._look(live.job, key)
+            finally:
+                turn.done()
+            if answer.status == UNAUTHORIZED and self._core.vault.renewed(key):
+                self._again(live, 0.0)  # the key was rotated meanwhile
+                return
+            await self.take_in(live, answer, key)
 
     def _key(self, job: Job) -> Key:
         channel = self._core.channels[job.provider]
@@ -242,9 +271,9 @@ class Poller:
                 return
             nothing = f"{channel.provider.title} says that it is done, and gives no result"
             state = replace(ended, warnings=(*ended.warnings, nothing))
+        await self.ingest(live, state)
         live.failed_polls = live.unreadable = 0
         live.trouble = None
-        await self.ingest(live, state)
 
     async def _not_ok(self, live: Live, answer: Answer, key: Key) -> None:
         channel = self._core.channels[live.job.provider]
@@ -278,7 +307,7 @@ class Poller:
 
     async def ingest(self, live: Live, state: State) -> None:
         """Take in what a provider says of a job; ends it, or puts it back on the schedule."""
-        job = live.job
+        job, state = live.job, believed(state, self._core.clock())
         if state.provider_status != job.provider_status:
             state = replace(state, provider_status=clean(state.provider_status) or None)
         operation = self._core.operations[job.operation]
@@ -287,8 +316,16 @@ class Poller:
         if isinstance(operation, FanOut):
             channel = self._core.channels[job.provider]
             state, adopted = gather(
-                operation, channel.provider, channel.settings, live, state, self._core.clock()
+                operation,
+                channel.provider,
+                channel.settings,
+                live,
+                state,
+                self._core.clock(),
+                alone=bool(state.outputs) and await self._alone(job),
             )
+            if state.status == job.status == "unknown":
+                return
         if state.status == "running":
             live.missed_at = self._core.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
@@ -316,6 +353,36 @@ class Poller:
         if live.fetching:
             self._core.spawn(self._collector.collect, live)
 
+    async def _alone(self, job: Job) -> bool:
+        """Tell whether no other job here has results under the same id at the provider."""
+        beside = Query(
+            owner=job.owner, provider=job.provider, provider_job_id=job.provider_job_id, limit=2
+        )
+        return all(
+            each.job_id == job.job_id for each in await self._core.registry.store.list(beside)
+        )
+
+    async def look_again(self, live: Live) -> None:
+        """Ask once more about a job that was accepted and of which nothing was seen."""
+        job, now = live.job, self._core.clock()
+        if job.status != "unknown" or job.provider_job_id is None:
+            return
+        if live.looked_at is not None and now - live.looked_at < LONGEST_INTERVAL_SECONDS:
+            return
+        live.looked_at = now
+        operation = self._core.operations[job.operation]
+        await live.load(self._core.registry.store)
+        channel = self._core.channels[job.provider]
+        try:
+            key = self._key(job)
+            request = operation.state.request(job.provider_job_id)
+            answer = await channel.read(request, key, kind="poll")
+        except CallError:
+            return  # it stays as it is
+        if answer.ok:
+            with self._looked(live):
+                await self.take_in(live, answer, key)
+
     def _merged(self, job: Job, state: State, polls: int) -> Job | None:
         if job.ended:
             return None
@@ -337,13 +404,14 @@ class Poller:
         return job.next(
             status=state.status,
             updated_at=now,
-            ended_at=now,
+            ended_at=now if state.status in ENDED else None,
             polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
             outputs=state.outputs,
             cost=state.cost or job.cost,
             error=state.failure,
+            evidence=None if job.status == "unknown" else job.evidence,
             warnings=(*job.warnings, *state.warnings),
             queued_for=None,
             starts_at=None,

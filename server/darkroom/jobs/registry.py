@@ -40,6 +40,7 @@ class Live:
         "fetching",
         "items",
         "job",
+        "looked_at",
         "missed_at",
         "not_found",
         "polls",
@@ -65,6 +66,9 @@ class Live:
         self.missed_at: float | None = None
         """The age (seconds) at which the job was last seen not to have ended."""
 
+        self.looked_at: float | None = None
+        """When the provider was last asked about the job after its fate had become unknown."""
+
         self.attempt: Attempt | None = None
         """The attempt that starts the job, while it is under way."""
         self.items: dict[str, Attempt] | None = None
@@ -81,6 +85,13 @@ class Live:
     def settled(self) -> bool:
         """Tell whether a wait for this job is over."""
         return (self.job.ended or self.job.status == "unknown") and not self.fetching
+
+    async def load(self, store: Store) -> None:
+        """Have the attempts at hand of a job that another process sent."""
+        if self.attempt is None and self.items is None:
+            attempts = await store.attempts(self.job.job_id)
+            self.attempt = next((a for a in reversed(attempts) if a.item is None), None)
+            self.items = {a.item: a for a in attempts if a.item is not None} or None
 
     def wake(self) -> None:
         """Let everybody who waits look again."""

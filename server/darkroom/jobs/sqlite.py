@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from darkroom.errors import Stale
+from darkroom.exchange import read_row
 from darkroom.jobs import ledger, tables
 from darkroom.jobs.journal_file import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
 from darkroom.jobs.model import ENDED, attempt_from_json, job_from_json, row_to_json
@@ -420,7 +421,7 @@ def _select_attempts(
         f"SELECT row FROM attempts WHERE {condition} ORDER BY created_at, rowid",  # noqa: S608 -- our names
         values,
     )
-    return [attempt_from_json(json.loads(text)) for (text,) in found]
+    return [attempt_from_json(read_row(text)) for (text,) in found]
 
 
 def _put(
@@ -438,7 +439,7 @@ def _put(
 
 
 def _job(row: tuple[str]) -> Job:
-    return job_from_json(json.loads(row[0]))
+    return job_from_json(read_row(row[0]))
 
 
 def _first(rows: Sequence[T]) -> T | None:

@@ -240,9 +240,9 @@ class Collector:
             return output, _Problem(error.code, error.reason)
         except OSError as error:
             return output, _Problem("internal_error", os.strerror(error.errno or 0))
-        except Exception as error:  # noqa: BLE001 -- one result that fails must not hide the others
-            log.error("a download failed: %s", type(error).__name__)
-            return output, _Problem("internal_error", "it could not be taken in")
+        except Exception as error:  # noqa: BLE001 -- the job's other files, and the next try, come
+            log.error("a download of %s failed: %s", job.job_id, type(error).__name__)
+            return output, _Problem("internal_error", "it failed in this server")
 
     async def _download(self, job: Job, output: Output) -> Output:
         now = self._core.clock()

@@ -7,8 +7,10 @@ The documents show no error at all: every refusal here is invented and can be ex
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 import uuid
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
@@ -93,6 +95,19 @@ def result_name(image_name: str, extension: str) -> str:
     return f"{stem}.{extension}"
 
 
+def underscored_name(image_name: str, extension: str) -> str:
+    """Return the image's name with an underscore for whatever is no letter, digit, point or hyphen."""
+    # invented: one way in which a name may be "derived from the image_name"
+    return result_name(re.sub(r"[^\w.-]+", "_", image_name), extension)
+
+
+def numbered_names() -> Callable[[str, str], str]:
+    """Return what calls results by a number, in the order of the requests."""
+    # invented: "often derived" leaves room for names that say nothing of the image
+    serial = itertools.count(1)
+    return lambda _, extension: f"result_{next(serial):05}.{extension}"
+
+
 @dataclass(slots=True, kw_only=True)
 class _Image:
     token: str
@@ -127,7 +142,8 @@ class ZyngEmulator(Emulator):
         accepted and never comes back ("never"), or processed as registered ("accept").
     on_duplicate: an image name used twice is processed (and paid) again, or refused.
     counted: which operations count against the tier's requests a minute.
-    result_name: how a result is called, from the image's name and the extension.
+    result_name: how a result is called, from the image's name and the extension; a name that is
+        derived in another way is `underscored_name` or one of `numbered_names`.
     plain_confirmation: "Processing Images" as plain text instead of a JSON string.
     layers: what results say about layer information.
     result_seconds: how long a result's address is good; None: for ever.

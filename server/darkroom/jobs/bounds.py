@@ -1,0 +1,57 @@
+"""What a provider's figures may be. One that cannot be right is left out, and never counted with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from darkroom.exchange import State
+    from darkroom.jobs.model import Cost, Output, Progress
+
+MOST_COST = 1_000_000.0
+"""Of one job, in the provider's unit."""
+
+LARGEST_COUNT = 2**53
+"""Of pixels, bytes, or parts of a job: a float still holds it exactly."""
+
+LONGEST_LIFE_SECONDS = 10 * 366 * 86_400.0
+"""From now until an address ends."""
+
+NOT_BELIEVED = "the provider named a cost that cannot be right; it is not counted"
+
+
+def believed(state: State, now: float) -> State:
+    """Return a state without the figures that cannot be right; a cost is missed with a warning.
+
+    A cost is finite, not negative and at most `MOST_COST`: a negative one would lift every cap.
+    """
+    if state.cost is not None and not _is_cost(state.cost):
+        state = replace(state, cost=None, warnings=(*state.warnings, NOT_BELIEVED))
+    if state.progress is not None and not _is_progress(state.progress):
+        state = replace(state, progress=None)
+    outputs = tuple(_believed(output, now) for output in state.outputs)
+    return state if outputs == state.outputs else replace(state, outputs=outputs)
+
+
+def _believed(output: Output, now: float) -> Output:
+    expires_at = output.expires_at
+    if expires_at is not None and not 0 <= expires_at <= now + LONGEST_LIFE_SECONDS:
+        output = replace(output, expires_at=None)
+    for name in ("width", "height", "bytes"):
+        if not _is_count(getattr(output, name)):
+            output = replace(output, **{name: None})
+    return output
+
+
+def _is_cost(cost: Cost) -> bool:
+    return math.isfinite(cost.amount) and 0 <= cost.amount <= MOST_COST
+
+
+def _is_progress(progress: Progress) -> bool:
+    return _is_count(progress.done) and _is_count(progress.total)
+
+
+def _is_count(value: int | None) -> bool:
+    return value is None or 0 <= value <= LARGEST_COUNT
