@@ -228,7 +228,7 @@ async def test_every_form_of_output_is_sent_as_the_page_has_it(
             "object_to_keep: expected 3 to 128 characters",
         ),
         (
-            {"operations": {"generative": {"style_transfer": {}}}},
+            {"operations": {"generative": {"style_transfer": {"depth_strength": 1}}}},
             "style_reference_image: missing",
         ),
         ({"output": "job:claid_x"}, "output: expected storage://name/path, or an address"),
