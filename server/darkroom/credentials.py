@@ -18,19 +18,13 @@ from pydantic import SecretStr
 
 from darkroom.addresses import Origin, is_loopback_ip
 from darkroom.errors import ConfigurationError, call_error
+from darkroom.templates import TEMPLATE, unfilled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from darkroom.operation import Credential, CredentialChoice, Provider
     from darkroom.settings import Settings
-
-_TEMPLATE = re.compile(r"^\s*(\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|<[^>]*>|%[A-Z_]+%)\s*$")
-
-_TEMPLATE_INSIDE = re.compile(
-    r"\$\{[^}]*\}|\$\([^)]*\)|\{\{[^}]*\}\}|%[A-Za-z_][A-Za-z0-9_]{2,}%|\$[A-Z_][A-Z0-9_]*"
-)
-SHOWN_CHARACTERS = 60
 
 _VISIBLE = re.compile(r"[!-~]+")
 """What a header may hold: ASCII without spaces and controls."""
@@ -197,7 +191,7 @@ def read_variable(environment: Mapping[str, str], variable: str) -> tuple[str, s
             return Missing(variable, f"the file that {source} names is empty")
     if not value:
         return Missing(variable, f"{variable} is not set")
-    if _TEMPLATE.match(value):
+    if TEMPLATE.match(value):
         return Missing(variable, f"{source} holds a template that was not filled in")
     return value, source
 
@@ -213,19 +207,6 @@ def fingerprint(secret: str) -> str:
     return hashed[:FINGERPRINT_CHARACTERS]
 
 
-def unfilled(where: str, value: str) -> str | None:
-    """Say that a setting's value holds a template that nobody filled in; None if it holds none.
-
-    It must not be used as it is: as a folder it would be another one in each working folder, with
-    a journal of its own, and the same call would be paid for in each.
-    """
-    found = _TEMPLATE.match(value) or _TEMPLATE_INSIDE.search(value)
-    if found is None:
-        return None
-    shown = found[0].strip()[:SHOWN_CHARACTERS]
-    return f"{where}: holds the template {shown}, which was not filled in; give the value itself"
-
-
 def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> Iterable[str]:
     """Return the providers' variables that a host should have filled in and passed on as they were.
 
@@ -237,7 +218,7 @@ def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> 
         for variable in (*(c.variable for c in provider.credentials), *provider.variables)
         for name in (variable, f"{variable}_FILE")
     ]
-    return [name for name in known if _TEMPLATE.match(environment.get(name, ""))]
+    return [name for name in known if TEMPLATE.match(environment.get(name, ""))]
 
 
 def process_environment() -> Mapping[str, str]:

@@ -21,9 +21,11 @@ from pydantic import (
     create_model,
 )
 
-from darkroom.credentials import Missing, read_variable, unfilled
+from darkroom.credentials import Missing, read_variable
 from darkroom.errors import ConfigurationError
+from darkroom.nested import leaves, merge, texts
 from darkroom.setting_values import PolicyName, Reading, ToolName, UnitName, names_of, read_table
+from darkroom.templates import unfilled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -288,9 +290,9 @@ def load(
     path = Path(path_text).expanduser() if path_text else None
     from_file = _read_file(path, providers) if path is not None else {}
     kind = model(providers)
-    values = _merge(from_file, _read_variables(environment, providers))
-    values = _merge(values, _read_environment(environment, kind))
-    values = _merge(values, dict(overrides or {}))
+    values = merge(from_file, _read_variables(environment, providers))
+    values = merge(values, _read_environment(environment, kind))
+    values = merge(values, dict(overrides or {}))
     mistakes = list(_unfilled(from_file, environment, overrides or {}, providers, path))
     reading = Reading(path.parent if path else Path(), names_of(providers, tools))
     try:
@@ -318,27 +320,15 @@ def _unfilled(
     A provider's own variable that is nothing but a template counts as not set: hosts pass those of
     optional fields on.
     """
-    given = [(f"{path}: {key}", text) for key, text in _texts(from_file)]
+    given = [(f"{path}: {key}", text) for key, text in texts(from_file)]
     given += [(v, t) for v, t in environment.items() if v.startswith(PREFIX) and DELIMITER in v]
     for provider in providers:
         for variable in provider.variables:
             found = read_variable(environment, variable)
             if not isinstance(found, Missing):
                 given.append((found[1], found[0]))
-    given += _texts(overrides)
+    given += texts(overrides)
     yield from (mistake for where, text in given if (mistake := unfilled(where, text)))
-
-
-def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Return every text of a value with its key, those in lists and tables included."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, inner in cast("dict[str, object]", value).items():
-            yield from _texts(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, list | tuple):
-        for inner in cast("Sequence[object]", value):
-            yield from _texts(inner, key)
 
 
 def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
@@ -354,7 +344,7 @@ def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
     variables = [c.variable for provider in providers for c in provider.credentials]
-    for key, value in _leaves(values):
+    for key, value in leaves(values):
         name = key.rpartition(".")[2]
         looks_secret = (
             name.upper() in variables
@@ -369,15 +359,6 @@ def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
                 f"set {belongs} in the environment, or {belongs}_FILE to a file that holds it"
             )
     return values
-
-
-def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield f"{prefix}{key}", None
-            yield from _leaves(cast("dict[str, object]", value), f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> dict[str, object]:
@@ -421,17 +402,6 @@ def _parse(text: str) -> object:
         except ValueError:
             return text
     return text
-
-
-def _merge(below: dict[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        if isinstance(value, dict) and isinstance(under, dict):
-            merged[key] = _merge(cast("dict[str, object]", under), cast("dict[str, object]", value))
-        else:
-            merged[key] = value
-    return merged
 
 
 def _describe(

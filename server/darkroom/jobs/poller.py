@@ -42,7 +42,7 @@ MOST_NOT_FOUND = 3
 """After so many answers 404 in a row, to the key that it was sent with, an accepted job is gone."""
 
 MOST_WITHOUT_RESULT = 5
-"""After so many answers in a row that a job is over, and no result in them, it is over without."""
+"""After so many answers in a row that a job is over, without a result that can be had, it is over."""
 
 NOT_FOUND = 404
 MOST_DOUBLINGS = 6
@@ -265,12 +265,33 @@ class Poller:
             state = self._core.operations[live.job.operation].state.read(answer)
         except UNREADABLE as error:
             ended = error.ended if isinstance(error, UnreadableError) else None
-            live.unreadable = live.unreadable + 1 if ended is not None else 0
-            if ended is None or live.unreadable < MOST_WITHOUT_RESULT:
+            if ended is None:
+                live.unreadable = 0
                 self._trouble(live, failure("bad_response", channel.provider.title))
                 return
             nothing = f"{channel.provider.title} says that it is done, and gives no result"
             state = replace(ended, warnings=(*ended.warnings, nothing))
+            await self._take_in_without_result(live, state)
+        else:
+            await self._take_in_state(live, state)
+
+    async def _take_in_state(self, live: Live, state: State) -> None:
+        """Ingest what a provider says of a job, if its results can be had."""
+        mended = self._core.channels[live.job.provider].mended(state)
+        if mended.status == "completed" and len(mended.warnings) > len(state.warnings):
+            await self._take_in_without_result(live, mended)
+            return
+        await self.ingest(live, mended)
+        live.failed_polls = live.unreadable = 0
+        live.trouble = None
+
+    async def _take_in_without_result(self, live: Live, state: State) -> None:
+        """Ask again for a result that cannot be had; ingest the end once it is certain."""
+        live.unreadable += 1
+        if live.unreadable < MOST_WITHOUT_RESULT:
+            title = self._core.channels[live.job.provider].provider.title
+            self._trouble(live, failure("bad_response", title))
+            return
         await self.ingest(live, state)
         live.failed_polls = live.unreadable = 0
         live.trouble = None
