@@ -66,7 +66,7 @@ async def test_rows_come_back_as_they_were_written(store: Store) -> None:
         arguments={
             "seed": 2**70,
             "strength": 0.1 + 0.2,
-            "prompt": "sí \u2028 \x00 \ud83d",
+            "prompt": "sí \u2028 \x00 \U0001f600",
             "n": None,
         },
         holder="me",

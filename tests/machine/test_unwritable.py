@@ -14,6 +14,7 @@ from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCResponse
 
 from darkroom.catalogue import Result, Tool
 from darkroom.exchange import DEEPEST, read_body
+from darkroom.jobs import poller
 from darkroom.jobs.bounds import MOST_COST, NOT_BELIEVED
 from darkroom.jobs.sqlite import SqliteStore
 from darkroom.operation import LOCAL_READS, Params
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.errors import JsonObject
+    from darkroom.operation import State
 
 pytestmark = pytest.mark.anyio
 
@@ -318,6 +320,29 @@ async def test_a_look_that_fails_is_repeated_at_growing_distance_with_a_warning(
     assert done["status"] == "completed"
     assert "warnings" not in done
     gaps = [later - earlier for earlier, later in pairwise(times[:failures])]
+    assert all(longer > shorter * 1.5 for shorter, longer in pairwise(gaps))
+
+
+async def test_taking_in_what_was_said_may_fail_and_is_repeated_at_growing_distance_too(
+    clock: Callable[[], float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = rig(clock, tmp_path, store="sqlite")
+    take = poller.believed
+    times: list[float] = []
+
+    def failing(state: State, now: float) -> State:
+        times.append(clock())
+        if len(times) <= 5:
+            raise RuntimeError
+        return take(state, now)
+
+    monkeypatch.setattr(poller, "believed", failing)
+    async with world.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, IMAGE.start, **IMAGE.arguments)
+            done = await ended(client, IMAGE.check, job["job_id"])
+    assert done["status"] == "completed"
+    gaps = [later - earlier for earlier, later in pairwise(times[:5])]
     assert all(longer > shorter * 1.5 for shorter, longer in pairwise(gaps))
 
 
