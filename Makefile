@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo check format lint types fast slow test soak coverage bench snapshots docs pins clean
+.PHONY: help setup browser demo check format lint imports types fast slow test soak coverage bench snapshots docs pins clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ browser: # The gallery is tested in a real one
 demo: setup ## Run the main job of every provider on the embedded sandbox
 	$(BIN)/darkroom demo
 
-check: format lint ## Format, lint, types and the fast tests
+check: format lint imports ## Format, lint, imports, types and the fast tests
 	$(MAKE) -j2 types fast
 
 fast: setup
@@ -42,6 +42,9 @@ format: setup
 
 lint: setup
 	$(BIN)/ruff check --quiet .
+
+imports: setup
+	$(BIN)/lint-imports --no-logo --no-cache
 
 types: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -63,7 +66,7 @@ snapshots: setup ## Rewrite the snapshot of every tool
 	$(BIN)/python -m tests.snapshots --write
 
 docs: setup ## Rewrite what is made from code and results: parts of documents, plots
-	$(BIN)/python -m tests.documents --write
+	$(BIN)/python -m tests.project.documents --write
 
 pins: setup ## Resolve the dependencies anew into constraints.txt
 	$(PYTHON) -m venv .cache/pins

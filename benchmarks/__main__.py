@@ -1,7 +1,7 @@
 """Measure; when everything was measured, write the results and whatever is made from them.
 
 Those are ``RESULTS.json`` and ``RESULTS.md`` beside this file, the plots and parts of the documents
-(`tests.documents`, which ``make docs`` runs alone).
+(`tests.project.documents`, which ``make docs`` runs alone).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.project import documents
 
 from benchmarks import (
     batches,
@@ -27,7 +29,6 @@ from benchmarks import (
 )
 from benchmarks.measure import Options, load, machine
 from benchmarks.report import Report
-from tests import documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import trio
 import trio.testing
-from mcp import Client
 
 from benchmarks.courses import COURSES, Course, optimum
 from benchmarks.measure import Number, elsewhere
-from darkroom.app import build_server
-from darkroom.settings import load
-from darkroom.world import World
+from darkroom.config.settings import load
+from darkroom.engine.dependencies import Dependencies
+from darkroom.mcp.build import build_server
 from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Offload
 from darkroom_tools.emulators.sandbox import Sandbox, serve
+from mcp import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.measure import Options
-    from darkroom.errors import JsonObject
-    from darkroom.machine import Machine
-    from darkroom.serving import DarkroomServer
+    from darkroom.core.json_types import JsonObject
+    from darkroom.engine.engine import Engine
+    from darkroom.mcp.server import DarkroomServer
     from darkroom_tools.emulators.record import Asked
-    from darkroom_tools.emulators.zupertry import ZupertryEmulator
+    from darkroom_tools.emulators.zupertry.emulator import ZupertryEmulator
 
 EPOCH = 1.8e9
 MOST_OVER = 2.0
@@ -166,15 +166,15 @@ def server_for(
     switches = cast("Any", {course.emulator: course.switches})
     sandbox = Sandbox(clock=clock, offload=DrawOnce(), switches=switches)
     way = sandbox.transport()
-    world = {"clock": clock, "run": _inline, "transport": way, "sandbox": way}
-    return _server(course, folder, sandbox, world, download), sandbox
+    dependencies = {"clock": clock, "run": _inline, "transport": way, "sandbox": way}
+    return _server(course, folder, sandbox, dependencies, download), sandbox
 
 
 def _server(
     course: Course,
     folder: Path,
     sandbox: Sandbox,
-    world: Mapping[str, Any],
+    dependencies: Mapping[str, Any],
     download: str = "never",
 ) -> DarkroomServer:
     tryons = cast("ZupertryEmulator", sandbox.emulators["zupertry"])
@@ -189,7 +189,7 @@ def _server(
         **course.environment,
     }
     settings = load(CATALOGUE.providers, variables)
-    return build_server(settings, [CATALOGUE], World(environment=variables, **world))
+    return build_server(settings, [CATALOGUE], Dependencies(environment=variables, **dependencies))
 
 
 async def run_for_real(course: Course, items: int) -> Outcome:
@@ -218,8 +218,8 @@ async def drive(course: Course, items: int, server: DarkroomServer, sandbox: San
         look: JsonObject = {"batch_id": report["batch_id"], "wait_seconds": 40}
         while report["status"] == "running":
             report = await _call(client, "check_batch", look)
-        machine = cast("Machine", server.machine)  # a client is connected
-        jobs = (await (await machine.batches()).report(str(report["batch_id"]))).jobs
+        engine = cast("Engine", server.engine)  # a client is connected
+        jobs = (await (await engine.batches()).report(str(report["batch_id"]))).jobs
     emulator = sandbox.emulators[course.emulator]
     requests = [each for each in emulator.requests if each.operation != NOT_COUNTED]
     return Outcome(

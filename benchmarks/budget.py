@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import Number
 from benchmarks.seeding import finished
-from darkroom.app import INSTRUCTIONS
-from darkroom.desk import desks
+from darkroom.catalogue.dispatch import desks
+from darkroom.cli.token_count import count, tool_tokens
+from darkroom.config.settings import load
 from darkroom.jobs.view import job_text, job_view
-from darkroom.settings import load
-from darkroom.tokens import count, tool_tokens
+from darkroom.mcp.build import INSTRUCTIONS
 from darkroom_tools import CATALOGUE
 
 if TYPE_CHECKING:
     from benchmarks.measure import Detail, Options
-    from darkroom.desk import Desk
+    from darkroom.catalogue.dispatch import ToolHandler
 
 LARGE = "claid_start_image_edit"
 """Its operations are typed; it has a limit of its own."""
@@ -74,7 +74,7 @@ def tokens(options: Options) -> list[Number]:
     return [*numbers, _result()]
 
 
-def _tokens(desk: Desk) -> int:
+def _tokens(desk: ToolHandler) -> int:
     return tool_tokens(desk.tool.name, desk.tool.description, desk.schema)
 
 

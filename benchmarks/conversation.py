@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import trio
 import trio.testing
-from mcp import Client
 from mcp_types import TextContent
 
 from benchmarks.batches import server_for
 from benchmarks.courses import COURSES
 from benchmarks.measure import Number
-from darkroom.tokens import count
+from darkroom.cli.token_count import count
+from mcp import Client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from benchmarks.measure import Options
-    from darkroom.errors import JsonObject, JsonValue
+    from darkroom.core.json_types import JsonObject, JsonValue
 
 SIZES = (1, 40, 1_000)
 QUICK_SIZES = (1, 3)

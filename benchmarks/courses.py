@@ -6,17 +6,18 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from darkroom.operation import Rate
-from darkroom_tools import claid, zsky, zupertry, zyng
-from darkroom_tools.emulators import claid as claid_emulator
-from darkroom_tools.emulators import zsky as zsky_emulator
-from darkroom_tools.emulators import zupertry as zupertry_emulator
-from darkroom_tools.emulators import zyng as zyng_emulator
+from darkroom.providers.provider import Rate
+from darkroom_tools.emulators.claid import emulator as claid_emulator
+from darkroom_tools.emulators.zsky import emulator as zsky_emulator
+from darkroom_tools.emulators.zupertry import emulator as zupertry_emulator
+from darkroom_tools.emulators.zyng import emulator as zyng_emulator
+from darkroom_tools.providers import zsky, zupertry, zyng
+from darkroom_tools.providers.claid import provider as claid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from darkroom.errors import JsonObject
+    from darkroom.core.json_types import JsonObject
     from darkroom_tools.emulators.sandbox import Sandbox
 
 

@@ -7,30 +7,31 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from darkroom.approval import Nobody
-from darkroom.catalogue import Catalogue
-from darkroom.jobs.memory import MemoryStore
+from darkroom.catalogue.declarations import Catalogue
+from darkroom.config.settings import load
+from darkroom.engine.dependencies import Dependencies
+from darkroom.engine.engine import running
+from darkroom.engine.person import Nobody
+from darkroom.jobs.storage.memory import MemoryStore
 from darkroom.jobs.store import Created
-from darkroom.machine import running
-from darkroom.operation import Answer, Limits
-from darkroom.settings import load
-from darkroom.world import World
-from darkroom_tools import zsky
+from darkroom.providers.messages import Response
+from darkroom.providers.provider import Limits
+from darkroom_tools.providers import zsky
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
-    from darkroom.credentials import Key
-    from darkroom.errors import JsonObject
+    from darkroom.config.settings import Settings
+    from darkroom.core.json_types import JsonObject
+    from darkroom.engine.engine import Engine
+    from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Attempt, Job
-    from darkroom.jobs.registry import Live
+    from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.store import Store
-    from darkroom.machine import Machine
-    from darkroom.operation import Job as JobOperation
-    from darkroom.operation import Request
-    from darkroom.settings import Settings
-    from darkroom.works import Works
+    from darkroom.providers.credentials import Key
+    from darkroom.providers.messages import Request
+    from darkroom.providers.operations import JobOperation
 
 
 def _no_limits(_: object) -> Limits:
@@ -52,19 +53,19 @@ class Provided:
         self.submitted = 0
         self.asked: dict[str, int] = {}
 
-    async def send(self, request: Request, key: Key, *, once: bool) -> Answer:
+    async def send(self, request: Request, key: Key, *, once: bool) -> Response:
         """Answer a request."""
         del key
         if once:
             self.submitted += 1
-            return Answer(status=202, body={"job_id": f"zj-{self.submitted:08}"})
+            return Response(status=202, body={"job_id": f"zj-{self.submitted:08}"})
         provider_id = request.path.rpartition("/")[2]
         self.asked[provider_id] = self.asked.get(provider_id, 0) + 1
         if not self.ended(provider_id):
-            return Answer(status=200, body={"job_id": provider_id, "status": "processing"})
+            return Response(status=200, body={"job_id": provider_id, "status": "processing"})
         address = f"https://cdn.zsky.ai/results/{provider_id}.webp"
         done: JsonObject = {"job_id": provider_id, "status": "completed", "result_url": address}
-        return Answer(status=200, body=done)
+        return Response(status=200, body=done)
 
     async def aclose(self) -> None:
         """Do nothing."""
@@ -83,17 +84,17 @@ class Discarding(MemoryStore):
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineUnderTest:
     """A machine that runs, and the provider that it believes in."""
 
-    machine: Machine
-    works: Works
+    engine: Engine
+    runtime: Runtime
     provided: Provided
 
-    async def start(self, number: int, operation: JobOperation = IMAGE) -> Live:
+    async def start(self, number: int, operation: JobOperation = IMAGE) -> LiveJob:
         """Start a job, as a start tool does."""
         params = operation.params.model_validate({"prompt": f"A lighthouse at dusk, {number}"})
-        started = await self.machine.start(UNLIMITED, operation, cast("Any", params), Nobody())
+        started = await self.engine.start(UNLIMITED, operation, cast("Any", params), Nobody())
         return started.live
 
 
@@ -104,7 +105,7 @@ async def engine(
     *,
     ended: Callable[[str], bool] = lambda _: False,
     clock: Callable[[], float] = time.time,
-) -> AsyncGenerator[Engine]:
+) -> AsyncGenerator[EngineUnderTest]:
     """Run a machine."""
     settings = load(
         [UNLIMITED],
@@ -115,16 +116,16 @@ async def engine(
             "zsky": {"images_per_day": 10**9, "videos_per_day": 10**9, "allow_overage": True},
         },
     )
-    world = World(
+    dependencies = Dependencies(
         environment={"ZSKY_API_KEY": "benchmark" * 4},
         clock=clock,
         open_store=_discarding if store == "discarding" else None,
     )
-    async with running([UNLIMITED], settings, world) as machine:
-        works = await machine.works()
+    async with running([UNLIMITED], settings, dependencies) as engine:
+        runtime = await engine.runtime()
         provided = Provided(ended)
-        works.core.channels[UNLIMITED.name].outlet = cast("Any", provided)
-        yield Engine(machine, works, provided)
+        runtime.context.clients[UNLIMITED.name].http_client = cast("Any", provided)
+        yield EngineUnderTest(engine, runtime, provided)
 
 
 async def _discarding(_: Settings) -> Store:

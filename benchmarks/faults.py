@@ -1,6 +1,6 @@
 """What must never happen: a false unknown on a healthy network, and paying twice under faults.
 
-Both play what the tests play (`tests.fire`), as much of it as fits into a minute.
+Both play what the tests play (`tests.faults`), as much of it as fits into a minute.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import anyio
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
-from tests.fire.histories import SLOW, play
-from tests.fire.keepalive import APART_SECONDS, KEEP_ALIVE_SECONDS, SCALE, submissions
+from tests.faults.histories import SLOW, play
+from tests.faults.keepalive import APART_SECONDS, KEEP_ALIVE_SECONDS, SCALE, submissions
 
 from benchmarks.measure import Number, elsewhere
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DataObject
-    from tests.fire.keepalive import Submitted
+    from tests.faults.keepalive import Submitted
 
     from benchmarks.measure import Options
 

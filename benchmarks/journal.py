@@ -14,7 +14,7 @@ from benchmarks.engine import engine
 from benchmarks.measure import Number, percentile, spread
 
 if TYPE_CHECKING:
-    from benchmarks.engine import Engine
+    from benchmarks.engine import EngineUnderTest
     from benchmarks.measure import Detail, Options
 
 TICK_SECONDS = 0.001
@@ -68,15 +68,15 @@ async def _journal(options: Options) -> list[Number]:
     ]
 
 
-async def _lives(running: Engine, jobs: int, late: list[float]) -> float:
+async def _lives(running: EngineUnderTest, jobs: int, late: list[float]) -> float:
     """Start jobs and follow them to their ends; return the seconds. ``late``: how late ticks came."""
     turns = anyio.CapacityLimiter(AT_ONCE)
 
     async def one(number: int) -> None:
         async with turns:
             job = await running.start(number)
-            running.works.core.schedule.fire(math.inf)  # the poll that is due later is due now
-            await running.works.core.registry.wait(job, 30, until=lambda live: live.settled)
+            running.runtime.context.schedule.fire(math.inf)  # the poll that is due later is due now
+            await running.runtime.context.registry.wait(job, 30, until=lambda live: live.settled)
 
     async def tick() -> None:
         while True:

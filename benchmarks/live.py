@@ -19,18 +19,18 @@ import anyio.lowlevel
 
 from benchmarks.engine import CATALOGUE, UNLIMITED, engine
 from benchmarks.measure import Number, percentile, quiet_p99, spread
-from darkroom.approval import Nobody
-from darkroom.desk import desks
-from darkroom.operation import Answer
+from darkroom.catalogue.dispatch import desks
+from darkroom.engine.person import Nobody
+from darkroom.providers.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from benchmarks.engine import Engine
+    from benchmarks.engine import EngineUnderTest
     from benchmarks.measure import Options
-    from darkroom.credentials import Key
-    from darkroom.desk import Desk
-    from darkroom.operation import Request
+    from darkroom.catalogue.dispatch import ToolHandler
+    from darkroom.providers.credentials import Key
+    from darkroom.providers.messages import Request
 
 MANY, FEW = 10_000, 100
 DUE_AT_ONCE = 25
@@ -59,7 +59,7 @@ async def _weight(options: Options) -> Number:
             gc.collect()
             after, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            known = len(running.works.core.registry)
+            known = len(running.runtime.context.registry)
     return Number(
         what="memory of a live job: registry, arguments, schedule",
         value=(after - before) / count / 1024,
@@ -75,12 +75,12 @@ async def _checks(options: Options) -> Number:
     rounds, block = options.times(40, 2), 500
     with TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
-            measured: list[tuple[Engine, list[str], list[float]]] = []
+            measured: list[tuple[EngineUnderTest, list[str], list[float]]] = []
             for name, count in (("many", many), ("few", few)):
                 running = await stack.enter_async_context(engine("memory", Path(folder) / name))
                 ids = [(await running.start(number)).job.job_id for number in range(count)]
                 measured.append((running, ids, []))
-            settings = measured[0][0].machine.settings
+            settings = measured[0][0].engine.settings
             desk = desks([CATALOGUE], lambda _: True, settings)["zsky_check_job"]
             chance = random.Random(1)  # noqa: S311 -- repeatable, not secret
             gc.collect()
@@ -114,14 +114,14 @@ async def _checks(options: Options) -> Number:
 
 
 async def _check_some(
-    running: Engine, desk: Desk, ids: list[str], count: int, chance: random.Random
+    running: EngineUnderTest, desk: ToolHandler, ids: list[str], count: int, chance: random.Random
 ) -> list[float]:
     person = Nobody()
     samples: list[float] = []
     for job_id in chance.choices(ids, k=count):
         arguments = {"job_id": job_id, "wait_seconds": 0}
         began = time.perf_counter()
-        await desk.run(running.machine, arguments, person)
+        await desk.run(running.engine, arguments, person)
         samples.append(time.perf_counter() - began)
     return samples
 
@@ -135,9 +135,9 @@ class Unchanged:
     """Has the answer ready: the job is still on its way."""
 
     def __init__(self) -> None:
-        self._answer = Answer(status=200, body={"job_id": "zj-1", "status": "processing"})
+        self._answer = Response(status=200, body={"job_id": "zj-1", "status": "processing"})
 
-    async def send(self, request: Request, key: Key, *, once: bool) -> Answer:
+    async def send(self, request: Request, key: Key, *, once: bool) -> Response:
         """Answer a request."""
         del request, key, once
         return self._answer
@@ -153,7 +153,7 @@ async def _polls(options: Options) -> Number:
         async with engine("memory", Path(folder), clock=lambda: time.time() + later) as running:
             for number in range(jobs):
                 await running.start(number)
-            running.works.core.channels[UNLIMITED.name].outlet = cast("Any", Unchanged())
+            running.runtime.context.clients[UNLIMITED.name].http_client = cast("Any", Unchanged())
             later = LATE_SECONDS
             await _ask_all(running)
             samples = [await _ask_all(running) / jobs for _ in range(rounds)]
@@ -174,10 +174,10 @@ async def _polls(options: Options) -> Number:
     )
 
 
-async def _ask_all(running: Engine) -> float:
+async def _ask_all(running: EngineUnderTest) -> float:
     """Let every job be asked once, `DUE_AT_ONCE` at a time; return the seconds that it took."""
-    schedule = running.works.core.schedule
-    live_jobs = list(running.works.core.registry)
+    schedule = running.runtime.context.schedule
+    live_jobs = list(running.runtime.context.registry)
     polls, jobs = sum(job.polls for job in live_jobs), len(live_jobs)
     due = sorted(at for job in live_jobs if (at := schedule.due(("poll", job.job.job_id))))
     with anyio.fail_after(LONGEST_ROUND_SECONDS):
@@ -192,7 +192,7 @@ async def _ask_all(running: Engine) -> float:
     return seconds
 
 
-async def _spawn_only(running: Engine) -> float:
+async def _spawn_only(running: EngineUnderTest) -> float:
     """Return the seconds of a task that does nothing, spawned as the poller spawns."""
     done = 0
 
@@ -202,7 +202,7 @@ async def _spawn_only(running: Engine) -> float:
 
     began = time.perf_counter()
     for _ in range(DUE_AT_ONCE):
-        running.works.core.spawn(nothing)
+        running.runtime.context.spawn(nothing)
     while done < DUE_AT_ONCE:
         await anyio.lowlevel.checkpoint()
     return (time.perf_counter() - began) / DUE_AT_ONCE

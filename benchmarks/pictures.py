@@ -15,9 +15,9 @@ import anyio.to_thread
 import httpx2
 
 from benchmarks.measure import Number, percentile, spread
-from darkroom.fetch import Fetcher
-from darkroom.jobs.model import Output
-from darkroom.results.kept import open_kept
+from darkroom.providers.client.fetch import Fetcher
+from darkroom.providers.values import Output
+from darkroom.results.integrity import open_kept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -126,7 +126,7 @@ async def _ours(durations: Sequence[float]) -> list[Followed]:
                 live = await running.start(number, VIDEO)
                 provider_id = live.job.provider_job_id or ""
                 ends[provider_id] = (live.job.submitted_at or 0.0) + duration
-                await running.works.core.registry.wait(
+                await running.runtime.context.registry.wait(
                     live, 10 * duration, until=lambda live: live.settled
                 )
                 noticed = live.job.ended_at or clock()

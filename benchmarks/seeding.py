@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.wire import KEY
-from darkroom.credentials import fingerprint
-from darkroom.jobs import tables
-from darkroom.jobs.journal_file import connect, transaction
-from darkroom.jobs.model import LOCAL_OWNER, Attempt, Cost, Job, Output, digest, row_to_json
+from darkroom.core.digests import digest
+from darkroom.jobs.model import LOCAL_OWNER, Attempt, Job, row_to_json
+from darkroom.jobs.storage import schema as tables
+from darkroom.jobs.storage.journal import connect, transaction
+from darkroom.providers.credentials import fingerprint
+from darkroom.providers.values import Cost, Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from darkroom.errors import JsonObject
+    from darkroom.core.json_types import JsonObject
 
 SECONDS_BETWEEN = 20.0
 """100,000 jobs reach back 23 days, so that none is old enough to be forgotten."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import darkroom_tools
 from benchmarks.engine import UNLIMITED
-from darkroom.cli import main
+from darkroom.cli.command_line import main
 
 darkroom_tools.CATALOGUE = replace(darkroom_tools.CATALOGUE, providers=(UNLIMITED,))
 sys.exit(main())

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
-from mcp import Client
 from mcp_types import CallToolResult, TextContent
 
-from darkroom.app import build_server
-from darkroom.settings import load
-from darkroom.world import World
+from darkroom.config.settings import load
+from darkroom.engine.dependencies import Dependencies
+from darkroom.mcp.build import build_server
 from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.sandbox import Sandbox
+from mcp import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from mcp.client.session import ElicitationFnT
     from mcp.server.mcpserver import MCPServer
 
-    from darkroom.catalogue import Catalogue
+    from darkroom.catalogue.declarations import Catalogue
+    from darkroom.config.settings import Settings
+    from darkroom.engine.engine import Engine
     from darkroom.jobs.store import Store
-    from darkroom.machine import Machine
-    from darkroom.settings import Settings
 
 Era = Literal["auto", "legacy"]
 ERAS: tuple[Era, ...] = ("auto", "legacy")
@@ -47,11 +47,11 @@ async def inline(work: Callable[[], T], /) -> T:
 class Rig:
     """A server, its emulators and its folders. Nothing runs until `client` is entered."""
 
-    server: MCPServer[Machine]
+    server: MCPServer[Engine]
     sandbox: Sandbox
     settings: Settings
     environment: Mapping[str, str]
-    world: World
+    dependencies: Dependencies
     state: Path
     results: Path
 
@@ -104,12 +104,12 @@ def rig(
     way = transport or sandbox.transport()
 
     async def open_sqlite(settings: Settings) -> Store:
-        from darkroom.jobs.sqlite import SqliteStore  # noqa: PLC0415 -- as the machine does
+        from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- as the machine does
 
         return await SqliteStore.open(settings.state_dir / "journal.sqlite", run=inline)
 
     opener = open_store or (open_sqlite if store == "sqlite" else None)
-    world = World(
+    dependencies = Dependencies(
         environment=variables,
         clock=clock,
         chance=random.Random(seed),  # noqa: S311 -- repeatable, not secret
@@ -120,11 +120,11 @@ def rig(
         time_scale=time_scale,
     )
     return Rig(
-        server=build_server(settings, [catalogue], world),
+        server=build_server(settings, [catalogue], dependencies),
         sandbox=sandbox,
         settings=settings,
         environment=variables,
-        world=world,
+        dependencies=dependencies,
         state=folder / "state",
         results=folder / "results",
     )

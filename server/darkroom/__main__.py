@@ -2,6 +2,6 @@
 
 import sys
 
-from darkroom.cli import main
+from darkroom.cli.command_line import main
 
 sys.exit(main())

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from darkroom_tools.emulators import claid
-from darkroom_tools.emulators.claid import TEST_KEY, UNSCOPED_KEY, ClaidEmulator
-from darkroom_tools.emulators.claid_contract import problems
-from darkroom_tools.emulators.claid_operations import output_size
+from darkroom_tools.emulators.claid import emulator as claid
+from darkroom_tools.emulators.claid.contract import problems
+from darkroom_tools.emulators.claid.emulator import TEST_KEY, UNSCOPED_KEY, ClaidEmulator
+from darkroom_tools.emulators.claid.operations import output_size
 from darkroom_tools.emulators.kit import Fault, FetchFailedError
 from darkroom_tools.emulators.transport import EmulatorTransport
 

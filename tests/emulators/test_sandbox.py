@@ -17,7 +17,7 @@ from darkroom_tools.emulators import pictures
 from darkroom_tools.emulators.kit import FetchFailedError
 from darkroom_tools.emulators.sandbox import PROVIDERS, SAMPLES, Sandbox, serve
 from darkroom_tools.emulators.transport import EmulatorTransport
-from darkroom_tools.trial import REMEMBERED, open_sandbox
+from darkroom_tools.sandbox import REMEMBERED, open_sandbox
 
 if TYPE_CHECKING:
     from darkroom_tools.emulators.kit import Clock

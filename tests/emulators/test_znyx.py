@@ -12,7 +12,7 @@ import pytest
 
 from darkroom_tools.emulators.kit import Fault, FetchFailedError
 from darkroom_tools.emulators.transport import EmulatorTransport
-from darkroom_tools.emulators.znyx import (
+from darkroom_tools.emulators.znyx.emulator import (
     EMPTY_PROJECT_ID,
     ENVIRONMENT_IDS,
     FIRST_POLICIES,

@@ -11,10 +11,10 @@ import pytest
 import trio
 from PIL import Image
 
-from darkroom_tools.emulators import zsky
 from darkroom_tools.emulators.kit import Fault, FetchFailedError
 from darkroom_tools.emulators.transport import EmulatorTransport
-from darkroom_tools.emulators.zsky import ZskyEmulator
+from darkroom_tools.emulators.zsky import emulator as zsky
+from darkroom_tools.emulators.zsky.emulator import ZskyEmulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,10 +14,12 @@ import httpx2
 import pytest
 from PIL import Image
 
-from darkroom_tools.emulators import pictures, zupertry, zupertry_state
+from darkroom_tools.emulators import pictures
 from darkroom_tools.emulators.kit import Fault, FetchFailedError
 from darkroom_tools.emulators.transport import EmulatorTransport
-from darkroom_tools.emulators.zupertry import ZupertryEmulator
+from darkroom_tools.emulators.zupertry import emulator as zupertry
+from darkroom_tools.emulators.zupertry import state as zupertry_state
+from darkroom_tools.emulators.zupertry.emulator import ZupertryEmulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 from PIL import Image, ImageDraw
 
-from darkroom_tools.emulators import zyng
 from darkroom_tools.emulators.kit import Fault, FetchFailedError
 from darkroom_tools.emulators.transport import EmulatorTransport
-from darkroom_tools.emulators.zyng import TEST_KEY, TEST_KEYS, ZyngEmulator
-from darkroom_tools.emulators.zyng_workflows import WORKFLOWS, workflow_of
+from darkroom_tools.emulators.zyng import emulator as zyng
+from darkroom_tools.emulators.zyng.emulator import TEST_KEY, TEST_KEYS, ZyngEmulator
+from darkroom_tools.emulators.zyng.workflows import WORKFLOWS, workflow_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

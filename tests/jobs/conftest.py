@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from darkroom.jobs.sqlite import SqliteStore
-
-from .rows import finish, inline
+from darkroom.jobs.storage.sqlite import SqliteStore
+from tests.jobs.rows import finish, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from darkroom.jobs.model import Attempt, Job
+from darkroom.jobs.spending import Entry
 from darkroom.jobs.store import Horizon
-from darkroom.spending import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

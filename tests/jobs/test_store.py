@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from darkroom.errors import Stale, failure
-from darkroom.jobs.memory import MemoryStore
-from darkroom.jobs.model import ENDED, Approval, Cost, Output, Progress
-from darkroom.jobs.sqlite import SqliteStore
+from darkroom.core.errors import Stale, failure
+from darkroom.jobs.model import Approval
+from darkroom.jobs.spending import Cap
+from darkroom.jobs.storage.memory import MemoryStore
+from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import NEVER_RETURNED, UNDER_WAY, Horizon, Query
-from darkroom.spending import Cap
-
-from .rows import (
+from darkroom.providers.values import ENDED, Cost, Output, Progress
+from tests.jobs.rows import (
     NOON,
     a_job,
     an_attempt,
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from darkroom.jobs.model import AttemptState, Status
+    from darkroom.jobs.model import AttemptState
     from darkroom.jobs.store import Store
+    from darkroom.providers.values import Status
 
 pytestmark = pytest.mark.anyio
 

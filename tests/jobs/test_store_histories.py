@@ -12,13 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from darkroom.errors import Stale
-from darkroom.jobs.memory import MemoryStore
-from darkroom.jobs.model import Attempt, AttemptState, Job, Status
-from darkroom.jobs.sqlite import SqliteStore
+from darkroom.core.errors import Stale
+from darkroom.jobs.model import Attempt, AttemptState, Job
+from darkroom.jobs.storage.memory import MemoryStore
+from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import Horizon, Query
-
-from .rows import an_attempt, finish, inline
+from darkroom.providers.values import Status
+from tests.jobs.rows import an_attempt, finish, inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

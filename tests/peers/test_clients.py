@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import fastmcp
-from .node import installed, node
-from .shipped import serving, variables
+from tests.peers import fastmcp
+from tests.peers.node import installed, node
+from tests.peers.shipped import serving, variables
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from .node import script
-from .shipped import adding_token, listening, serving
+from tests.peers.node import script
+from tests.peers.shipped import adding_token, listening, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ TASKS = (
     "required-task-error",
     "mrtr-composition",
 )
-"""All but tasks-status-notifications, which the suite itself skips; see tests/tasks for that."""
+"""All but tasks-status-notifications, which the suite itself skips; see tests/mcp/tasks for that."""
 
 FEWEST_TASK_CHECKS = 44
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .node import script
-from .shipped import variables
+from tests.peers.node import script
+from tests.peers.shipped import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable

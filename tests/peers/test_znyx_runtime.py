@@ -13,9 +13,8 @@ import pytest
 
 from darkroom_tools.emulators.kit import FetchFailedError
 from darkroom_tools.emulators.transport import EmulatorTransport
-from darkroom_tools.emulators.znyx import TEST_RUNTIME_TOKEN, ZnyxEmulator
-
-from .znyx_runtime.launch import API_KEY, running
+from darkroom_tools.emulators.znyx.emulator import TEST_RUNTIME_TOKEN, ZnyxEmulator
+from tests.peers.znyx_runtime.launch import API_KEY, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

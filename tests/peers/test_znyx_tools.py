@@ -6,15 +6,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from mcp import Client
 
-from darkroom.app import build_server
-from darkroom.settings import load
-from darkroom.world import World
+from darkroom.config.settings import load
+from darkroom.engine.dependencies import Dependencies
+from darkroom.mcp.build import build_server
 from darkroom_tools import CATALOGUE
+from mcp import Client
 from tests.harness import ERAS, Era, call, refused
-
-from .znyx_runtime.launch import API_KEY, running
+from tests.peers.znyx_runtime.launch import API_KEY, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -50,7 +49,7 @@ async def connected(
         "DARKROOM_JOBS__STORE": "memory",
     }
     settings = load(CATALOGUE.providers, environment)
-    server = build_server(settings, [CATALOGUE], World(environment=environment))
+    server = build_server(settings, [CATALOGUE], Dependencies(environment=environment))
     async with Client(server, mode=era) as client:
         yield client
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp import Client
-
     from tests.harness import Fields, Rig
 
 HOUR, DAY = 3_600.0, 86_400.0

@@ -9,17 +9,17 @@ import anyio
 import httpx2
 import pytest
 
-from darkroom.addresses import mended
+from darkroom.core.urls import mended
 from darkroom_tools.emulators.sandbox import Sandbox
+from tests.engine.support import HOUR, IMAGE, TRYON, Paid, ended
 from tests.harness import call, rig
-from tests.machine.support import HOUR, IMAGE, TRYON, Paid, ended
 from tests.results.support import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from darkroom.errors import JsonValue
+    from darkroom.core.json_types import JsonValue
 
 pytestmark = pytest.mark.anyio
 
@@ -80,8 +80,8 @@ async def test_an_address_is_mended_as_browsers_do_and_the_result_is_there(
     clock: Callable[[], float], tmp_path: Path, paid: Paid, spoil: Callable[[str], JsonValue]
 ) -> None:
     sandbox = Sandbox(clock=clock)
-    world = rig(clock, tmp_path, sandbox=sandbox, transport=Spoiling(sandbox, spoil))
-    async with world.client() as client:
+    dependencies = rig(clock, tmp_path, sandbox=sandbox, transport=Spoiling(sandbox, spoil))
+    async with dependencies.client() as client:
         with anyio.fail_after(HOUR):
             job = await call(client, paid.start, **paid.arguments)
             done = await ended(client, paid.check, job["job_id"])
@@ -96,8 +96,8 @@ async def test_an_address_that_cannot_be_used_leaves_the_job_completed_with_a_wa
     clock: Callable[[], float], tmp_path: Path, paid: Paid, spoil: Callable[[str], JsonValue]
 ) -> None:
     sandbox = Sandbox(clock=clock)
-    world = rig(clock, tmp_path, sandbox=sandbox, transport=Spoiling(sandbox, spoil))
-    async with world.client() as client:
+    dependencies = rig(clock, tmp_path, sandbox=sandbox, transport=Spoiling(sandbox, spoil))
+    async with dependencies.client() as client:
         with anyio.fail_after(HOUR):
             job = await call(client, paid.start, **paid.arguments)
             done = await ended(client, paid.check, job["job_id"])
@@ -114,8 +114,8 @@ async def test_jobs_without_a_usable_address_hold_no_slot(
 ) -> None:
     sandbox = Sandbox(clock=clock)
     way = Spoiling(sandbox, NOTHING["null"])
-    world = rig(clock, tmp_path, sandbox=sandbox, transport=way)
-    async with world.client() as client:
+    dependencies = rig(clock, tmp_path, sandbox=sandbox, transport=way)
+    async with dependencies.client() as client:
         with anyio.fail_after(HOUR):
             jobs = [
                 await call(client, IMAGE.start, prompt=f"number {number}") for number in range(5)

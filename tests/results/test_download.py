@@ -13,8 +13,7 @@ import pytest
 
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import Rig, call, inline, rig
-
-from .support import asked, file_of, files_in, image, tryon
+from tests.results.support import asked, file_of, files_in, image, tryon
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,7 @@ import pytest
 
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import Rig, call, refused, rig, text_of
-
-from .support import DAY, HOUR, asked, file_of, files_in, image, shown, tryon
+from tests.results.support import DAY, HOUR, asked, file_of, files_in, image, shown, tryon
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
-from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     BlobResourceContents,
@@ -17,9 +16,9 @@ from mcp_types import (
 )
 from PIL import Image
 
+from mcp import Client
 from tests.harness import ERAS, Era, call, rig
-
-from .support import file_of, image, read_json
+from tests.results.support import file_of, image, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from darkroom.errors import CallError
-from darkroom.results.save import opened, target
+from darkroom.core.errors import CallError
+from darkroom.results.export import opened, target
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import ERAS, Era, Rig, call, refused, rig
-
-from .support import file_of, files_in, image, video
+from tests.results.support import file_of, files_in, image, video
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
-from darkroom.jobs.model import Job, Output
-from darkroom.jobs.registry import Live
-from darkroom.results.shelf import Item
-from darkroom.results.still import first_frame
-from darkroom.tokens import count, tool_tokens
-from darkroom_tools import results
+from darkroom.cli.token_count import count, tool_tokens
+from darkroom.jobs.model import Job
+from darkroom.jobs.registry import LiveJob
+from darkroom.providers.values import Output
+from darkroom.results.outputs import ResultItem
+from darkroom.results.webm import first_frame
 from darkroom_tools.emulators import pictures as drawing
+from darkroom_tools.neutral import results
 from tests.harness import ERAS, Era, call, refused, rig, text_of
-
-from .support import file_of, image, pictures, shown, tryon, video
+from tests.results.support import file_of, image, pictures, shown, tryon, video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from darkroom.machine import Machine
+    from darkroom.engine.engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -182,7 +182,7 @@ async def test_unknown_jobs_are_refused(clock: Callable[[], float], tmp_path: Pa
 
 
 def test_both_tools_cost_few_tokens() -> None:
-    from darkroom.schema import input_schema  # noqa: PLC0415 -- beside its only use
+    from darkroom.engine.arguments.schema import input_schema  # noqa: PLC0415 -- beside its only use
 
     costs = [
         tool_tokens(tool.name, tool.description, input_schema(tool.params))
@@ -230,17 +230,17 @@ OUTPUTS = st.lists(
 def test_the_text_is_within_its_bound_whatever_the_jobs_are(
     jobs: list[list[tuple[str, str | None]]],
 ) -> None:
-    lives: list[Live] = []
-    items: list[Item] = []
+    lives: list[LiveJob] = []
+    items: list[ResultItem] = []
     for number, outputs in enumerate(jobs):
         made = tuple(
             Output(index=index, url=url, expires_at=1e9, file=file, media_type="image/png")
             for index, (url, file) in enumerate(outputs)
         )
         job = replace(_JOB, job_id=f"zsky_{number}", outputs=made)
-        lives.append(Live(job))
-        items += [Item(len(items) + 1, job, output, None) for output in made]
-    text = results.text_of(cast("Machine", _Known()), lives, items)
+        lives.append(LiveJob(job))
+        items += [ResultItem(len(items) + 1, job, output, None) for output in made]
+    text = results.text_of(cast("Engine", _Known()), lives, items)
     assert len(text) <= results.TEXT_CHARACTERS
     assert text
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 import darkroom_tools
-from darkroom.app import build_server
-from darkroom.settings import load
-from darkroom.world import World
+from darkroom.config.settings import load
+from darkroom.engine.dependencies import Dependencies
+from darkroom.mcp.build import build_server
 from darkroom_tools import CATALOGUE
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def listed(providers: Collection[str] = PROVIDERS) -> dict[str, Tool]:
         for credential in provider.credentials
     }
     settings = load(CATALOGUE.providers, environment)
-    server = build_server(settings, [ANEW], World(environment=environment))
+    server = build_server(settings, [ANEW], Dependencies(environment=environment))
     return {tool.name: tool for tool in anyio.run(server.list_tools, backend="trio")}
 
 

@@ -7,7 +7,7 @@ import json
 import time
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from darkroom.tasks_extension import IDENTIFIER
+from darkroom.mcp.tasks import IDENTIFIER
 
 if TYPE_CHECKING:
     import subprocess

@@ -18,7 +18,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from darkroom.cli import main
+from darkroom.cli.command_line import main
 
 FIGURES = "SOAK_FIGURES"
 NUMBERED = re.compile(r"[-_\d]+$")

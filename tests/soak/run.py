@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from darkroom.jobs.registry import ENDED_KEPT
-from darkroom.sessions import MOST_SESSIONS
-from tests.fire.real import sandbox_on_a_port
+from darkroom.mcp.http.sessions import MOST_SESSIONS
+from tests.faults.real import sandbox_on_a_port
 from tests.peers.shipped import serving, variables
 from tests.soak.hosts import REVISIONS, HttpHost, PipeHost
 from tests.soak.mix import Scene, play, started, tool

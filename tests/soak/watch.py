@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.crew import MOST_RESTING
+from darkroom.core.task_pool import MOST_RESTING
 from tests.soak.inside import FIGURES
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ FIRST_LOOKS = 20
 MOST_KEPT = 12
 """Connections to providers that are kept for the next request: four for each, and downloads."""
 
-SPARE = {"darkroom.crew.Crew._work_off": MOST_RESTING, "AnyIO worker thread": 40}
+SPARE = {"darkroom.core.task_pool.TaskPool._work_off": MOST_RESTING, "AnyIO worker thread": 40}
 """Tasks and threads that are kept for the next piece of work, up to so many."""
 
 

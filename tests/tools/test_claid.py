@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
-from darkroom.operation import Answer, UnreadableError
-from darkroom.schema import input_schema
-from darkroom.tokens import tool_tokens
-from darkroom_tools import claid
-from darkroom_tools.emulators.claid import UNSCOPED_KEY, ClaidEmulator
+from darkroom.cli.token_count import tool_tokens
+from darkroom.engine.arguments.schema import input_schema
+from darkroom.providers.messages import Response, UnreadableError
+from darkroom_tools.emulators.claid.emulator import UNSCOPED_KEY, ClaidEmulator
 from darkroom_tools.emulators.kit import Fault, FaultKind
+from darkroom_tools.providers.claid import provider as claid
 from tests.harness import ERAS, Era, Fields, Rig, call, inline, refused, rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from darkroom.errors import JsonObject
+    from darkroom.core.json_types import JsonObject
 
 pytestmark = pytest.mark.anyio
 
@@ -350,7 +350,7 @@ async def test_a_task_that_was_started_elsewhere_is_picked_up_by_its_number(
 
 
 def state_of(fields: object) -> object:
-    answer = Answer(status=200, body=cast("JsonObject", fields), received_at=1e9)
+    answer = Response(status=200, body=cast("JsonObject", fields), received_at=1e9)
     return claid.read_state(answer).status
 
 
@@ -412,7 +412,7 @@ def test_the_kind_of_a_picture_is_read_from_what_is_there(
     made: dict[str, Any], media_type: str | None
 ) -> None:
     fields: JsonObject = {"result": {"output_object": {"tmp_url": "https://x.example/1", **made}}}
-    answer = Answer(status=200, body=fields)
+    answer = Response(status=200, body=fields)
     assert claid.read_output(answer, fields).media_type == media_type
 
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from mcp_types import ElicitResult
 
-from darkroom.operation import Answer, Call, Params, UnreadableError
-from darkroom.schema import input_schema
-from darkroom.tokens import tool_tokens
-from darkroom_tools import CATALOGUE, znyx, znyx_answers
+from darkroom.cli.token_count import tool_tokens
+from darkroom.engine.arguments.schema import input_schema
+from darkroom.providers.messages import Response, UnreadableError
+from darkroom.providers.params import Params
+from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Fault, FaultKind
-from darkroom_tools.emulators.znyx import EMPTY_PROJECT_ID, ORG_ID, PROJECT_ID
+from darkroom_tools.emulators.znyx.emulator import EMPTY_PROJECT_ID, ORG_ID, PROJECT_ID
+from darkroom_tools.providers.znyx import provider as znyx
+from darkroom_tools.providers.znyx import responses as znyx_answers
 from tests.harness import ERAS, Era, Fields, Rig, call, refused, rig
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from mcp.client.session import ElicitationFnT
     from mcp_types import ElicitRequestParams
 
-    from darkroom.errors import JsonObject
+    from darkroom.core.json_types import JsonObject
+    from darkroom.providers.operations import CallOperation
     from darkroom_tools.emulators.record import Asked
 
 pytestmark = pytest.mark.anyio
@@ -195,7 +199,7 @@ DONE = event("done", {"final_decision": "ALLOW"})
 )
 def test_a_stream_that_is_not_whole_is_no_answer(body: Any) -> None:
     with pytest.raises((UnreadableError, ValueError)):
-        znyx_answers.stream(Answer(status=200, body=body), Params())
+        znyx_answers.stream(Response(status=200, body=body), Params())
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_a_stream_that_is_not_whole_is_no_answer(body: Any) -> None:
     ],
 )
 def test_a_window_that_says_nothing_is_not_allowed(body: str, *, allowed: bool) -> None:
-    summary = znyx_answers.stream(Answer(status=200, body=body), Params())
+    summary = znyx_answers.stream(Response(status=200, body=body), Params())
     assert summary["allowed"] is allowed
 
 
@@ -227,7 +231,7 @@ def test_a_window_that_says_nothing_is_not_allowed(body: str, *, allowed: bool) 
 def test_an_evaluation_that_says_nothing_is_not_allowed(
     fields: JsonObject, *, allowed: bool
 ) -> None:
-    result = znyx_answers.evaluation(Answer(status=200, body=fields), Params())
+    result = znyx_answers.evaluation(Response(status=200, body=fields), Params())
     assert result["allowed"] is allowed
     assert None not in result.values()
 
@@ -376,7 +380,7 @@ async def test_a_missing_organisation_or_project_is_named_with_its_variable(
         said = await refused(client, tool, **CALLS[tool])
         assert said.startswith("[invalid_argument]")
         assert "org_id: missing; give it, or ask the person to set ZNYX_ORG_ID" in said
-        operation = cast("Call", znyx.PROVIDER.operation(tool))
+        operation = cast("CallOperation", znyx.PROVIDER.operation(tool))
         assert ("project_id: missing" in said) == ("{project_id}" in operation.path)
     assert asked(server) == []
 
@@ -442,15 +446,15 @@ async def test_a_billing_summary_of_null_is_shown_as_it_is(  # the page's exampl
 )
 def test_a_list_is_read_bare_or_wrapped_and_shows_no_key(body: Any) -> None:
     read = znyx_answers.listed("tokens")
-    assert read(Answer(status=200, body=body), Params())["tokens"] == [{"id": 1}]
+    assert read(Response(status=200, body=body), Params())["tokens"] == [{"id": 1}]
     secret: list[Any] = [{"id": 1, "raw_key": "gr_secret"}]
-    assert "gr_secret" not in str(read(Answer(status=200, body=secret), Params()))
+    assert "gr_secret" not in str(read(Response(status=200, body=secret), Params()))
 
 
 @pytest.mark.parametrize("body", [None, "text", {}, {"tokens": None}])
 def test_what_is_no_list_is_unreadable(body: Any) -> None:
     with pytest.raises(UnreadableError):
-        znyx_answers.listed("tokens")(Answer(status=200, body=body), Params())
+        znyx_answers.listed("tokens")(Response(status=200, body=body), Params())
 
 
 # --- errors ([S] "Errors": a string or an object; FastAPI's list [K]) ---

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from darkroom.errors import ConfigurationError
-from darkroom.settings import load
-from darkroom_tools import CATALOGUE, zyng
+from darkroom.config.settings import load
+from darkroom.core.errors import ConfigurationError
+from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Fault, FaultKind
+from darkroom_tools.providers import zyng
 from tests.harness import ERAS, Era, Fields, Rig, call, refused, rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp import Client
-
     from darkroom_tools.emulators.record import Asked
+    from mcp import Client
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 from darkroom.jobs.matching import by_likeness, by_name
-from darkroom.jobs.model import Output
-from darkroom_tools import zyng
+from darkroom.providers.values import Output
 from darkroom_tools.emulators.kit import Fault
-from darkroom_tools.emulators.zyng import numbered_names, underscored_name
+from darkroom_tools.emulators.zyng.emulator import numbered_names, underscored_name
+from darkroom_tools.providers import zyng
 from tests.harness import Fields, Rig, call
 from tests.tools.test_zyng import DETAILS, asked, build, images, names_sent, until_ended
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from darkroom.catalogue import Catalogue
-from darkroom_tools import (
-    batch,
-    claid,
-    gallery,
-    jobs,
-    money,
-    prompts,
-    results,
-    setup,
-    trial,
-    znyx,
-    zsky,
-    zupertry,
-    zyng,
-)
+from darkroom_tools import prompts
+from darkroom_tools import sandbox as trial
+from darkroom_tools.gallery import resource as gallery
+from darkroom_tools.neutral import batches as batch
+from darkroom_tools.neutral import jobs, results, setup
+from darkroom_tools.neutral import spending as money
+from darkroom_tools.providers import zsky, zupertry, zyng
+from darkroom_tools.providers.claid import provider as claid
+from darkroom_tools.providers.znyx import provider as znyx
 
 CATALOGUE = Catalogue(
     providers=(

@@ -6,16 +6,14 @@ import json
 import re
 from typing import TYPE_CHECKING, cast
 
-from darkroom.jobs.store import Query
-from darkroom.operation import Call, Params
-from darkroom.prompts import Argument, Prompt
-from darkroom_tools import zupertry, zyng
+from darkroom.catalogue import Argument, Prompt, Query
+from darkroom.providers import CallOperation, Params
+from darkroom_tools.providers import zupertry, zyng
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from darkroom.errors import JsonObject
-    from darkroom.machine import Machine
+    from darkroom.catalogue import Engine, JsonObject
 
 PROMPTED_VARIANTS = 4
 PROMPTED_SIZE = "2000 x 2000"
@@ -193,28 +191,28 @@ def settle_unknown(given: Mapping[str, str], tools: Collection[str]) -> str:
     )
 
 
-async def workspace_ids(machine: Machine, typed: str) -> Sequence[str]:
+async def workspace_ids(engine: Engine, typed: str) -> Sequence[str]:
     """Return the ids of the account's workspaces."""
-    from darkroom.approval import Nobody  # noqa: PLC0415 -- needed with the first completion
+    from darkroom.catalogue import Nobody  # noqa: PLC0415 -- needed with the first completion
 
-    provider = machine.providers[zupertry.NAME]
-    call = cast("Call", provider.operation(zupertry.LIST_WORKSPACES.name))
-    answer = await machine.call(provider, call, Params(), Nobody())
-    found = cast("list[JsonObject]", answer.get("workspaces", []))
+    provider = engine.providers[zupertry.NAME]
+    call = cast("CallOperation", provider.operation(zupertry.LIST_WORKSPACES.name))
+    response = await engine.call(provider, call, Params(), Nobody())
+    found = cast("list[JsonObject]", response.get("workspaces", []))
     ids = [str(each["id"]) for each in found if "id" in each]
     return [each for each in ids if each.startswith(typed)]
 
 
-async def workflow_names(machine: Machine, typed: str) -> Sequence[str]:
+async def workflow_names(engine: Engine, typed: str) -> Sequence[str]:
     """Return the names of the configured workflows."""
-    settings = cast("zyng.Settings", machine.settings.provider(zyng.PROVIDER.name))
+    settings = cast("zyng.Settings", engine.settings.provider(zyng.PROVIDER.name))
     return [name for name in settings.workflows if name.startswith(typed)]
 
 
-async def unknown_jobs(machine: Machine, typed: str) -> Sequence[str]:
+async def unknown_jobs(engine: Engine, typed: str) -> Sequence[str]:
     """Return the ids of jobs whose fate is unknown."""
-    query = Query(owner=machine.owner, statuses=frozenset({"unknown"}), limit=100)
-    return [job.job_id for job in await machine.jobs(query) if job.job_id.startswith(typed)]
+    query = Query(owner=engine.owner, statuses=frozenset({"unknown"}), limit=100)
+    return [job.job_id for job in await engine.jobs(query) if job.job_id.startswith(typed)]
 
 
 PROMPTS = (

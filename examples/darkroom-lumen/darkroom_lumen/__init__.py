@@ -7,32 +7,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from darkroom.catalogue import Catalogue
-from darkroom.errors import failure
-from darkroom.jobs.model import Cost, Output
-from darkroom.operation import (
+from darkroom.providers import (
     READS,
     STARTS,
     Address,
-    Call,
-    Check,
+    CallOperation,
+    CheckOperation,
     CheckParams,
+    Cost,
     Credential,
-    Job,
+    JobOperation,
     Limits,
+    Output,
     Params,
     Provider,
+    ProviderSettings,
     Rate,
     StartParams,
     State,
     StateSource,
+    failure,
+    reading,
 )
-from darkroom.settings import ProviderSettings
-from darkroom_tools import reading
 
 if TYPE_CHECKING:
-    from darkroom.errors import Code, JsonObject
-    from darkroom.jobs.model import Status
-    from darkroom.operation import Answer
+    from darkroom.providers import Code, JsonObject, Response, Status
 
 TITLE = "Lumen"
 
@@ -73,12 +72,12 @@ CODES: dict[str, Code] = {"no_credits": "insufficient_credits"}
 """``error.code`` where the status does not say it."""
 
 
-def accepted(answer: Answer) -> str | None:
+def accepted(answer: Response) -> str | None:
     """Return ``id`` of a submission."""
     return reading.text(answer.object, "id")
 
 
-def read_state(answer: Answer) -> State:
+def read_state(answer: Response) -> State:
     """Read ``GET /v1/upscales/{id}``."""
     fields = answer.object
     said = reading.required_text(fields, "state")
@@ -100,7 +99,7 @@ def read_state(answer: Answer) -> State:
     )
 
 
-def balance(answer: Answer, params: Params) -> JsonObject:
+def balance(answer: Response, params: Params) -> JsonObject:
     """Return ``GET /v1/balance``."""
     del params
     return {"credits": int(reading.number(answer.object, "credits") or 0)}
@@ -108,7 +107,7 @@ def balance(answer: Answer, params: Params) -> JsonObject:
 
 # --- operations ---
 
-START_UPSCALE = Job(
+START_UPSCALE = JobOperation(
     name="lumen_start_upscale",
     title="Start a Lumen upscale",
     description="Start enlarging a picture. Then call lumen_check_upscale.",
@@ -123,7 +122,7 @@ START_UPSCALE = Job(
     cost=lambda params, _settings: Cost(CREDITS[params.factor], "credits"),
 )
 
-CHECK_UPSCALE = Check(
+CHECK_UPSCALE = CheckOperation(
     name="lumen_check_upscale",
     title="Check a Lumen upscale",
     description="Wait for an enlarged picture and return its state and file. "
@@ -134,7 +133,7 @@ CHECK_UPSCALE = Check(
     adopts=START_UPSCALE.name,
 )
 
-GET_BALANCE = Call(
+GET_BALANCE = CallOperation(
     name="lumen_get_balance",
     title="Get the Lumen balance",
     description="Return how many credits the account has.",

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pytest
 import trio
 import trio.testing
-from mcp import Client
 from mcp_types import CallToolResult
 from PIL import Image
 
-from darkroom.app import build_server
-from darkroom.settings import load
-from darkroom.world import World
+from darkroom.config.settings import load
+from darkroom.engine.dependencies import Dependencies
+from darkroom.mcp.build import build_server
 from darkroom_lumen import CATALOGUE, PROVIDER
 from darkroom_lumen.emulator import KEY, LumenEmulator
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.transport import EmulatorTransport
+from mcp import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -61,14 +61,14 @@ async def client_of(lumen: LumenEmulator, folder: Path) -> AsyncGenerator[Client
         "DARKROOM_RESULTS__FOLDER": str(folder / "results"),
     }
     way = EmulatorTransport({"lumen.sandbox.test": lumen.app})
-    world = World(
+    dependencies = Dependencies(
         environment=environment,
         clock=trio.current_time,
         run=in_place,
         transport=way,
         sandbox=way,
     )
-    server = build_server(load([PROVIDER], environment), [CATALOGUE], world)
+    server = build_server(load([PROVIDER], environment), [CATALOGUE], dependencies)
     async with Client(server) as client:
         yield client
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from darkroom.exchange import State
-    from darkroom.jobs.model import Cost, Output, Progress
+    from darkroom.providers.messages import State
+    from darkroom.providers.values import Cost, Output, Progress
 
 MOST_COST = 1_000_000.0
 """Of one job, in the provider's unit."""

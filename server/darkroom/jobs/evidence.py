@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, JsonValue, clean
-from darkroom.operation import UNREADABLE, Request
+from darkroom.core.errors import CallError, clean
+from darkroom.providers.messages import UNREADABLE, Request
 
 if TYPE_CHECKING:
-    from darkroom.core import Core
+    from darkroom.core.json_types import JsonValue
+    from darkroom.jobs.context import JobContext
     from darkroom.jobs.model import Job
-    from darkroom.jobs.registry import Live
+    from darkroom.jobs.registry import LiveJob
 
 LOOKBACK_SECONDS = 2.0
 """A job that did arrive shows in the provider's list by then."""
@@ -24,33 +25,33 @@ EVIDENCE_CHARACTERS = 100
 """Of each text in what a provider says of a lost submission."""
 
 
-def look_for_evidence(core: Core, live: Live) -> None:
+def look_for_evidence(context: JobContext, live: LiveJob) -> None:
     """Ask the provider, in a task of the machine's, where its module says what to ask."""
-    if core.operations[live.job.operation].lookback is not None:
-        core.spawn(_look_back, core, live)
+    if context.operations[live.job.operation].lookback is not None:
+        context.spawn(_look_back, context, live)
 
 
-async def _look_back(core: Core, live: Live) -> None:
-    operation = core.operations[live.job.operation]
-    channel = core.channels[live.job.provider]
+async def _look_back(context: JobContext, live: LiveJob) -> None:
+    operation = context.operations[live.job.operation]
+    client = context.clients[live.job.provider]
     if operation.lookback is None:
         return
     await anyio.sleep(LOOKBACK_SECONDS)
     try:
-        key = core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
+        key = context.credentials.key(client.provider, operation.credential, owner=live.job.owner)
         request = Request(method="GET", path=operation.lookback.path)
-        answer = await channel.read(request, key, kind="poll")
+        response = await client.read(request, key, kind="poll")
         sent_at = live.job.submitted_at or live.job.created_at
-        found = operation.lookback.evidence(answer, sent_at) if answer.ok else {}
+        found = operation.lookback.evidence(response, sent_at) if response.ok else {}
     except (CallError, *UNREADABLE):
         return
     if isinstance(candidates := found.get("candidates"), list):
-        unclaimed = await _unclaimed(core, live.job, candidates)
+        unclaimed = await _unclaimed(context, live.job, candidates)
         found = {**found, "candidates": unclaimed[:MOST_CANDIDATES]}
         if len(unclaimed) > MOST_CANDIDATES:
             found["more_candidates"] = len(unclaimed) - MOST_CANDIDATES
     found = {name: _quoted(value) for name, value in found.items()}
-    await core.record(
+    await context.record(
         live,
         lambda job: (
             job.next(evidence={**(job.evidence or {}), **found})
@@ -61,8 +62,8 @@ async def _look_back(core: Core, live: Live) -> None:
     )
 
 
-async def _unclaimed(core: Core, job: Job, candidates: list[JsonValue]) -> list[JsonValue]:
-    store = core.registry.store
+async def _unclaimed(context: JobContext, job: Job, candidates: list[JsonValue]) -> list[JsonValue]:
+    store = context.registry.store
     return [
         candidate
         for candidate in candidates

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from darkroom.errors import CallError, Failure, FetchError, JsonValue, call_error
-from darkroom.operation import REFERENCE, References
+from darkroom.core.errors import CallError, Failure, FetchError, call_error
+from darkroom.providers.params import REFERENCE, References
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from darkroom.core import Core
-    from darkroom.jobs.model import Job, Output
-    from darkroom.jobs.registry import Live
-    from darkroom.results.collect import Collector
+    from darkroom.core.json_types import JsonValue
+    from darkroom.jobs.context import JobContext
+    from darkroom.jobs.model import Job
+    from darkroom.jobs.outputs import OutputFiles
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.providers.values import Output
 
 LOOK_SECONDS = 1.0
 """How often jobs are looked at that another process follows or may end, while one here waits."""
@@ -52,9 +54,9 @@ def parse(text: str) -> Reference:
 class Inputs:
     """What jobs wait for, and what it turned out to be."""
 
-    def __init__(self, core: Core, collector: Collector) -> None:
-        self._core = core
-        self._collector = collector
+    def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
+        self._context = context
+        self._outputs = outputs
         self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._asking: dict[str, anyio.Lock] = {}
         """Of jobs whose addresses are being asked for."""
@@ -68,7 +70,7 @@ class Inputs:
             return []
         found = References()
         try:
-            self._core.params(job, self._core.operations[job.operation], found)
+            self._context.params(job, self._context.operations[job.operation], found)
         except ValueError:  # a row that this version does not take any more: refused when sent
             return []
         return [parse(text) for text in sorted(found.seen)]
@@ -78,14 +80,14 @@ class Inputs:
         return [
             reference.text
             for reference in self.of(job)
-            if (source := await self._core.registry.get(reference.job_id)) is None
+            if (source := await self._context.registry.get(reference.job_id)) is None
             or source.job.owner != owner
         ]
 
     async def state(self, job: Job) -> tuple[Literal["ready", "waiting", "gone"], str]:
         """Tell whether all inputs of a job are there; else the job that is waited for, or missed."""
         for reference in self.of(job):
-            source = await self._core.registry.get(reference.job_id)
+            source = await self._context.registry.get(reference.job_id)
             if source is None:
                 return "gone", reference.job_id
             if not source.job.ended:
@@ -97,16 +99,16 @@ class Inputs:
     def when_ended(self, job_id: str, action: Callable[[], None]) -> None:
         """Run ``action`` when a job ends; what others may have done is looked at now and then."""
         self._waiting[job_id].append(action)
-        if self._core.schedule.due("inputs") is None:
+        if self._context.schedule.due("inputs") is None:
             self._look_later()
 
     def _look_later(self) -> None:
         due = anyio.current_time() + LOOK_SECONDS
-        self._core.schedule.at("inputs", due, lambda: self._core.spawn(self._look))
+        self._context.schedule.at("inputs", due, lambda: self._context.spawn(self._look))
 
     async def _look(self) -> None:
         """Look at other processes' jobs, and at ours when others have written."""
-        registry = self._core.registry
+        registry = self._context.registry
         try:
             wrote = await registry.others_wrote()
             for job_id in tuple(self._waiting):
@@ -128,10 +130,10 @@ class Inputs:
     async def dying(self, job: Job) -> bool:
         """Tell whether a provider has to be asked for an address of a job's inputs."""
         for reference in self.of(job):
-            source = await self._core.registry.get(reference.job_id)
+            source = await self._context.registry.get(reference.job_id)
             outputs = source.job.outputs if source is not None else ()
             if any(
-                output.index == reference.index and self._collector.dying(output, LIFE_LEFT_SECONDS)
+                output.index == reference.index and self._outputs.dying(output, LIFE_LEFT_SECONDS)
                 for output in outputs
             ):
                 return True
@@ -146,7 +148,7 @@ class Inputs:
         """
         found = References()
         for reference in self.of(job):
-            source = await self._core.registry.get(reference.job_id)
+            source = await self._context.registry.get(reference.job_id)
             if source is None:
                 raise CallError(gone(reference.job_id))
             output = next((o for o in source.job.outputs if o.index == reference.index), None)
@@ -163,18 +165,18 @@ class Inputs:
             found.addresses[reference.text] = fresh
         return found
 
-    async def _address(self, source: Live, output: Output) -> str:
+    async def _address(self, source: LiveJob, output: Output) -> str:
         """Return an output's address; one that died is asked for once, however many want it."""
         job_id, index = source.job.job_id, output.index
-        if not self._collector.dying(output, LIFE_LEFT_SECONDS):
+        if not self._outputs.dying(output, LIFE_LEFT_SECONDS):
             return output.url or ""
         lock = self._asking.setdefault(job_id, anyio.Lock())
         try:
             async with lock:
                 newest = next((o for o in source.job.outputs if o.index == index), output)
-                fresh = await self._collector.address_of(source.job, newest, LIFE_LEFT_SECONDS)
+                fresh = await self._outputs.address_of(source.job, newest, LIFE_LEFT_SECONDS)
                 if fresh != newest:
-                    await self._core.record(source, lambda job: _with(job, fresh), ())
+                    await self._context.record(source, lambda job: _with(job, fresh), ())
                 return fresh.url or ""
         finally:
             if not lock.statistics().tasks_waiting:

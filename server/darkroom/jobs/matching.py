@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from darkroom.jobs.model import Output
-    from darkroom.operation import FanOut
+    from darkroom.providers.operations import FanOutOperation
+    from darkroom.providers.values import Output
 
 LEAST_LIKENESS = 0.3
 """Names that share less are not near each other; 1 is the same letters and digits."""
@@ -27,7 +27,7 @@ MOST_LEFT = 400
 
 
 def by_name(
-    operation: FanOut, items: Sequence[str], outputs: Sequence[Output]
+    operation: FanOutOperation, items: Sequence[str], outputs: Sequence[Output]
 ) -> tuple[dict[str, Output], list[Output]]:
     """Return the items' results by their names, and the results that bear no item's name.
 
@@ -50,7 +50,7 @@ def by_name(
 
 
 def by_likeness(
-    operation: FanOut, items: Sequence[str], left: Sequence[Output]
+    operation: FanOutOperation, items: Sequence[str], left: Sequence[Output]
 ) -> tuple[dict[str, Output], dict[str, Output]]:
     """Return results for items without one: by the nearest name, and by the order for the rest."""
     wanted = {item: _pairs(operation.item_names(item)[-1]) for item in items}

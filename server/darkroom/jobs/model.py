@@ -8,45 +8,20 @@ change is a new row with the next version.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from darkroom.errors import Failure, JsonObject, JsonValue
+from darkroom.core.errors import Failure
+from darkroom.providers.values import ENDED, Cost, Output, Progress, Status
 
-Status = Literal[
-    "queued", "submitting", "running", "completed", "failed", "blocked", "cancelled", "unknown"
-]
-ENDED: frozenset[Status] = frozenset({"completed", "failed", "blocked", "cancelled"})
+if TYPE_CHECKING:
+    from darkroom.core.json_types import JsonObject, JsonValue
 
 AttemptState = Literal["prepared", "sent", "accepted", "refused", "unknown"]
 QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance"]
-Unit = Literal["credits", "images", "videos", "evaluations"]
-Basis = Literal["exact", "estimate", "unknown"]
 
 LOCAL_OWNER = "local"
 """The owner of everything while one person uses one server."""
-
-_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a job costs, in the provider's unit."""
-
-    amount: float
-    unit: Unit
-    basis: Basis = "estimate"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How much of a job is done, where the provider lets us know."""
-
-    done: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +35,6 @@ class Approval:
     given_at: float | None = None
     number: int = 1
     """Of the question: one that is asked anew, because it is dearer now, is another question."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """One result of a job. Times are seconds since the epoch."""
-
-    index: int
-    url: str | None = None
-    expires_at: float | None = None
-    media_type: str | None = None
-    width: int | None = None
-    height: int | None = None
-    bytes: int | None = None
-    name: str | None = None
-    file: str | None = None
-    sha256: str | None = None
-    fetch_error: str | None = None
-    """Our code of why the last download failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,23 +129,6 @@ class Job:
 Row: TypeAlias = Job | Attempt
 
 _NESTED = {"approval": Approval, "cost": Cost, "progress": Progress}
-
-
-def canonical(value: JsonValue) -> str:
-    """Write JSON one way only: keys sorted, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def digest(*parts: str) -> str:
-    """Return a short hash over the parts, in hex."""
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
-
-
-def iso(at: float) -> str:
-    """Write a time as ISO 8601 in UTC, to the second; one out of the calendar as its end."""
-    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_SECOND), UTC).strftime(
-        "%Y-%m-%dT%H:%M:%SZ"
-    )
 
 
 def row_to_json(row: Row) -> JsonObject:

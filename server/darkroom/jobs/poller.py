@@ -14,29 +14,30 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.channel import UNAUTHORIZED, no_answer
-from darkroom.core import log
-from darkroom.errors import CallError, Failure, JournalError, clean, failure
-from darkroom.http import LostError, NotSentError
-from darkroom.jobs.attempts import TOO_MANY_REQUESTS, describe
+from darkroom.core.errors import CallError, Failure, JournalError, clean, failure
+from darkroom.core.log import log
 from darkroom.jobs.bounds import believed
-from darkroom.jobs.gather import deadline, gather, last_sent, unsent
-from darkroom.jobs.model import ENDED
-from darkroom.jobs.rhythm import LONGEST_INTERVAL_SECONDS, Rhythm
+from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
+from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
 from darkroom.jobs.store import Query
-from darkroom.operation import UNREADABLE, Answer, FanOut, Request, State, UnreadableError
-from darkroom.pacing import LONGEST_PAUSE_OF_LOOKS_SECONDS
+from darkroom.providers.client.http import LostError, NotSentError
+from darkroom.providers.client.outcomes import TOO_MANY_REQUESTS, describe
+from darkroom.providers.client.provider_client import UNAUTHORIZED, no_answer
+from darkroom.providers.client.rate_limiter import LONGEST_PAUSE_OF_LOOKS_SECONDS
+from darkroom.providers.messages import UNREADABLE, Request, Response, State, UnreadableError
+from darkroom.providers.operations import FanOutOperation
+from darkroom.providers.values import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from darkroom.core import Core
-    from darkroom.credentials import Key
-    from darkroom.errors import JsonObject
+    from darkroom.core.json_types import JsonObject
+    from darkroom.jobs.context import JobContext
     from darkroom.jobs.model import Attempt, Job
-    from darkroom.jobs.registry import Live
-    from darkroom.pacing import Turn
-    from darkroom.results.collect import Collector
+    from darkroom.jobs.outputs import OutputFiles
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.providers.client.rate_limiter import Permit
+    from darkroom.providers.credentials import Key
 
 MOST_NOT_FOUND = 3
 """After so many answers 404 in a row, to the key that it was sent with, an accepted job is gone."""
@@ -65,83 +66,83 @@ class _Group:
     """Jobs whose questions wait for a list to answer them together."""
 
     since: float
-    jobs: list[Live] = field(default_factory=list["Live"])
+    jobs: list[LiveJob] = field(default_factory=list["LiveJob"])
 
 
 class Poller:
     """Keeps running jobs on the schedule."""
 
-    def __init__(self, core: Core, collector: Collector) -> None:
-        self._core = core
-        self._collector = collector
-        self._rhythms: dict[str, Rhythm] = {}
+    def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
+        self._context = context
+        self._outputs = outputs
+        self._estimates: dict[str, PollEstimate] = {}
         self._groups: dict[tuple[str, str, str], _Group] = {}
 
     # --- the schedule ---
 
-    def follow(self, live: Live) -> None:
+    def follow(self, live: LiveJob) -> None:
         """Put a running job on the schedule."""
-        age = self._core.clock() - last_sent(live)
-        self._again(live, self._rhythm(live.job.operation).next(max(0.0, age)))
+        age = self._context.clock() - last_sent(live)
+        self._again(live, self._estimate(live.job.operation).next(max(0.0, age)))
 
     def next_look(self, job: Job) -> int:
         """Return the whole seconds, rounded up, after which there can be news of a job."""
-        due = self._core.schedule.due(("poll", job.job_id))
+        due = self._context.schedule.due(("poll", job.job_id))
         if due is None:
             if job.starts_at is not None:
-                return max(1, math.ceil(job.starts_at - self._core.clock()))
-            held = self._core.channels[job.provider].lane(job.fingerprint).held("poll")
-            return max(1, math.ceil(max(self._rhythm(job.operation).interval, held)))
+                return max(1, math.ceil(job.starts_at - self._context.clock()))
+            held = self._context.clients[job.provider].limiter(job.fingerprint).held("poll")
+            return max(1, math.ceil(max(self._estimate(job.operation).interval, held)))
         return max(1, math.ceil(due - anyio.current_time()))
 
-    def _rhythm(self, operation: str) -> Rhythm:
-        rhythm = self._rhythms.get(operation)
-        if rhythm is None:
-            declared = self._core.operations[operation]
-            typical = declared.typical_seconds * self._core.time_scale
-            rhythm = Rhythm.of(typical, declared.poll_interval_seconds)
-            self._rhythms[operation] = rhythm
-        return rhythm
+    def _estimate(self, operation: str) -> PollEstimate:
+        estimate = self._estimates.get(operation)
+        if estimate is None:
+            declared = self._context.operations[operation]
+            typical = declared.typical_seconds * self._context.time_scale
+            estimate = PollEstimate.of(typical, declared.poll_interval_seconds)
+            self._estimates[operation] = estimate
+        return estimate
 
-    def _again(self, live: Live, seconds: float) -> None:
-        operation = self._core.operations[live.job.operation]
-        if isinstance(operation, FanOut):
-            settings = self._core.channels[live.job.provider].settings
-            left = deadline(operation, settings, live) - self._core.clock()
+    def _again(self, live: LiveJob, seconds: float) -> None:
+        operation = self._context.operations[live.job.operation]
+        if isinstance(operation, FanOutOperation):
+            settings = self._context.clients[live.job.provider].settings
+            left = deadline(operation, settings, live) - self._context.clock()
             seconds = min(seconds, max(left, operation.poll_interval_seconds))
             if unsent(live):  # its requests need the rate more; the last of them calls `follow`
                 seconds = LONGEST_INTERVAL_SECONDS
-        self._core.schedule.at(
+        self._context.schedule.at(
             ("poll", live.job.job_id), anyio.current_time() + seconds, lambda: self._ask(live)
         )
 
-    def _ask(self, live: Live) -> None:
+    def _ask(self, live: LiveJob) -> None:
         with self._looked(live):
             self._ask_now(live)
 
-    def _ask_now(self, live: Live) -> None:
+    def _ask_now(self, live: LiveJob) -> None:
         job = live.job
         if job.status != "running":
             return
-        lane = self._core.channels[job.provider].lane(job.fingerprint)
+        limiter = self._context.clients[job.provider].limiter(job.fingerprint)
         if job.batch_id is None:
-            lane.ask("poll", partial(self._spawn_poll, live))
+            limiter.ask("poll", partial(self._spawn_poll, live))
             return
-        if lane.contended and unsent(live):
+        if limiter.contended and unsent(live):
             self._again(live, LONGEST_INTERVAL_SECONDS)
             return
-        rhythm = self._rhythm(job.operation)
-        early = rhythm.patient(lane.spare()) - (self._core.clock() - last_sent(live))
-        if early > 0 and (lane.contended or lane.scarce):
+        estimate = self._estimate(job.operation)
+        early = estimate.patient(limiter.spare()) - (self._context.clock() - last_sent(live))
+        if early > 0 and (limiter.contended or limiter.scarce):
             self._again(live, early)
-        elif self._core.operations[job.operation].state.listing is not None:
+        elif self._context.operations[job.operation].state.listing is not None:
             self._ask_together(live)
         else:
-            lane.ask("poll", partial(self._spawn_poll, live))
+            limiter.ask("poll", partial(self._spawn_poll, live))
 
     # --- many at once ---
 
-    def _ask_together(self, live: Live) -> None:
+    def _ask_together(self, live: LiveJob) -> None:
         """Keep a job's question until one request can answer it with many others."""
         key = (live.job.provider, live.job.fingerprint, live.job.operation)
         group = self._groups.setdefault(key, _Group(anyio.current_time()))
@@ -150,69 +151,69 @@ class Poller:
             self._look_later(key)
 
     def _look_later(self, key: tuple[str, str, str]) -> None:
-        again = anyio.current_time() + self._rhythm(key[2]).interval
-        self._core.schedule.at(("group", key), again, lambda: self._look_at_group(key))
+        again = anyio.current_time() + self._estimate(key[2]).interval
+        self._context.schedule.at(("group", key), again, lambda: self._look_at_group(key))
 
     def _look_at_group(self, key: tuple[str, str, str]) -> None:
         group = self._groups[key]
         provider, fingerprint, name = key
-        source = self._core.operations[name].state
-        lane = self._core.channels[provider].lane(fingerprint)
+        source = self._context.operations[name].state
+        limiter = self._context.clients[provider].limiter(fingerprint)
         size = source.listing.size if source.listing is not None else 1
         full = len(group.jobs) >= size * FULL_SHARE
         waited = anyio.current_time() - group.since
-        if lane.contended and not full and waited < GROUP_SECONDS:
+        if limiter.contended and not full and waited < GROUP_SECONDS:
             self._look_later(key)
             return
         jobs = self._groups.pop(key).jobs
         if len(jobs) == 1:
-            lane.ask("poll", partial(self._spawn_poll, jobs[0]))
+            limiter.ask("poll", partial(self._spawn_poll, jobs[0]))
         else:
-            lane.ask("poll", lambda turn: self._core.spawn(self._poll_list, jobs, turn))
+            limiter.ask("poll", lambda permit: self._context.spawn(self._poll_list, jobs, permit))
 
-    async def _poll_list(self, jobs: list[Live], turn: Turn) -> None:
+    async def _poll_list(self, jobs: list[LiveJob], permit: Permit) -> None:
         """Ask for the states of many jobs; those that the list does not show are asked for alone."""
         first = jobs[0].job
-        channel = self._core.channels[first.provider]
-        listing = self._core.operations[first.operation].state.listing
+        client = self._context.clients[first.provider]
+        listing = self._context.operations[first.operation].state.listing
         rows: Mapping[str, JsonObject] = {}
-        answer: Answer | None = None
+        response: Response | None = None
         key: Key | None = None
         try:
             if listing is not None:
                 request = Request(method="GET", path=listing.path)
                 key = self._key(first)
-                answer = await channel.outlet.send(request, key, once=False)
-                if answer.status == TOO_MANY_REQUESTS:
-                    error = describe(channel.provider, answer)
+                response = await client.http_client.send(request, key, once=False)
+                if response.status == TOO_MANY_REQUESTS:
+                    error = describe(client.provider, response)
                     wait = error.retry_after_seconds or self._backoff(jobs[0])
-                    channel.lane(first.fingerprint).hold("poll", wait)
-                rows = listing.rows(answer) if answer.ok else {}
+                    client.limiter(first.fingerprint).hold("poll", wait)
+                rows = listing.rows(response) if response.ok else {}
         except (CallError, NotSentError, LostError):
             pass  # each is asked for alone
         except Exception as error:  # noqa: BLE001 -- a reader may raise anything; as above
             log.error("a list could not be read: %s", type(error).__name__)
         finally:
-            turn.done()
+            permit.done()
         for live in jobs:
             if live.job.status != "running":
                 continue
             row = rows.get(live.job.provider_job_id or "")
             with self._looked(live):  # what one row does to us is nothing to the others
-                if answer is not None and key is not None and row is not None:
+                if response is not None and key is not None and row is not None:
                     live.polls += 1
-                    await self.take_in(live, replace(answer, body=row), key)
+                    await self.take_in(live, replace(response, body=row), key)
                 else:
-                    lane = channel.lane(live.job.fingerprint)
-                    lane.ask("poll", partial(self._spawn_poll, live))
+                    limiter = client.limiter(live.job.fingerprint)
+                    limiter.ask("poll", partial(self._spawn_poll, live))
 
-    def _spawn_poll(self, live: Live, turn: Turn) -> None:
-        self._core.spawn(self._poll, live, turn)
+    def _spawn_poll(self, live: LiveJob, permit: Permit) -> None:
+        self._context.spawn(self._poll, live, permit)
 
     # --- one question ---
 
     @contextmanager
-    def _looked(self, live: Live) -> Generator[None]:
+    def _looked(self, live: LiveJob) -> Generator[None]:
         """Put the job back on the schedule whatever becomes of looking for its state."""
         try:
             yield
@@ -226,58 +227,58 @@ class Poller:
             if not live.job.ended:
                 self._trouble(live, LOOK_FAILED)
 
-    async def _poll(self, live: Live, turn: Turn) -> None:
+    async def _poll(self, live: LiveJob, permit: Permit) -> None:
         with self._looked(live):
             try:
                 if live.job.status != "running":
                     return
                 key = self._key(live.job)
                 live.polls += 1
-                answer = await self._look(live.job, key)
+                response = await self._look(live.job, key)
             finally:
-                turn.done()
-            if answer.status == UNAUTHORIZED and self._core.vault.renewed(key):
+                permit.done()
+            if response.status == UNAUTHORIZED and self._context.credentials.renewed(key):
                 self._again(live, 0.0)  # the key was rotated meanwhile
                 return
-            await self.take_in(live, answer, key)
+            await self.take_in(live, response, key)
 
     def _key(self, job: Job) -> Key:
-        channel = self._core.channels[job.provider]
-        operation = self._core.operations[job.operation]
-        return self._core.vault.key(channel.provider, operation.credential, owner=job.owner)
+        client = self._context.clients[job.provider]
+        operation = self._context.operations[job.operation]
+        return self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
 
-    async def _look(self, job: Job, key: Key) -> Answer:
-        channel = self._core.channels[job.provider]
-        request = self._core.operations[job.operation].state.request(job.provider_job_id or "")
+    async def _look(self, job: Job, key: Key) -> Response:
+        client = self._context.clients[job.provider]
+        request = self._context.operations[job.operation].state.request(job.provider_job_id or "")
         try:
-            return await channel.outlet.send(request, key, once=False)
+            return await client.http_client.send(request, key, once=False)
         except (NotSentError, LostError) as error:
-            raise CallError(no_answer(channel.provider, error)) from None
+            raise CallError(no_answer(client.provider, error)) from None
 
-    async def take_in(self, live: Live, answer: Answer, key: Key) -> None:
+    async def take_in(self, live: LiveJob, response: Response, key: Key) -> None:
         """Read an answer about a job's state, asked for with ``key``, and ingest it."""
-        channel = self._core.channels[live.job.provider]
-        if not answer.ok:
-            await self._not_ok(live, answer, key)
+        client = self._context.clients[live.job.provider]
+        if not response.ok:
+            await self._not_ok(live, response, key)
             return
         live.not_found = 0
         try:
-            state = self._core.operations[live.job.operation].state.read(answer)
+            state = self._context.operations[live.job.operation].state.read(response)
         except UNREADABLE as error:
             ended = error.ended if isinstance(error, UnreadableError) else None
             if ended is None:
                 live.unreadable = 0
-                self._trouble(live, failure("bad_response", channel.provider.title))
+                self._trouble(live, failure("bad_response", client.provider.title))
                 return
-            nothing = f"{channel.provider.title} says that it is done, and gives no result"
+            nothing = f"{client.provider.title} says that it is done, and gives no result"
             state = replace(ended, warnings=(*ended.warnings, nothing))
             await self._take_in_without_result(live, state)
         else:
             await self._take_in_state(live, state)
 
-    async def _take_in_state(self, live: Live, state: State) -> None:
+    async def _take_in_state(self, live: LiveJob, state: State) -> None:
         """Ingest what a provider says of a job, if its results can be had."""
-        mended = self._core.channels[live.job.provider].mended(state)
+        mended = self._context.clients[live.job.provider].mended(state)
         if mended.status == "completed" and len(mended.warnings) > len(state.warnings):
             await self._take_in_without_result(live, mended)
             return
@@ -285,35 +286,35 @@ class Poller:
         live.failed_polls = live.unreadable = 0
         live.trouble = None
 
-    async def _take_in_without_result(self, live: Live, state: State) -> None:
+    async def _take_in_without_result(self, live: LiveJob, state: State) -> None:
         """Ask again for a result that cannot be had; ingest the end once it is certain."""
         live.unreadable += 1
         if live.unreadable < MOST_WITHOUT_RESULT:
-            title = self._core.channels[live.job.provider].provider.title
+            title = self._context.clients[live.job.provider].provider.title
             self._trouble(live, failure("bad_response", title))
             return
         await self.ingest(live, state)
         live.failed_polls = live.unreadable = 0
         live.trouble = None
 
-    async def _not_ok(self, live: Live, answer: Answer, key: Key) -> None:
-        channel = self._core.channels[live.job.provider]
-        error = describe(channel.provider, answer)
-        if answer.status == TOO_MANY_REQUESTS:
+    async def _not_ok(self, live: LiveJob, response: Response, key: Key) -> None:
+        client = self._context.clients[live.job.provider]
+        error = describe(client.provider, response)
+        if response.status == TOO_MANY_REQUESTS:
             seconds = error.retry_after_seconds or self._backoff(live)
-            channel.lane(live.job.fingerprint).hold("poll", seconds)
+            client.limiter(live.job.fingerprint).hold("poll", seconds)
         self._trouble(live, error)
         # Another account's key cannot see the job: its 404 says nothing of it.
-        gone = answer.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
+        gone = response.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
         live.not_found = live.not_found + 1 if gone else 0
         if live.not_found >= MOST_NOT_FOUND:
             await self.ingest(live, State(status="failed", failure=error))
 
-    def _backoff(self, live: Live) -> float:
-        interval = self._rhythm(live.job.operation).interval
+    def _backoff(self, live: LiveJob) -> float:
+        interval = self._estimate(live.job.operation).interval
         return min(interval * 2 ** min(live.failed_polls, MOST_DOUBLINGS), LONGEST_INTERVAL_SECONDS)
 
-    def _trouble(self, live: Live, error: Failure) -> None:
+    def _trouble(self, live: LiveJob, error: Failure) -> None:
         """Keep the job as it is, remember why it could not be asked, and ask less often."""
         live.failed_polls += 1
         live.trouble = error.message
@@ -326,53 +327,53 @@ class Poller:
 
     # --- taking in ---
 
-    async def ingest(self, live: Live, state: State) -> None:
+    async def ingest(self, live: LiveJob, state: State) -> None:
         """Take in what a provider says of a job; ends it, or puts it back on the schedule."""
-        job, state = live.job, believed(state, self._core.clock())
+        job, state = live.job, believed(state, self._context.clock())
         if state.provider_status != job.provider_status:
             state = replace(state, provider_status=clean(state.provider_status) or None)
-        operation = self._core.operations[job.operation]
-        state = self._core.channels[job.provider].mended(state)
+        operation = self._context.operations[job.operation]
+        state = self._context.clients[job.provider].mended(state)
         adopted: Sequence[Attempt] = ()
-        if isinstance(operation, FanOut):
-            channel = self._core.channels[job.provider]
+        if isinstance(operation, FanOutOperation):
+            client = self._context.clients[job.provider]
             state, adopted = gather(
                 operation,
-                channel.provider,
-                channel.settings,
+                client.provider,
+                client.settings,
                 live,
                 state,
-                self._core.clock(),
+                self._context.clock(),
                 alone=bool(state.outputs) and await self._alone(job),
             )
             if state.status == job.status == "unknown":
                 return
         if state.status == "running":
-            live.missed_at = self._core.clock() - last_sent(live)
+            live.missed_at = self._context.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
             if changed or job.status != "running" or adopted:
-                await self._core.registry.update(
+                await self._context.registry.update(
                     live, lambda job: self._merged(job, state, live.polls), adopted
                 )
             self.follow(live)
             return
-        self._core.schedule.cancel(("poll", job.job_id))
-        live.fetching = state.status == "completed" and self._collector.wanted(state.outputs)
+        self._context.schedule.cancel(("poll", job.job_id))
+        live.fetching = state.status == "completed" and self._outputs.wanted(state.outputs)
         try:
-            await self._core.registry.update(
+            await self._context.registry.update(
                 live, lambda job: self._ended(job, state, live.polls), adopted
             )
         except BaseException:
             live.fetching = False
             self.follow(live)
             raise
-        channel = self._core.channels[job.provider]
-        channel.lane(job.fingerprint).release(job.job_id)
+        client = self._context.clients[job.provider]
+        client.limiter(job.fingerprint).release(job.job_id)
         if live.job.submitted_at is not None and state.status == "completed":
-            age = self._core.clock() - last_sent(live)
-            self._rhythm(job.operation).observe(age, live.missed_at)
+            age = self._context.clock() - last_sent(live)
+            self._estimate(job.operation).observe(age, live.missed_at)
         if live.fetching:
-            self._core.spawn(self._collector.collect, live)
+            self._context.spawn(self._outputs.collect, live)
 
     async def _alone(self, job: Job) -> bool:
         """Tell whether no other job here has results under the same id at the provider."""
@@ -380,36 +381,36 @@ class Poller:
             owner=job.owner, provider=job.provider, provider_job_id=job.provider_job_id, limit=2
         )
         return all(
-            each.job_id == job.job_id for each in await self._core.registry.store.list(beside)
+            each.job_id == job.job_id for each in await self._context.registry.store.list(beside)
         )
 
-    async def look_again(self, live: Live) -> None:
+    async def look_again(self, live: LiveJob) -> None:
         """Ask once more about a job that was accepted and of which nothing was seen."""
-        job, now = live.job, self._core.clock()
+        job, now = live.job, self._context.clock()
         if job.status != "unknown" or job.provider_job_id is None:
             return
         if live.looked_at is not None and now - live.looked_at < LONGEST_INTERVAL_SECONDS:
             return
         live.looked_at = now
-        operation = self._core.operations[job.operation]
-        await live.load(self._core.registry.store)
-        channel = self._core.channels[job.provider]
+        operation = self._context.operations[job.operation]
+        await live.load(self._context.registry.store)
+        client = self._context.clients[job.provider]
         try:
             key = self._key(job)
             request = operation.state.request(job.provider_job_id)
-            answer = await channel.read(request, key, kind="poll")
+            response = await client.read(request, key, kind="poll")
         except CallError:
             return  # it stays as it is
-        if answer.ok:
+        if response.ok:
             with self._looked(live):
-                await self.take_in(live, answer, key)
+                await self.take_in(live, response, key)
 
     def _merged(self, job: Job, state: State, polls: int) -> Job | None:
         if job.ended:
             return None
         return job.next(
             status=state.status,
-            updated_at=self._core.clock(),
+            updated_at=self._context.clock(),
             polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
@@ -421,7 +422,7 @@ class Poller:
     def _ended(self, job: Job, state: State, polls: int) -> Job | None:
         if job.ended:
             return None
-        now = self._core.clock()
+        now = self._context.clock()
         return job.next(
             status=state.status,
             updated_at=now,

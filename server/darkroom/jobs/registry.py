@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import Stale
+from darkroom.core.errors import Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from darkroom.jobs.model import Attempt, Cost, Job
+    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.spending import Cap, Entry, Tariff
     from darkroom.jobs.store import Store
-    from darkroom.spending import Cap, Entry, Tariff
+    from darkroom.providers.values import Cost
 
 ENDED_KEPT = 256
 """Ended jobs kept in memory, those used lately."""
@@ -29,7 +30,7 @@ LOOK_SECONDS = 0.2
 MOST_CONFLICTS = 20
 
 
-class Live:
+class LiveJob:
     """A job in memory and what this process is doing about it."""
 
     __slots__ = (
@@ -113,8 +114,8 @@ class Registry:
         self.store = store
         self.holder = holder
         self._tariff = tariff
-        self._live: dict[str, Live] = {}
-        self._ended: OrderedDict[str, Live] = OrderedDict()
+        self._live: dict[str, LiveJob] = {}
+        self._ended: OrderedDict[str, LiveJob] = OrderedDict()
         self.watchers: list[Callable[[Job], None]] = []
         """Told of every job that changed here."""
         self._others_wrote = 0
@@ -123,20 +124,20 @@ class Registry:
     def __len__(self) -> int:
         return len(self._live)
 
-    def __iter__(self) -> Iterator[Live]:
+    def __iter__(self) -> Iterator[LiveJob]:
         return iter(self._live.values())
 
-    def add(self, job: Job) -> Live:
+    def add(self, job: Job) -> LiveJob:
         """Keep a job in memory."""
         known = self._live.get(job.job_id) or self._ended.get(job.job_id)
         if known is not None:
             self._take_in(known, job)
             return known
-        live = Live(job)
+        live = LiveJob(job)
         self._place(live)
         return live
 
-    def _place(self, live: Live) -> None:
+    def _place(self, live: LiveJob) -> None:
         job_id = live.job.job_id
         if live.job.ended and not live.fetching:
             self._live.pop(job_id, None)
@@ -151,11 +152,11 @@ class Registry:
         else:  # another process's; whoever waits for it here looks at its row
             self._live.pop(job_id, None)
 
-    def known(self, job_id: str) -> Live | None:
+    def known(self, job_id: str) -> LiveJob | None:
         """Return a job that is in memory."""
         return self._live.get(job_id) or self._ended.get(job_id)
 
-    async def get(self, job_id: str) -> Live | None:
+    async def get(self, job_id: str) -> LiveJob | None:
         """Return a job from memory or the store; news that other processes wrote is in it."""
         live = self.known(job_id)
         if live is not None and live.job.ended and not self._may_change(live.job):
@@ -170,13 +171,13 @@ class Registry:
             return live
         if job.holder == self.holder or job.ended:
             return self.add(job)
-        return Live(job)
+        return LiveJob(job)
 
     def _may_change(self, job: Job) -> bool:
         """Tell whether another process may still write of an ended job: its files, another try."""
         return job.holder != self.holder or job.batch_id is not None
 
-    def fetched_elsewhere(self, live: Live) -> bool:
+    def fetched_elsewhere(self, live: LiveJob) -> bool:
         """Tell whether files of an ended job are missing that another process may be fetching."""
         job = live.job
         return job.holder not in {self.holder, None} and any(
@@ -194,7 +195,7 @@ class Registry:
         if await self.store.changed():
             self._others_wrote += 1
 
-    async def _catch_up(self, live: Live) -> None:
+    async def _catch_up(self, live: LiveJob) -> None:
         """Take in what another process may have written of a job that is ours: it was settled, say."""
         if live.seen == self._others_wrote:
             return
@@ -204,7 +205,7 @@ class Registry:
         if job is not None:
             self._take_in(live, job)
 
-    def _take_in(self, live: Live, job: Job) -> None:
+    def _take_in(self, live: LiveJob, job: Job) -> None:
         """Take in a newer row, if it is one; whoever follows our jobs is told as of our own changes."""
         if job.version <= live.job.version:
             return
@@ -216,14 +217,14 @@ class Registry:
                 watcher(job)
         live.wake()
 
-    async def find(self, owner: str, provider: str, provider_job_id: str) -> Live | None:
+    async def find(self, owner: str, provider: str, provider_job_id: str) -> LiveJob | None:
         """Return the owner's job with this id at the provider."""
         job = await self.store.find(owner, provider, provider_job_id)
         return await self.get(job.job_id) if job is not None else None
 
     async def update(
         self,
-        live: Live,
+        live: LiveJob,
         change: Callable[[Job], Job | None],
         attempts: Sequence[Attempt] = (),
         *,
@@ -268,12 +269,14 @@ class Registry:
             return None
         return self._tariff.entry(new)
 
-    def touch(self, live: Live) -> None:
+    def touch(self, live: LiveJob) -> None:
         """Put a job in its place after ``fetching`` changed, and wake who waits."""
         self._place(live)
         live.wake()
 
-    async def wait(self, live: Live, seconds: float, *, until: Callable[[Live], bool]) -> Live:
+    async def wait(
+        self, live: LiveJob, seconds: float, *, until: Callable[[LiveJob], bool]
+    ) -> LiveJob:
         """Wait until ``until(live)`` or the time is over; wakes the moment the job changes."""
         with anyio.move_on_after(seconds):
             while not until(live):

@@ -1,6 +1,6 @@
 """Where jobs and attempts are kept: the protocol that an engine has to fulfil.
 
-`darkroom.jobs.memory` and `darkroom.jobs.sqlite` do, and are held to the same tests.
+`darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` do, and are held to the same tests.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from darkroom.jobs.model import Attempt, AttemptState, Job, Status
-    from darkroom.spending import Cap, Entry, Sum
+    from darkroom.jobs.model import Attempt, AttemptState, Job
+    from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.providers.values import Status
 
 UNDER_WAY: frozenset[Status] = frozenset({"queued", "submitting", "running"})
 """States in which an identical call gets the job that exists, whatever its age."""

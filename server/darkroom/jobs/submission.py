@@ -11,28 +11,38 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.errors import CallError, DarkroomError, JournalError, failure
-from darkroom.http import LostError
-from darkroom.jobs.attempts import BLOCKED, Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.operation import UNREADABLE, FanOut, References, Request
-from darkroom.quota import outlook
+from darkroom.jobs.quota import outlook
+from darkroom.providers.client.http import LostError
+from darkroom.providers.client.outcomes import (
+    BLOCKED,
+    Accepted,
+    Later,
+    NeverLeft,
+    Refused,
+    Unknown,
+    judge,
+)
+from darkroom.providers.messages import UNREADABLE, Request
+from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from darkroom.channel import Channel
-    from darkroom.core import Core
-    from darkroom.errors import Failure
-    from darkroom.jobs.attempts import Outcome
+    from darkroom.core.errors import Failure
+    from darkroom.jobs.context import JobContext
+    from darkroom.jobs.fan_out import ItemSender
     from darkroom.jobs.inputs import Inputs
-    from darkroom.jobs.items import ItemSender
     from darkroom.jobs.model import Attempt, Job, QueuedFor
     from darkroom.jobs.poller import Poller
-    from darkroom.jobs.registry import Live
-    from darkroom.operation import Job as JobOperation
-    from darkroom.pacing import Lane, Turn
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.providers.client.outcomes import Outcome
+    from darkroom.providers.client.provider_client import ProviderClient
+    from darkroom.providers.client.rate_limiter import Permit, RateLimiter
+    from darkroom.providers.operations import JobOperation
+    from darkroom.providers.params import References
 
 MOST_CONNECTION_TRIES = 3
 """How often a request is tried that certainly never arrived."""
@@ -51,8 +61,10 @@ class _WithdrawnError(DarkroomError):
 class Submitter:
     """Moves jobs from ``queued`` to what the provider made of them."""
 
-    def __init__(self, core: Core, poller: Poller, items: ItemSender, inputs: Inputs) -> None:
-        self._core = core
+    def __init__(
+        self, context: JobContext, poller: Poller, items: ItemSender, inputs: Inputs
+    ) -> None:
+        self._context = context
         self._inputs = inputs
         self._poller = poller
         self._items = items
@@ -63,14 +75,14 @@ class Submitter:
 
     # --- waiting for a turn ---
 
-    def enqueue(self, live: Live) -> None:
+    def enqueue(self, live: LiveJob) -> None:
         """Send the request that starts a job as soon as its inputs and the limits allow."""
         if self._inputs.of(live.job):
-            self._core.spawn(self._enqueue_with_inputs, live)
+            self._context.spawn(self._enqueue_with_inputs, live)
         else:
             self._ask(live)
 
-    async def _enqueue_with_inputs(self, live: Live) -> None:
+    async def _enqueue_with_inputs(self, live: LiveJob) -> None:
         state, job_id = await self._inputs.state(live.job)
         if state == "ready":
             self._ask(live)
@@ -80,9 +92,9 @@ class Submitter:
         else:
             await self._without_input(live, gone(job_id))
 
-    async def _without_input(self, live: Live, error: Failure) -> None:
+    async def _without_input(self, live: LiveJob, error: Failure) -> None:
         """End a job whose input will never come: its request never left."""
-        now = self._core.clock()
+        now = self._context.clock()
         attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
         closed = [attempt.next(state="refused", answered_at=now) for attempt in attempts]
 
@@ -93,161 +105,167 @@ class Submitter:
                 status="cancelled", updated_at=now, ended_at=now, error=error, queued_for=None
             )
 
-        await self._core.record(live, change, closed)
+        await self._context.record(live, change, closed)
 
-    def _ask(self, live: Live) -> None:
+    def _ask(self, live: LiveJob) -> None:
         job = live.job
-        lane = self._core.channels[job.provider].lane(job.fingerprint)
+        limiter = self._context.clients[job.provider].limiter(job.fingerprint)
         granted: list[bool] = []
 
-        def go(turn: Turn) -> None:
+        def go(permit: Permit) -> None:
             granted.append(True)
-            self._core.spawn(self._submit, live, turn)
+            self._context.spawn(self._submit, live, permit)
 
         kind = job.batch_id or "start"
-        lane.ask(kind, go, slot=job.job_id)
+        limiter.ask(kind, go, slot=job.job_id)
         if granted:
             return
-        if not lane.slot_free(job.job_id):
+        if not limiter.slot_free(job.job_id):
             self._show(live, "slot", None)
-            self._look_for_dead(lane)
+            self._look_for_dead(limiter)
         else:
-            self._show(live, "pacing", self._core.clock() + lane.estimate(kind))
+            self._show(live, "pacing", self._context.clock() + limiter.estimate(kind))
 
-    def _look_for_dead(self, lane: Lane) -> None:
+    def _look_for_dead(self, limiter: RateLimiter) -> None:
         """See to it that a dead process's jobs, and their slots, are nobody's for long."""
         take_over = self.take_over
-        if take_over is None or self._core.schedule.due("dead") is not None:
+        if take_over is None or self._context.schedule.due("dead") is not None:
             return
 
         async def look() -> None:
             try:
                 await take_over()
             finally:
-                if lane.waiting:
-                    self._look_for_dead(lane)
+                if limiter.waiting:
+                    self._look_for_dead(limiter)
 
         due = anyio.current_time() + LOOK_FOR_DEAD_SECONDS
-        self._core.schedule.at("dead", due, lambda: self._core.spawn(look))
+        self._context.schedule.at("dead", due, lambda: self._context.spawn(look))
 
-    def _again(self, live: Live, reason: QueuedFor | None, seconds: float) -> None:
+    def _again(self, live: LiveJob, reason: QueuedFor | None, seconds: float) -> None:
         """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
         if reason is not None:
-            self._show(live, reason, self._core.clock() + seconds)
-        self._core.schedule.at(
+            self._show(live, reason, self._context.clock() + seconds)
+        self._context.schedule.at(
             ("start", live.job.job_id),
             anyio.current_time() + seconds,
             lambda: self.enqueue(live),
         )
 
     @staticmethod
-    def _show(live: Live, reason: QueuedFor, starts_at: float | None) -> None:
+    def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
         """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
         live.job = dataclasses.replace(live.job, queued_for=reason, starts_at=starts_at)
         live.wake()
 
     # --- the request ---
 
-    async def _submit(self, live: Live, turn: Turn) -> None:
-        with self._core.under_way():
-            if self._core.closing:
-                self._leave(live, turn)
+    async def _submit(self, live: LiveJob, permit: Permit) -> None:
+        with self._context.under_way():
+            if self._context.closing:
+                self._leave(live, permit)
             else:
-                await self._submit_now(live, turn)
+                await self._submit_now(live, permit)
 
-    def _leave(self, live: Live, turn: Turn) -> None:
+    def _leave(self, live: LiveJob, permit: Permit) -> None:
         """Let a job stay queued, for whoever starts next."""
-        turn.give_back()
+        permit.give_back()
         self._free(live.job)
         self._show(live, "pacing", None)
 
-    async def _submit_now(self, live: Live, turn: Turn) -> None:
-        operation = self._core.operations[live.job.operation]
-        channel = self._core.channels[live.job.provider]
+    async def _submit_now(self, live: LiveJob, permit: Permit) -> None:
+        operation = self._context.operations[live.job.operation]
+        client = self._context.clients[live.job.provider]
         outcome: Outcome | None = None
         try:
-            if isinstance(operation, FanOut) and live.job.provider_job_id is not None:
-                turn.give_back()
+            if isinstance(operation, FanOutOperation) and live.job.provider_job_id is not None:
+                permit.give_back()
                 await self._accept(live, None, live.job.provider_job_id)
                 return
             inputs: References | None = None
             if await self._inputs.dying(live.job):  # asking for new addresses takes turns, too
-                turn.give_back()
+                permit.give_back()
                 inputs = await self._inputs.addresses(live.job)
-                turn = await channel.lane(live.job.fingerprint).turn(live.job.batch_id or "start")
-                if self._core.closing:
-                    self._leave(live, turn)
+                permit = await client.limiter(live.job.fingerprint).permit(
+                    live.job.batch_id or "start"
+                )
+                if self._context.closing:
+                    self._leave(live, permit)
                     return
-            outcome = await self._send(live, operation, channel, turn, inputs)
+            outcome = await self._send(live, operation, client, permit, inputs)
         except (CallError, JournalError) as error:
             outcome = Refused(error.failure)
         except _WithdrawnError:
-            turn.give_back()
+            permit.give_back()
             self._tries.pop(live.job.job_id, None)
             if live.job.ended:  # otherwise it was sent all the same, and needs its slot
                 self._free(live.job)
             return
         finally:
-            turn.done()
+            permit.done()
         if outcome is not None:
-            await self._settle(live, operation, channel, outcome)
+            await self._settle(live, operation, client, outcome)
 
     async def _send(
         self,
-        live: Live,
+        live: LiveJob,
         operation: JobOperation,
-        channel: Channel,
-        turn: Turn,
+        client: ProviderClient,
+        permit: Permit,
         inputs: References | None,
     ) -> Outcome | None:
         """Send the request, once; None where the job waits for the provider's next day."""
         try:
-            key = self._core.vault.key(channel.provider, operation.credential, owner=live.job.owner)
+            key = self._context.credentials.key(
+                client.provider, operation.credential, owner=live.job.owner
+            )
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
-            request = self._core.request(live.job, operation, inputs)
+            request = self._context.request(live.job, operation, inputs)
             async with self._daily:
                 ahead = await outlook(
-                    self._core, channel.provider, operation, live.job.owner, behind=False
+                    self._context, client.provider, operation, live.job.owner, behind=False
                 )
                 if (refusal := ahead.refusal) is not None:
-                    turn.give_back()
+                    permit.give_back()
                     return Refused(refusal.failure)
                 if ahead.waits:
-                    turn.give_back()
+                    permit.give_back()
                     self._free(live.job)
-                    self._again(live, "allowance", ahead.tomorrow - self._core.clock())
+                    self._again(live, "allowance", ahead.tomorrow - self._context.clock())
                     return None
                 await self._mark_sent(live)
         except (CallError, JournalError) as error:
-            turn.give_back()
+            permit.give_back()
             return Refused(error.failure)
         except UNREADABLE:
-            turn.give_back()
+            permit.give_back()
             return Refused(not_understood())
-        answer = await channel.change(request, key)
+        response = await client.change(request, key)
         provider_id: str | None = None
-        if not isinstance(answer, DarkroomError):
+        if not isinstance(response, DarkroomError):
             try:
-                provider_id = operation.accepted(answer)
+                provider_id = operation.accepted(response)
             except UNREADABLE:
-                answer = LostError("bad_response: the answer could not be understood")
+                response = LostError("bad_response: the answer could not be understood")
         outcome = judge(
-            channel.provider,
-            answer,
+            client.provider,
+            response,
             provider_id=provider_id,
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
         match outcome:
-            case Refused(error) if error.code == "auth_failed" and self._core.vault.renewed(key):
+            case Refused(error) if (
+                error.code == "auth_failed" and self._context.credentials.renewed(key)
+            ):
                 return Later(error, 0.0)  # the key was rotated meanwhile
             case _:
                 return outcome
 
-    async def _mark_sent(self, live: Live) -> None:
+    async def _mark_sent(self, live: LiveJob) -> None:
         """Make it durable that the request is about to leave."""
-        now = self._core.clock()
+        now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
             raise _WithdrawnError
         attempt = live.attempt.next(state="sent", sent_at=now)
@@ -259,51 +277,51 @@ class Submitter:
                 status="submitting",
                 updated_at=now,
                 submitted_at=now,
-                holder=self._core.registry.holder,
+                holder=self._context.registry.holder,
                 queued_for=None,
                 starts_at=None,
             )
 
-        await self._core.registry.update(live, change, [attempt])
+        await self._context.registry.update(live, change, [attempt])
         live.attempt = attempt
 
     # --- what became of it ---
 
     async def _settle(
-        self, live: Live, operation: JobOperation, channel: Channel, outcome: Outcome
+        self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
     ) -> None:
         match outcome:
             case Accepted(provider_id):
                 await self._accept(live, "accepted", provider_id)
             case Refused(error):
-                await self._refuse(live, channel, error)
+                await self._refuse(live, client, error)
             case Later(error, seconds):
-                await self._try_later(live, operation, channel, error, seconds)
+                await self._try_later(live, operation, client, error, seconds)
             case NeverLeft(error):
-                await self._try_again(live, channel, error)
+                await self._try_again(live, client, error)
             case Unknown(error, evidence):
-                now = self._core.clock()
+                now = self._context.clock()
                 self._tries.pop(live.job.job_id, None)
                 self.keep_slot(live, operation.longest_seconds)
-                await self._core.record(
+                await self._context.record(
                     live,
                     lambda job: job.next(
                         status="unknown", updated_at=now, error=error, evidence=evidence
                     ),
                     self.answered(live, "unknown", evidence=evidence),
                 )
-                look_for_evidence(self._core, live)
+                look_for_evidence(self._context, live)
 
-    def answered(self, live: Live, state: str, **changes: object) -> Sequence[Attempt]:
+    def answered(self, live: LiveJob, state: str, **changes: object) -> Sequence[Attempt]:
         """Return the attempt that starts the job as its answer, or the person, settled it."""
         if live.attempt is None:
             return ()
-        live.attempt = live.attempt.next(state=state, answered_at=self._core.clock(), **changes)
+        live.attempt = live.attempt.next(state=state, answered_at=self._context.clock(), **changes)
         return (live.attempt,)
 
-    async def _accept(self, live: Live, state: str | None, provider_id: str | None) -> None:
+    async def _accept(self, live: LiveJob, state: str | None, provider_id: str | None) -> None:
         """Follow a job that the provider has; without a ``state`` nothing had to be sent for it."""
-        now = self._core.clock()
+        now = self._context.clock()
         attempts = self.answered(live, state, provider_id=provider_id) if state else ()
 
         def change(job: Job) -> Job:
@@ -312,7 +330,7 @@ class Submitter:
             return job.next(
                 status="running",
                 updated_at=now,
-                holder=self._core.registry.holder,
+                holder=self._context.registry.holder,
                 submitted_at=job.submitted_at or now,
                 provider_job_id=provider_id,
                 error=None,
@@ -321,20 +339,20 @@ class Submitter:
                 starts_at=None,
             )
 
-        await self._core.record(live, change, attempts)
+        await self._context.record(live, change, attempts)
         self._tries.pop(live.job.job_id, None)
         if live.items:
             self._items.start(live)
         self._poller.follow(live)
 
-    async def _refuse(self, live: Live, channel: Channel, error: Failure) -> None:
-        now = self._core.clock()
+    async def _refuse(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
+        now = self._context.clock()
         status = "blocked" if error.code in BLOCKED else "failed"
         items = [
             attempt.next(state="refused", answered_at=now)
             for attempt in (live.items or {}).values()
         ]
-        await self._core.record(
+        await self._context.record(
             live,
             lambda job: job.next(
                 status=status,
@@ -347,62 +365,64 @@ class Submitter:
             [*self.answered(live, "refused", evidence={"code": error.code}), *items],
         )
         self._tries.pop(live.job.job_id, None)
-        channel.lane(live.job.fingerprint).release(live.job.job_id)
+        client.limiter(live.job.fingerprint).release(live.job.job_id)
 
     async def _try_later(
         self,
-        live: Live,
+        live: LiveJob,
         operation: JobOperation,
-        channel: Channel,
+        client: ProviderClient,
         error: Failure,
         seconds: float | None,
     ) -> None:
         """Put a job back that the provider will take later; end it if the allowance is used up."""
-        if seconds is None and await self._exhausted(live.job, operation, channel):
-            title = channel.provider.title
+        if seconds is None and await self._exhausted(live.job, operation, client):
+            title = client.provider.title
             said = failure("quota_exhausted", title, provider_message=error.provider_message)
-            await self._refuse(live, channel, said)
+            await self._refuse(live, client, said)
             return
         tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
         backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
         wait = backoff if seconds is None else seconds
-        lane = channel.lane(live.job.fingerprint)
-        lane.hold("start", wait)
+        limiter = client.limiter(live.job.fingerprint)
+        limiter.hold("start", wait)
         await self._back_to_queue(live, "refused")
-        lane.release(live.job.job_id)
+        limiter.release(live.job.job_id)
         self._again(live, "pacing", wait)
 
-    async def _exhausted(self, job: Job, operation: JobOperation, channel: Channel) -> bool:
+    async def _exhausted(self, job: Job, operation: JobOperation, client: ProviderClient) -> bool:
         """Ask the provider whether a 429 means that the allowance is used up."""
-        allowance = channel.provider.allowance
+        allowance = client.provider.allowance
         if allowance is None:
             return False
         try:
-            key = self._core.vault.key(channel.provider, operation.credential, owner=job.owner)
-            answer = await channel.read(Request(method="GET", path=allowance.path), key)
-            return answer.ok and allowance.exhausted(answer, operation.name)
+            key = self._context.credentials.key(
+                client.provider, operation.credential, owner=job.owner
+            )
+            response = await client.read(Request(method="GET", path=allowance.path), key)
+            return response.ok and allowance.exhausted(response, operation.name)
         except (CallError, *UNREADABLE):
             return False
 
-    async def _try_again(self, live: Live, channel: Channel, error: Failure) -> None:
+    async def _try_again(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
         """Send a request again that certainly never arrived; give up after a few tries."""
         tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
         if tries >= MOST_CONNECTION_TRIES:
-            await self._refuse(live, channel, error)
+            await self._refuse(live, client, error)
             return
         await self._back_to_queue(live, "refused")
-        channel.lane(live.job.fingerprint).release(live.job.job_id)
+        client.limiter(live.job.fingerprint).release(live.job.job_id)
         self._again(live, None, CONNECTION_BACKOFF_SECONDS * 2 ** (tries - 1))
 
-    async def _back_to_queue(self, live: Live, state: str) -> None:
+    async def _back_to_queue(self, live: LiveJob, state: str) -> None:
         """Close the attempt and prepare the next one, in one write."""
-        now = self._core.clock()
+        now = self._context.clock()
         closed = self.answered(live, state)
         if live.attempt is None:
             return
         live.attempt = dataclasses.replace(
             live.attempt,
-            attempt_id=self._core.new_id(),
+            attempt_id=self._context.new_id(),
             state="prepared",
             created_at=now,
             sent_at=None,
@@ -410,28 +430,28 @@ class Submitter:
             evidence=None,
             version=1,
         )
-        await self._core.record(
+        await self._context.record(
             live,
             lambda job: job.next(status="queued", updated_at=now, submitted_at=None),
             [*closed, live.attempt],
         )
 
-    def free_slot(self, live: Live) -> None:
+    def free_slot(self, live: LiveJob) -> None:
         """Give a job's slot back before its time."""
         job = live.job
-        self._core.schedule.cancel(("slot", job.job_id))
+        self._context.schedule.cancel(("slot", job.job_id))
         self._free(job)
 
     def _free(self, job: Job) -> None:
-        self._core.channels[job.provider].lane(job.fingerprint).release(job.job_id)
+        self._context.clients[job.provider].limiter(job.fingerprint).release(job.job_id)
 
-    def keep_slot(self, live: Live, seconds: float) -> None:
+    def keep_slot(self, live: LiveJob, seconds: float) -> None:
         """Count a job of unknown fate as running, for so long."""
         job = live.job
-        lane = self._core.channels[job.provider].lane(job.fingerprint)
-        lane.occupy(job.job_id)
-        self._core.schedule.at(
+        limiter = self._context.clients[job.provider].limiter(job.fingerprint)
+        limiter.occupy(job.job_id)
+        self._context.schedule.at(
             ("slot", job.job_id),
             anyio.current_time() + seconds,
-            lambda: lane.release(job.job_id),
+            lambda: limiter.release(job.job_id),
         )

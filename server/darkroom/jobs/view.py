@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from darkroom.errors import clean
-from darkroom.jobs.model import iso
+from darkroom.core.errors import clean
+from darkroom.core.times import iso
 
 if TYPE_CHECKING:
-    from darkroom.errors import JsonObject, JsonValue
-    from darkroom.jobs.model import Cost, Job, Output
+    from darkroom.core.json_types import JsonObject, JsonValue
+    from darkroom.jobs.model import Job
+    from darkroom.providers.values import Cost, Output
 
 WARNING_CHARACTERS = 200
 MOST_OUTPUTS = 4

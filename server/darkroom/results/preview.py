@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from darkroom.errors import DarkroomError
-from darkroom.results.still import LOOK_BYTES, first_frame
+from darkroom.core.errors import DarkroomError
+from darkroom.results.webm import LOOK_BYTES, first_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

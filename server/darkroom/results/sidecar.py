@@ -7,15 +7,16 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from darkroom.jobs.model import iso
+from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX
+from darkroom.core.times import iso
 from darkroom.jobs.view import cost_view
-from darkroom.media import PART_PREFIX, PART_SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from darkroom.errors import JsonObject, JsonValue
-    from darkroom.jobs.model import Job, Output
+    from darkroom.core.json_types import JsonObject, JsonValue
+    from darkroom.jobs.model import Job
+    from darkroom.providers.values import Output
 
 SUFFIX = ".json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from darkroom.spending import counted
+from darkroom.catalogue import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

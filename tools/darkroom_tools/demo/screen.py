@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .plan import ENDED
+from darkroom_tools.demo.plan import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .plan import Shot, State
+    from darkroom_tools.demo.plan import Shot, State
 
 FRAME_SECONDS = 0.1
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

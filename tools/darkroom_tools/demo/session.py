@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import anyio
-from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp_types import TextContent
 
-from .plan import CONFIGURATION, ENDED, JsonObject, Shot, cost_in_words, shots
+from darkroom_tools.demo.plan import CONFIGURATION, ENDED, JsonObject, Shot, cost_in_words, shots
+from mcp import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .plan import State
+    from darkroom_tools.demo.plan import State
 
 LOOK_SECONDS = 4
 """A check answers at the latest after so long, so that progress is seen; it asks nobody sooner."""

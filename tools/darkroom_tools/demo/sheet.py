@@ -13,7 +13,7 @@ from darkroom import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .plan import Picture, Shot
+    from darkroom_tools.demo.plan import Picture, Shot
 
 STYLE = Path(__file__).with_name("sheet.css")
 JUDGED = "A prompt, judged before it is used"

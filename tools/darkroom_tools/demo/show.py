@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import anyio
 from mcp.shared.exceptions import MCPError
 
-from .screen import Screen
-from .session import run_plan, server_parameters
-from .sheet import Sheet
+from darkroom_tools.demo.screen import Screen
+from darkroom_tools.demo.session import run_plan, server_parameters
+from darkroom_tools.demo.sheet import Sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .plan import Picture, Shot
+    from darkroom_tools.demo.plan import Picture, Shot
 
 DEMO_SECONDS = 58.0
 INPUT_PIXELS = 360
@@ -84,7 +84,7 @@ def _keep(file: Path, folder: Path) -> Path:
 
 async def _keep_inputs(shots: Sequence[Shot], folder: Path) -> None:
     """Put small copies of the photographs beside the results, so that one sees what went in."""
-    from darkroom_tools.trial import open_sandbox  # noqa: PLC0415 -- emulators draw them
+    from darkroom_tools.sandbox import open_sandbox  # noqa: PLC0415 -- emulators draw them
 
     sandbox = open_sandbox(time_scale=1.0)
     target = anyio.Path(folder / "inputs")

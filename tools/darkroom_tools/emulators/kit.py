@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .record import Asked, Charge, remember
+from darkroom_tools.emulators.record import Asked, Charge, remember
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageStat
 
-from .drawing.people import person
-from .drawing.scenes import paint
-from .drawing.wardrobe import GarmentKind, garment, product
-from .drawing.webm import webm
-from .editing import mapped, resized
-from .kit import FetchFailedError
+from darkroom_tools.emulators.drawing.people import person
+from darkroom_tools.emulators.drawing.scenes import paint
+from darkroom_tools.emulators.drawing.wardrobe import GarmentKind, garment, product
+from darkroom_tools.emulators.drawing.webm import webm
+from darkroom_tools.emulators.editing import mapped, resized
+from darkroom_tools.emulators.kit import FetchFailedError
 
 __all__ = [
     "GarmentKind",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .drawing.scenery import Scenery
+    from darkroom_tools.emulators.drawing.scenery import Scenery
 
 Format = Literal["jpeg", "png", "webp", "avif", "tiff"]
 

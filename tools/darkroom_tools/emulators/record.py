@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from .kit import FaultKind
+    from darkroom_tools.emulators.kit import FaultKind
 
 T = TypeVar("T")
 

@@ -19,9 +19,17 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from . import pictures
-from .kit import Clock, Emulator, Fault, FaultKind, FetchFailedError, Offload, read_json_object
-from .transport import EmulatorTransport
+from darkroom_tools.emulators import pictures
+from darkroom_tools.emulators.kit import (
+    Clock,
+    Emulator,
+    Fault,
+    FaultKind,
+    FetchFailedError,
+    Offload,
+    read_json_object,
+)
+from darkroom_tools.emulators.transport import EmulatorTransport
 
 if TYPE_CHECKING:
     import asyncio
@@ -91,7 +99,7 @@ class Sandbox:
         self._environment: dict[str, str] = {}
         self.emulators: dict[str, Emulator] = {}
         for name, entry in PROVIDERS.items():
-            module = importlib.import_module(f".{name}", __package__)
+            module = importlib.import_module(f".{name}.emulator", __package__)
             build = cast("Callable[..., Emulator]", getattr(module, entry.emulator))
             self.emulators[name] = build(
                 clock=clock,

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from .kit import access_denied
+from darkroom_tools.emulators.kit import access_denied
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .kit import Clock
+    from darkroom_tools.emulators.kit import Clock
 
 STAMP = "%Y%m%dT%H%M%SZ"
 

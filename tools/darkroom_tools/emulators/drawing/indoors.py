@@ -6,10 +6,18 @@ import math
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from darkroom_tools.emulators.drawing.easel import (
+    Easel,
+    Point,
+    blend,
+    colour,
+    glow,
+    gradient,
+    mirrored,
+    path,
+)
+from darkroom_tools.emulators.drawing.scenery import Layer, Scenery, Studio
 from darkroom_tools.emulators.editing import mapped
-
-from .easel import Easel, Point, blend, colour, glow, gradient, mirrored, path
-from .scenery import Layer, Scenery, Studio
 
 
 def still_life(studio: Studio) -> Scenery:

@@ -6,10 +6,9 @@ import math
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from darkroom_tools.emulators.drawing.easel import Colour, Easel, Point, blend, glow, path
+from darkroom_tools.emulators.drawing.scenery import Layer, Scenery, Studio
 from darkroom_tools.emulators.editing import resized
-
-from .easel import Colour, Easel, Point, blend, glow, path
-from .scenery import Layer, Scenery, Studio
 
 
 def land(studio: Studio) -> Scenery:

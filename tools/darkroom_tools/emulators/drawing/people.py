@@ -9,7 +9,18 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from .easel import Colour, Easel, Point, blend, colour, glow, gradient, grain, mirrored, path
+from darkroom_tools.emulators.drawing.easel import (
+    Colour,
+    Easel,
+    Point,
+    blend,
+    colour,
+    glow,
+    gradient,
+    grain,
+    mirrored,
+    path,
+)
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from darkroom_tools.emulators.drawing.easel import Colour, blend, colour, glow, gradient, grain
 from darkroom_tools.emulators.editing import resized
-
-from .easel import Colour, blend, colour, glow, gradient, grain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .indoors import abstract, still_life
-from .nature import land, sea
-from .scenery import Scenery, Studio
-from .town import city
+from darkroom_tools.emulators.drawing.indoors import abstract, still_life
+from darkroom_tools.emulators.drawing.nature import land, sea
+from darkroom_tools.emulators.drawing.scenery import Scenery, Studio
+from darkroom_tools.emulators.drawing.town import city
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .easel import Colour, blend, colour, glow
-from .scenery import Layer, Scenery, Studio
+from darkroom_tools.emulators.drawing.easel import Colour, blend, colour, glow
+from darkroom_tools.emulators.drawing.scenery import Layer, Scenery, Studio
 
 
 def city(studio: Studio) -> Scenery:

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from .easel import Colour, Easel, Point, blend, colour, gradient, grain, mirrored, path
-from .people import AXIS, SIZE
+from darkroom_tools.emulators.drawing.easel import (
+    Colour,
+    Easel,
+    Point,
+    blend,
+    colour,
+    gradient,
+    grain,
+    mirrored,
+    path,
+)
+from darkroom_tools.emulators.drawing.people import AXIS, SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,50 @@
+"""Which tools a host sees: the filters of ``[serve]`` and of the command line."""
+
+from __future__ import annotations
+
+import difflib
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from darkroom.config.tool_filter import keeps
+from darkroom.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from darkroom.catalogue.declarations import Catalogue
+    from darkroom.config.settings import Settings
+    from darkroom.providers.operations import Declared
+    from darkroom.providers.provider import Provider
+
+
+NO_TOOLS = "the filters of [serve], or of the command line, leave no tool to list"
+
+
+def selected(
+    catalogues: Sequence[Catalogue], settings: Settings
+) -> Callable[[Provider | None, Declared], bool]:
+    """Return what tells whether a tool of a provider (None: of none) may be listed.
+
+    Raises
+    ------
+    ConfigurationError: a filter names what is not there.
+    """
+    wanted = settings.serve
+    providers = {p.name for catalogue in catalogues for p in catalogue.providers}
+    tools = {
+        *(t.name for catalogue in catalogues for t in catalogue.tools),
+        *(o.name for c in catalogues for p in c.providers for o in p.operations),
+    }
+    _refuse_unknown("providers", wanted.providers or (), providers)
+    _refuse_unknown("tools", wanted.tools or (), tools)
+    _refuse_unknown("exclude", wanted.exclude, tools)
+    return lambda provider, tool: keeps(wanted, provider, tool)
+
+
+def _refuse_unknown(key: str, patterns: Iterable[str], known: Collection[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            near = difflib.get_close_matches(pattern, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(sorted(known))}"
+            raise ConfigurationError(f"serve.{key}: nothing is called {pattern!r}{hint}")

@@ -1,0 +1,222 @@
+"""A host's file: read, changed in one place, shown, and written with a copy of what was there."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import secrets
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from darkroom.cli.hosts import jsonc
+from darkroom.cli.hosts import toml as tomltext
+from darkroom.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+NEW_FILE_MODE = 0o600
+BYTE_ORDER_MARK = "\ufeff"
+
+Entry = dict[str, Any]
+
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a file holds and what it would hold; ``old`` and ``new`` are the entry alone."""
+
+    path: Path
+    where: tuple[str, str]
+    toml: bool
+    before: str
+    after: str
+    existed: bool
+    old: Entry | None
+    new: Entry | None
+
+    @property
+    def needed(self) -> bool:
+        """Tell whether anything would change."""
+        return self.before != self.after
+
+    def shown(self, plain: Callable[[str], bool]) -> str:
+        """Return the entry with what goes and what comes; nothing else of the file.
+
+        Values of variables are masked, but for those whose names are ``plain``.
+        """
+        old = _masked(self.old, plain, None)
+        new = _masked(self.new, plain, self.old)
+        gone, come = (alone(self.where, entry, toml=self.toml).splitlines() for entry in (old, new))
+        lines = difflib.unified_diff(gone, come, lineterm="", n=max(len(gone), len(come)))
+        return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+    def holds(self, names: Collection[str]) -> list[str]:
+        """Return which of these variables stand in the old entry with a value of their own."""
+        env = (self.old or {}).get("env")
+        found = cast("dict[str, object]", env) if isinstance(env, dict) else {}
+        return sorted(n for n in names if n in found and not _REFERENCE.fullmatch(str(found[n])))
+
+    def write(self) -> Path | None:
+        """Write the file, whole or not at all; return the copy of what was there.
+
+        Raises
+        ------
+        ConfigurationError: it cannot be written, or it has changed meanwhile.
+        """
+        path = self.path.resolve()
+        try:
+            if self.existed != path.exists() or _text(path) != self.before:
+                raise ConfigurationError(f"{path}: it has changed meanwhile; nothing was written")
+            mode = stat.S_IMODE(path.stat().st_mode) if self.existed else NEW_FILE_MODE
+            if not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+                raise ConfigurationError(f"{path}: it is read-only; nothing was written")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy = _copy(path, mode) if self.existed else None
+            new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            try:
+                _create(new, self.after.encode("utf-8"), mode)
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigurationError(f"{path}: cannot be written ({reason})") from None
+        return copy
+
+
+def alone(where: tuple[str, str], entry: Entry | None, *, toml: bool) -> str:
+    """Return the text of a file that holds nothing but the entry."""
+    return "" if entry is None else (tomltext if toml else jsonc).put("", where, entry)
+
+
+def _masked(entry: Entry | None, plain: Callable[[str], bool], other: Entry | None) -> Entry | None:
+    """Return an entry to look at: what stands in its tables may be secret.
+
+    A value that is masked in ``other`` too says whether it is the same.
+    """
+    if entry is None:
+        return None
+    masked: Entry = {}
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            table, before = cast("Entry", value), (other or {}).get(key)
+            earlier = cast("Entry", before) if isinstance(before, dict) else {}
+            masked[key] = {
+                name: each
+                if plain(name) or _REFERENCE.fullmatch(str(each))
+                else "… (another)"
+                if earlier.get(name, each) != each
+                else "…"
+                for name, each in table.items()
+            }
+        else:
+            masked[key] = value
+    return masked
+
+
+def _copy(path: Path, mode: int) -> Path:
+    """Keep a copy beside a file, under a name that is free."""
+    number = 1
+    while True:
+        copy = path.with_name(f"{path.name}.before-darkroom-{number}")
+        try:
+            _create(copy, path.read_bytes(), mode)
+        except FileExistsError:
+            number += 1
+        else:
+            return copy
+
+
+def _create(path: Path, data: bytes, mode: int) -> None:
+    """Write a new file; nobody else reads it before it has its mode."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    path.chmod(mode)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8") if path.exists() else ""
+
+
+def change(
+    path: Path,
+    where: tuple[str, str],
+    entry: Callable[[Entry], Entry] | None,
+    *,
+    toml: bool,
+) -> Change:
+    """Return the change that puts an entry, or with None removes it.
+
+    ``entry`` makes it from the one that is there (empty if there is none). Line ends, the byte
+    order mark and everything outside the entry stay as they are.
+
+    Raises
+    ------
+    ConfigurationError: the file cannot be read or understood; it is left as it is.
+    """
+    form = tomltext if toml else jsonc
+    try:
+        before = _text(path)
+        mark = BYTE_ORDER_MARK if before.startswith(BYTE_ORDER_MARK) else ""
+        ends = before.count("\n")
+        end = "\r\n" if ends and ends == before.count("\r\n") else "\n"
+        text = before.removeprefix(mark).replace(end, "\n")
+        whole = form.read(text)
+        old = _found(whole, where)
+        new = entry(old or {}) if entry is not None else None
+        if new == old:
+            after = before
+        else:
+            edited = form.remove(text, where) if new is None else form.put(text, where, new)
+            _check(whole, form.read(edited), where, new)
+            after = mark + edited.replace("\n", end)
+            after.encode("utf-8")  # a variable of the environment may hold any bytes
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: it is not UTF-8; nothing was changed") from None
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            "a variable to be written holds bytes that are not UTF-8"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{path}: cannot be read ({reason})") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}; nothing was changed") from None
+    return Change(
+        path=path,
+        where=where,
+        toml=toml,
+        before=before,
+        after=after,
+        existed=path.exists(),
+        old=old,
+        new=new,
+    )
+
+
+def _found(whole: Entry, where: tuple[str, str]) -> Entry | None:
+    """Return the entry that a file holds; something else in its place counts as an empty one."""
+    outer, inner = where
+    section = whole.get(outer)
+    if not isinstance(section, dict) or inner not in section:
+        return None
+    found = cast("dict[str, object]", section)[inner]
+    return cast("Entry", found) if isinstance(found, dict) else {}
+
+
+def _check(old: Entry, new: Entry, where: tuple[str, str], entry: Entry | None) -> None:
+    """Raise ValueError unless exactly the entry has changed."""
+    outer, inner = where
+    sections = [dict(whole.get(outer) or {}) for whole in (old, new)]
+    found = [section.pop(inner, None) for section in sections]
+    rests = [{k: v for k, v in whole.items() if k != outer} for whole in (old, new)]
+    if found[1] != entry or sections[0] != sections[1] or rests[0] != rests[1]:
+        raise ValueError(f"{outer}.{inner} has to be edited by hand: it stands there twice, or so")

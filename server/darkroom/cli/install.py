@@ -1,0 +1,188 @@
+"""`darkroom install`: put this server into a host's configuration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from darkroom.catalogue.selection import selected
+from darkroom.cli.context import given_settings, prepare
+from darkroom.cli.hosts.files import alone, change
+from darkroom.cli.hosts.known import HOSTS
+from darkroom.config.settings import CONFIG_VARIABLE, DELIMITER, PREFIX
+from darkroom.core.environment import process_environment
+from darkroom.core.errors import ConfigurationError
+from darkroom.providers.credentials import Key
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Iterable, Mapping
+
+    from darkroom.cli.hosts.files import Change, Entry
+    from darkroom.cli.hosts.known import Host
+    from darkroom.config.settings import Settings
+    from darkroom.providers.provider import Provider
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the change, ask, and write it.
+
+    Raises
+    ------
+    ConfigurationError: it cannot be done, or the server would not start; nothing was written.
+    """
+    host = HOSTS[options.host]
+    if options.with_keys and options.project:
+        raise ConfigurationError(
+            "--with-keys: a project's file is read by others too; use NAME_FILE"
+        )
+    environment = process_environment()
+    path = file_of(host, environment, project=options.project)
+    # A host shows nobody why a server does not start: what is wrong has to be said here.
+    context = prepare(sandbox=False, given=given_settings(options))
+    selected(context.catalogues, context.settings)
+    secrets = {c.variable: c for p in context.providers for c in p.credentials}
+    found = {
+        name
+        for name, credential in secrets.items()
+        if isinstance(key := context.credentials.look(credential), Key) and key.source == name
+    }
+    written = plain_variables(environment, context.providers, context.settings)
+    if options.with_keys:
+        written |= {name: environment[name] for name in found}
+    handed = set[str]() if options.with_keys else found
+    entry = host.entry([*this_program(), "serve", *_filters(options)], written, handed)
+    _warn(host, path, found, with_keys=options.with_keys, project=options.project)
+    where = (host.section, options.name)
+    if options.print:
+        sys.stdout.write(alone(where, entry, toml=host.toml))
+        return 0
+
+    def joined(old: Entry) -> Entry:
+        return host.joined(old, entry, handed)
+
+    planned = change(path, where, joined, toml=host.toml)
+    return apply(planned, context.providers, yes=options.yes, host=host)
+
+
+def _warn(
+    host: Host, path: Path, found: Collection[str], *, with_keys: bool, project: bool
+) -> None:
+    """Say on standard error what whoever sees the entry should know."""
+    names = ", ".join(sorted(found))
+    if with_keys and found:
+        _say(f"Keys will stand in {path}, readable: {names}")
+    elif host.handing == "none" and found:
+        _say(
+            f"{host.title} hands on no variables, so it will not see {names}. "
+            "Put each key into a file and set NAME_FILE to its path, or use --with-keys."
+        )
+    if project:
+        _say(f"{path} may be shared with others: the entry names paths of this machine.")
+
+
+def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: Host) -> int:
+    """Show a change, ask the person, and write it; 1 after a no."""
+    if not planned.needed:
+        _say(f"{planned.path}: nothing to change")
+        return 0
+    names = plain_names(providers)
+    shown = planned.shown(lambda name: name in names or name.startswith(PREFIX))
+    _say(f"{planned.path}:\n{shown}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError("nobody can be asked here: look at --print, then use --yes")
+        sys.stderr.write("Write this? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            _say("Nothing was written.")
+            return 1
+    copy = planned.write()
+    _say(f"Written. Start {host.title} again.")
+    if copy is not None:
+        keys = planned.holds([c.variable for p in providers for c in p.credentials])
+        _say(f"What was there before: {copy}" + (f", with {', '.join(keys)} in it" if keys else ""))
+    return 0
+
+
+def file_of(host: Host, environment: Mapping[str, str], *, project: bool) -> Path:
+    """Return the file to change.
+
+    Raises
+    ------
+    ConfigurationError: the host reads none in projects.
+    """
+    if not project:
+        return host.file(environment)
+    if host.project_file is None:
+        raise ConfigurationError(f"{host.title} reads no file in a project")
+    return Path.cwd() / host.project_file
+
+
+def this_program() -> list[str]:
+    """Return the command that starts this very program, whatever folder a host starts it in."""
+    beside = shutil.which("darkroom", path=str(Path(sys.executable).parent))
+    return [beside] if beside else [sys.executable, "-P", "-m", "darkroom"]
+
+
+def plain_names(providers: Iterable[Provider]) -> set[str]:
+    """Return the variables beside those of settings whose values are no secrets."""
+    names = {CONFIG_VARIABLE}
+    for provider in providers:
+        names |= {provider.base_url_variable, *provider.variables}
+        names |= {f"{credential.variable}_FILE" for credential in provider.credentials}
+        names |= {f"{variable}_FILE" for variable in provider.variables}
+    return names
+
+
+def plain_variables(
+    environment: Mapping[str, str], providers: Collection[Provider], settings: Settings
+) -> dict[str, str]:
+    """Return what configures us here and is no secret; paths are made absolute."""
+    names = plain_names(providers)
+    names |= {name for name in environment if name.startswith(PREFIX) and DELIMITER in name}
+    written: dict[str, str] = {}
+    for name in names:
+        text = environment.get(name, "")
+        if not text.strip():
+            continue
+        if name == CONFIG_VARIABLE or name.endswith("_FILE"):
+            written[name] = str(_absolute(Path(text)))
+        elif DELIMITER in name:
+            written[name] = _setting(settings, name, text)
+        else:
+            written[name] = text
+    return written
+
+
+def _setting(settings: Settings, name: str, text: str) -> str:
+    """Return a setting as its variable has it, but with paths that hold in any folder."""
+    value: object = settings
+    for part in name.removeprefix(PREFIX).lower().split(DELIMITER):
+        value = getattr(value, part, None)
+    if isinstance(value, Path):
+        return str(_absolute(value))
+    each = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
+    paths = [path for path in each if isinstance(path, Path)]
+    return json.dumps([str(_absolute(path)) for path in paths]) if paths else text
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _filters(options: argparse.Namespace) -> list[str]:
+    given = [
+        f"--{name}={','.join(getattr(options, name))}"
+        for name in ("providers", "tools", "exclude")
+        if getattr(options, name)
+    ]
+    flags = ("sandbox", "read_only")
+    return given + [f"--{name.replace('_', '-')}" for name in flags if getattr(options, name)]
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

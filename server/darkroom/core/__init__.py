@@ -1,0 +1,1 @@
+"""What knows nothing of providers, jobs or MCP: errors, URLs, media types, scheduler, tasks."""

@@ -1,0 +1,321 @@
+"""Everything that can go wrong, and the words for it.
+
+DarkroomError
+├── ConfigurationError      the command cannot start: names file, key and what was expected
+├── CallError               a tool call ends here: one of our codes, our words, the way out
+├── Stale                   a compare-and-set write met a newer version of its row
+├── JournalError            the journal cannot be read or written
+└── FetchError              an address could not be downloaded, or must not be
+
+Tools do not catch; `CallError.text` is what the model reads, and `darkroom.tool` is the one
+boundary that turns every other exception into ``internal_error``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    from darkroom.core.json_types import JsonObject, JsonValue
+
+Code = Literal[
+    "invalid_argument",
+    "not_configured",
+    "auth_failed",
+    "forbidden",
+    "suspended",
+    "insufficient_credits",
+    "quota_exhausted",
+    "rate_limited",
+    "not_found",
+    "conflict",
+    "blocked_by_safety",
+    "blocked_by_policy",
+    "provider_unavailable",
+    "provider_error",
+    "bad_response",
+    "timeout",
+    "outcome_unknown",
+    "spend_cap_reached",
+    "declined",
+    "expired",
+    "input_failed",
+    "internal_error",
+]
+
+PROVIDER_MESSAGE_CHARACTERS = 200
+"""A provider's text is data: no more of it than this reaches a result."""
+
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+|\bdata:\S+", re.IGNORECASE)
+
+STATUS_CODES: dict[int, Code] = {
+    400: "invalid_argument",
+    401: "auth_failed",
+    402: "insufficient_credits",
+    403: "forbidden",
+    404: "not_found",
+    409: "conflict",
+    422: "invalid_argument",
+    429: "rate_limited",
+    451: "blocked_by_safety",
+}
+"""What a status means where the provider's own code does not say more."""
+
+_RETRYABLE: frozenset[Code] = frozenset(
+    {"rate_limited", "provider_unavailable", "provider_error", "timeout", "bad_response"}
+)
+
+_MESSAGES: dict[Code, str] = {
+    "invalid_argument": "{provider} refused the arguments",
+    "auth_failed": "{provider} did not accept the key",
+    "forbidden": "{provider} does not allow this with the key in use",
+    "suspended": "{provider} has suspended the account or key",
+    "insufficient_credits": "the {provider} account has no credits left",
+    "quota_exhausted": "the {provider} allowance is used up",
+    "rate_limited": "{provider} is receiving too many requests with this key",
+    "not_found": "{provider} does not know it, or it belongs to somebody else",
+    "conflict": "{provider} says that the state does not allow this now",
+    "blocked_by_safety": "{provider}'s safety check refused the request",
+    "provider_unavailable": "{provider} could not be reached",
+    "provider_error": "{provider} failed",
+    "bad_response": "{provider} answered something that cannot be understood",
+    "timeout": "{provider} did not answer in time",
+    "outcome_unknown": "the request was sent, but nobody can tell whether {provider} accepted it",
+}
+
+_NEXT_STEPS: dict[Code, str] = {
+    "invalid_argument": "correct the arguments and call again",
+    "auth_failed": "ask the person to check the key in the environment; get_setup names it",
+    "forbidden": "ask the person which permissions the key has",
+    "suspended": "stop calling this provider and tell the person; more calls prolong it",
+    "insufficient_credits": "tell the person to top up the account",
+    "quota_exhausted": "tell the person; calling again will not help before the allowance renews",
+    "rate_limited": "call again later",
+    "not_found": "check the id; list_jobs shows the jobs known here",
+    "conflict": "check the state first",
+    "blocked_by_safety": "change the prompt or picture; repeating it can suspend the key",
+    "provider_unavailable": "call again in a minute",
+    "provider_error": "call again in a minute",
+    "bad_response": "call again in a minute; if it stays so, tell the person",
+    "timeout": "call again in a minute",
+    "outcome_unknown": "do not start it again: ask the person to look at the provider's own page, "
+    "then settle it with resolve_job",
+}
+
+
+class DarkroomError(Exception):
+    """Base of all errors that are raised on purpose."""
+
+
+class ConfigurationError(DarkroomError):
+    """The configuration is wrong; the message names file, key and what was expected."""
+
+
+class Stale(DarkroomError):  # noqa: N818 -- a version conflict, not a failure
+    """A compare-and-set write met a newer version of its row; read it again."""
+
+
+class FetchError(DarkroomError):
+    """An address could not be downloaded. ``reason`` is in our words, without the address."""
+
+    def __init__(self, reason: str, *, code: Code = "provider_error", dead: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code: Code = code
+        self.dead = dead
+        """The address itself has ended (403, 404, 410): asking the provider for a new one may help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a call or a job failed, in the shape that results and the journal carry."""
+
+    code: Code
+    message: str
+    next_step: str
+    retryable: bool = False
+    retry_after_seconds: float | None = None
+    provider_code: str | None = None
+    provider_message: str | None = None
+    request_id: str | None = None
+
+    def to_json(self) -> JsonObject:
+        """Return the fields that are present."""
+        fields: JsonObject = {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "retry_after_seconds": self.retry_after_seconds,
+            "next_step": self.next_step,
+            "provider_code": self.provider_code,
+            "provider_message": self.provider_message,
+            "request_id": self.request_id,
+        }
+        return {key: value for key, value in fields.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, fields: JsonObject) -> Failure:
+        """Read what `to_json` wrote."""
+        return cls(**cast("dict[str, str]", fields))  # pyright: ignore[reportArgumentType] -- our own journal
+
+    @property
+    def text(self) -> str:
+        """The whole error as the model reads it; hosts drop the structured part of errors."""
+        parts = [f"[{self.code}] {self.message}"]
+        if self.provider_message or self.provider_code:
+            said = f' "{self.provider_message}"' if self.provider_message else ""
+            code = f" ({self.provider_code})" if self.provider_code else ""
+            parts.append(f"provider said:{said}{code}")
+        if self.request_id:
+            parts.append(f"request id {self.request_id}")
+        if self.retry_after_seconds is not None:
+            parts.append(f"trying again helps after {self.retry_after_seconds:.0f} s")
+        else:
+            parts.append(
+                "trying again may help" if self.retryable else "trying again does not help"
+            )
+        parts.append(f"next: {self.next_step}")
+        return " ".join(part if part.endswith(("?", "!", ".")) else f"{part}." for part in parts)
+
+
+class CallError(DarkroomError):
+    """Ends a tool call; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+    @property
+    def text(self) -> str:
+        """The text of the tool error."""
+        return self.failure.text
+
+
+class JournalError(DarkroomError):
+    """The journal cannot be read or written now: disk full, locked, read-only, damaged."""
+
+    @property
+    def failure(self) -> Failure:
+        """What it means for the call that needed a row."""
+        return Failure(
+            code="internal_error",
+            message=str(self),
+            next_step="ask the person to look at the state folder of this server",
+        )
+
+
+def call_error(
+    code: Code, message: str, next_step: str, *, retryable: bool | None = None
+) -> CallError:
+    """Make a CallError in our own words."""
+    return CallError(
+        Failure(
+            code=code,
+            message=message,
+            next_step=next_step,
+            retryable=code in _RETRYABLE if retryable is None else retryable,
+        )
+    )
+
+
+def failure(
+    code: Code,
+    provider: str,
+    *,
+    next_step: str | None = None,
+    retry_after_seconds: float | None = None,
+    provider_code: str | None = None,
+    provider_message: str | None = None,
+    request_id: str | None = None,
+) -> Failure:
+    """Say in our words what ``code`` means at ``provider``; keep the provider's beside them."""
+    return Failure(
+        code=code,
+        message=_MESSAGES.get(code, "{provider}: " + code).format(provider=provider),
+        next_step=next_step or _NEXT_STEPS.get(code, "tell the person"),
+        retryable=code in _RETRYABLE,
+        retry_after_seconds=retry_after_seconds,
+        provider_code=clean(provider_code) or None,
+        provider_message=clean(provider_message) or None,
+        request_id=clean(request_id) or None,
+    )
+
+
+def with_next_step(error: Failure, next_step: str) -> Failure:
+    """Return the same failure with another way out."""
+    return replace(error, next_step=next_step)
+
+
+def clean(text: str | None) -> str:
+    """Reduce a provider's text to quoted data.
+
+    Control, bidirectional, zero-width and surrogate characters and addresses are removed, white
+    space is folded, and no more than `PROVIDER_MESSAGE_CHARACTERS` remain.
+    """
+    if not text:
+        return ""
+    text = text[: PROVIDER_MESSAGE_CHARACTERS * 20]
+    text = "".join(
+        " " if character.isspace() else character
+        for character in text
+        if character.isspace() or not unicodedata.category(character).startswith("C")
+    )
+    text = " ".join(_ADDRESS.sub("[address]", text).split())
+    if len(text) > PROVIDER_MESSAGE_CHARACTERS:
+        text = text[: PROVIDER_MESSAGE_CHARACTERS - 1] + "…"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """A provider's error body: its code, its message and the whole object for what else it says."""
+
+    code: str | None
+    message: str | None
+
+
+def read_error_body(body: JsonValue) -> ErrorBody:
+    """Read the seven error shapes that the providers are known to use.
+
+    ``{error: {code, message}}`` · ``{error: "..."}`` · ``{error_code, error_message}`` ·
+    ``{detail: {error_code, ...}}`` · ``{detail: "..."}`` · ``{detail: {error, message}}`` ·
+    ``{detail: [{loc, msg, type}]}``; anything else, text and HTML included, is its own message.
+    """
+    if isinstance(body, str):
+        return ErrorBody(None, body)
+    if isinstance(body, list):
+        return ErrorBody(None, _validation_messages(body))
+    if not isinstance(body, dict):
+        return ErrorBody(None, None)
+    if "error_code" in body:
+        return ErrorBody(_text(body["error_code"]), _text(body.get("error_message")))
+    for key in ("detail", "error"):
+        inner = body.get(key)
+        if isinstance(inner, dict):
+            code = inner.get("code", inner.get("error_code", inner.get("error")))
+            return ErrorBody(_text(code), _text(inner.get("message", inner.get("error_message"))))
+        if isinstance(inner, list):
+            return ErrorBody(None, _validation_messages(inner))
+        if isinstance(inner, str):
+            return ErrorBody(None, inner)
+    return ErrorBody(_text(body.get("code")), _text(body.get("message")))
+
+
+def _validation_messages(entries: list[JsonValue]) -> str:
+    said: list[str] = []
+    for entry in entries[:10]:
+        if isinstance(entry, dict):
+            where = entry.get("loc")
+            path = ".".join(str(part) for part in where) if isinstance(where, list) else ""
+            said.append(f"{path}: {_text(entry.get('msg')) or 'invalid'}".lstrip(": "))
+    return "; ".join(said)
+
+
+def _text(value: JsonValue) -> str | None:
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value)[:PROVIDER_MESSAGE_CHARACTERS]

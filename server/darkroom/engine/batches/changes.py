@@ -1,0 +1,221 @@
+"""Cancelling a batch, and running again what of it failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.core.errors import CallError, DarkroomError, JournalError
+from darkroom.engine.batches.plan import quotas_said
+from darkroom.engine.batches.report import OPEN
+from darkroom.jobs.spending import CapReached
+from darkroom.providers.operations import CallOperation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from darkroom.engine.batches.report import Report, Reports
+    from darkroom.engine.batches.start import Opener
+    from darkroom.engine.calls import Caller
+    from darkroom.engine.person import Person
+    from darkroom.engine.runtime import Runtime
+    from darkroom.engine.starts import Starter
+    from darkroom.jobs.model import Job
+    from darkroom.providers.operations import JobOperation
+    from darkroom.providers.provider import Provider
+    from darkroom.providers.values import Cost, Unit
+
+RETRY = "retry_batch"
+
+ANSWER_SECONDS = 35.0
+"""Cancelling what runs takes a request for each; the call answers by then, and the rest goes on."""
+
+
+class _FasterError(DarkroomError):
+    """Somebody else has run the job again meanwhile."""
+
+
+class Canceller:
+    """Cancels what can be cancelled; the rest goes on."""
+
+    def __init__(
+        self, runtime: Runtime, providers: Mapping[str, Provider], reports: Reports
+    ) -> None:
+        self._context = runtime.context
+        self._providers = providers
+        self._reports = reports
+
+    async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
+        """Cancel what has not started, and what the provider lets us cancel."""
+        for job in reversed(report.jobs):  # what depends on others goes before they do
+            if job.status == "queued":
+                await self._queued(job, caller)
+        done = anyio.Event()
+
+        async def cancel_running() -> None:
+            try:
+                for job in report.jobs:
+                    if self._reports.latest(job).status in {"submitting", "running"}:
+                        await self._running(job, caller, person)
+            finally:
+                done.set()
+
+        self._context.spawn(cancel_running)
+        with anyio.move_on_after(ANSWER_SECONDS):
+            await done.wait()
+        live = await self._context.registry.get(report.batch.job_id)
+        if live is None or report.status != "running":
+            return
+        now = self._context.clock()
+        await self._context.registry.update(
+            live,
+            lambda job: (
+                job.next(status="cancelled", updated_at=now, ended_at=now)
+                if job.status == "running"
+                else None
+            ),
+        )
+
+    async def _queued(self, job: Job, caller: Caller) -> None:
+        live = await self._context.registry.get(job.job_id)
+        if live is None:
+            return
+        try:
+            await caller.withdraw(live)
+        except CallError:
+            return  # it has just left
+
+    async def _running(self, job: Job, caller: Caller, person: Person) -> None:
+        provider = self._providers[job.provider]
+        name = self._context.operations[job.operation].cancel
+        call = provider.operation(name) if name is not None else None
+        if not isinstance(call, CallOperation):
+            return
+        try:
+            await caller.call(provider, call, call.params(job_id=job.job_id), person)  # pyright: ignore[reportCallIssue] -- such calls take JobParams
+        except CallError:
+            return  # it goes on; its state says so
+
+
+class Retrier:
+    """Runs jobs of a batch again, once more within the caps."""
+
+    def __init__(self, runtime: Runtime, starter: Starter, opener: Opener) -> None:
+        self._runtime = runtime
+        self._context = runtime.context
+        self._starter = starter
+        self._opener = opener
+
+    async def retry(self, report: Report, person: Person) -> int:
+        """Run again what failed and may work now, and what only waited for it; return how many.
+
+        Never an ``unknown``.
+
+        Raises
+        ------
+        CallError: ``spend_cap_reached``, or the person said no: then nothing was started.
+        """
+        failed = [
+            job
+            for job in report.jobs
+            if job.status == "failed" and job.error is not None and job.error.retryable
+        ]
+        missed = self._missed(report, {job.job_id for job in failed})
+        again = [job for job in (*failed, *missed) if job.operation in self._context.operations]
+        if not again:
+            return 0
+        costs: Counter[tuple[str, Unit]] = Counter()
+        for job in again:
+            cost = self._cost(job, self._context.operations[job.operation])
+            if cost is not None:
+                costs[job.provider, cost.unit] += cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+        await self._opener.admit(report.batch, costs)
+        said, _ = await quotas_said(self._runtime, again)
+        what = f"Run {len(again)} jobs again"
+        await self._opener.ask(RETRY, what, costs, said, report.batch, person)
+        return await self._context.detached(lambda: self._restart_all(report.batch, again))
+
+    def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
+        """Return the jobs that were never sent for want of the output of one that runs again."""
+        found: dict[str, Job] = {}
+        waiting = [
+            job
+            for job in report.jobs
+            if job.status == "cancelled" and job.error is not None
+            if job.error.code == "input_failed"
+        ]
+        while True:
+            more = [
+                job
+                for job in waiting
+                if job.job_id not in found
+                and any(
+                    r.job_id in again or r.job_id in found for r in self._runtime.inputs.of(job)
+                )
+            ]
+            if not more:
+                return list(found.values())
+            found |= {job.job_id: job for job in more}
+
+    def _cost(self, job: Job, operation: JobOperation) -> Cost | None:
+        params = self._context.params(job, operation)
+        return operation.cost(params, self._context.clients[job.provider].settings)
+
+    async def _restart_all(self, batch: Job, again: Sequence[Job]) -> int:
+        retried = 0
+        for job in again:
+            retried += await self._restart(job, self._context.operations[job.operation])
+        parent = await self._context.registry.get(batch.job_id)
+        if retried and parent is not None and parent.job.status not in OPEN:
+            now = self._context.clock()
+            await self._context.registry.update(
+                parent, lambda job: job.next(status="running", updated_at=now, ended_at=None)
+            )
+        return retried
+
+    async def _restart(self, old: Job, operation: JobOperation) -> bool:
+        context, now = self._context, self._context.clock()
+        live = await context.registry.get(old.job_id)
+        if live is None:
+            return False
+        attempts = self._starter.attempts_again(old, operation)
+
+        def change(job: Job) -> Job | None:
+            if job.version != old.version:
+                raise _FasterError
+            return job.next(
+                status="queued",
+                updated_at=now,
+                submitted_at=None,
+                ended_at=None,
+                provider_job_id=None,
+                provider_status=None,
+                holder=context.registry.holder,
+                outputs=(),
+                error=None,
+                evidence=None,
+                warnings=(),
+                cost=self._cost(job, operation),
+            )
+
+        unit = old.cost.unit if old.cost is not None else None
+        caps = context.tariff.caps(old.provider, unit, now) if unit is not None else ()
+        try:
+            job = await context.registry.update(live, change, attempts, caps=caps)
+        except _FasterError:
+            return False
+        except CapReached as reached:
+            raise reached.error from None
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        spent = context.tariff.entry(old)
+        if spent is not None and spent.state == "spent":  # what the first run cost stays
+            earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
+            await context.registry.store.reserve(earlier, ())
+        live = context.registry.add(job)
+        live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
+        self._runtime.queue(live, attempts)
+        return True

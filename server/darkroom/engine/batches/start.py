@@ -1,0 +1,258 @@
+"""Starting a batch: one plan, one approval, one write, and every job in its queue."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.core.digests import canonical, digest
+from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.engine.batches.plan import Plan, plan, written_alike
+from darkroom.engine.batches.report import OPERATION, PROVIDER
+from darkroom.engine.recovery import recover_from
+from darkroom.jobs.model import Job
+from darkroom.jobs.spending import CapReached, Entry, passes, wants
+from darkroom.jobs.store import Child
+from darkroom.results import filenames as naming
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from darkroom.core.json_types import JsonObject
+    from darkroom.engine.batches.grammar import BatchItem, Stage
+    from darkroom.engine.person import Person
+    from darkroom.engine.runtime import Runtime
+    from darkroom.engine.starts import Starter
+    from darkroom.jobs.spending import Cap
+    from darkroom.providers.provider import Provider
+    from darkroom.providers.values import Unit
+
+PLAN_SECONDS = 40.0
+"""By then all items were looked at, or nothing is started: every call answers within 45 s."""
+
+Totals = list[tuple[Entry, "Sequence[Cap]"]]
+"""What many jobs need together, per unit and in money, with the caps on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the caller of ``start_batch`` wants."""
+
+    items: Sequence[BatchItem]
+    mistakes: Sequence[str] = ()
+    """What was wrong before the items were looked at."""
+
+    name: str | None = None
+    then: Stage | None = None
+    key: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The batch that an intent led to, what was planned, and whether it was made now."""
+
+    batch: Job
+    plan: Plan
+    made: bool
+
+
+class Opener:
+    """Starts batches for an owner."""
+
+    def __init__(
+        self, runtime: Runtime, owner: str, providers: Mapping[str, Provider], starter: Starter
+    ) -> None:
+        self._runtime = runtime
+        self._context = runtime.context
+        self._owner = owner
+        self._providers = providers
+        self._starter = starter
+
+    async def open(self, asked: Asked, person: Person) -> Opened:
+        """Start a batch, or return the one that the same intent has started.
+
+        With ``dry_run`` nothing is written or sent.
+
+        Raises
+        ------
+        CallError: nothing was started; every mistake is named.
+        """
+        context, now = self._context, self._context.clock()
+        batch_id = f"{PROVIDER}_{context.new_id()}"
+        folder = await self._runtime.run(lambda: self._folder(batch_id, asked.name, now))
+        parent = self._row(batch_id, asked, folder, now)
+        if not asked.dry_run:
+            since = self._starter.identical_since()
+            known = await context.registry.store.foresee(parent, identical_since=since)
+            if known is not None:  # approved then, whatever has become of what it was made of
+                return await self._again(known, parent)
+        made = None
+        with anyio.move_on_after(PLAN_SECONDS):
+            made = await plan(
+                self._runtime,
+                self._starter,
+                self._providers,
+                asked.items,
+                asked.mistakes,
+                batch_id=batch_id,
+                folder=folder,
+                person=person,
+            )
+        if made is None:
+            raise call_error(
+                "timeout",
+                "looking at all items took too long; nothing was started",
+                "start it as several smaller batches",
+            )
+        parent = dataclasses.replace(
+            parent, sandbox=any(planned.job.sandbox for planned in made.planned)
+        )
+        totals = self.totals(parent, made.costs)
+        if asked.dry_run:
+            if (reached := await self._passed(totals)) is not None:
+                made.warnings.append(f"it would be refused: {reached.error.failure.message}")
+            return Opened(parent, made, made=True)
+        await self.admit(parent, made.costs)
+        what = f"Start {len(made.planned)} jobs"
+        await self.ask(OPERATION, what, made.costs, made.warnings, parent, person)
+        return await context.detached(lambda: self._begin(parent, made, totals))
+
+    def _folder(self, batch_id: str, name: str | None, now: float) -> str:
+        """Return a folder of its own for the batch's files, below that of all results."""
+        home = self._runtime.folder
+        label = naming.slug(name or "") or batch_id
+        folder = naming.day_folder(home, now) / label
+        if folder.exists():
+            folder = folder.with_name(f"{label}-{batch_id[-6:]}")
+        return str(folder.relative_to(home))
+
+    def _row(self, batch_id: str, asked: Asked, folder: str, now: float) -> Job:
+        arguments: JsonObject = {"name": asked.name} if asked.name else {}
+        if (then := asked.then) is not None:
+            arguments["then"] = {
+                "tool": then.tool,
+                "arguments": then.arguments,
+                "input": then.input,
+            }
+        alike = written_alike(self._runtime, self._providers, asked.items)
+        said = [
+            (item.id, item.tool, canonical(meant))
+            for item, meant in zip(asked.items, alike, strict=True)
+        ]
+        # What the second stage is given stands in its items.
+        rest: JsonObject = {**arguments, **({"then": [then.tool, then.input]} if then else {})}
+        return Job(
+            job_id=batch_id,
+            owner=self._owner,
+            provider=PROVIDER,
+            operation=OPERATION,
+            status="running",
+            arguments=arguments,
+            intent=digest(self._owner, OPERATION, repr(said), canonical(rest)),
+            fingerprint="",
+            created_at=now,
+            updated_at=now,
+            holder=self._context.registry.holder,
+            idempotency_key=asked.key,
+            folder=folder,
+        )
+
+    async def _again(self, known: Job, parent: Job) -> Opened:
+        """Return the batch that the same intent has started before."""
+        if parent.idempotency_key is not None and known.intent != parent.intent:
+            raise call_error(
+                "conflict",
+                f"this idempotency_key belongs to {known.job_id}, started otherwise",
+                "leave idempotency_key out, or repeat the call as it was",
+            )
+        if not known.ended:
+            await recover_from(self._runtime, [known.holder])
+        return Opened(known, Plan([]), made=False)
+
+    # --- money ---
+
+    def totals(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> Totals:
+        """Return what jobs of a batch need together, with the caps on it."""
+        context, now = self._context, self._context.clock()
+        totals: Totals = []
+        money = 0.0
+        in_money: Sequence[Cap] = ()
+        for (provider, unit), amount in costs.items():
+            price = context.tariff.price(provider, unit)
+            money += (price or 0.0) * amount
+            caps = context.tariff.caps(provider, unit, now)
+            in_money = [cap for cap in caps if cap.unit is None]
+            entry = Entry(
+                entry_id=parent.job_id,
+                owner=self._owner,
+                provider=provider,
+                operation=OPERATION,
+                unit=unit,
+                amount=amount,
+                basis="estimate",
+                money=None if price is None else price * amount,
+                state="reserved",
+                at=now,
+            )
+            totals.append((entry, [cap for cap in caps if cap.unit is not None]))
+        if totals and in_money:
+            totals.append((dataclasses.replace(totals[0][0], money=money), in_money))
+        return totals
+
+    async def _passed(self, totals: Totals) -> CapReached | None:
+        """Return the first cap that all jobs together would pass."""
+        store = self._context.registry.store
+        for entry, caps in totals:
+            for cap in caps:
+                used = await store.used(self._owner, cap)
+                if passes(used, cap, entry):
+                    return CapReached(cap, used, wants(cap, entry))
+        return None
+
+    async def admit(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> None:
+        """Refuse what would pass a cap, before the person is asked."""
+        if (reached := await self._passed(self.totals(parent, costs))) is not None:
+            raise reached.error
+
+    async def ask(
+        self,
+        tool: str,
+        what: str,
+        costs: Mapping[tuple[str, Unit], float],
+        said: Sequence[str],
+        parent: Job,
+        person: Person,
+    ) -> None:
+        """Ask the person for what costs more than the configured amount; ``said`` goes with it."""
+        if tool in self._context.settings.approval.never_ask:
+            return
+        question = self._context.tariff.question_for_all(costs)
+        if question is not None:
+            whole = " ".join([f"{what}: {question}?", *(f"{text}." for text in said)])
+            await person.approve(tool, whole, parent.intent)
+
+    # --- the rows ---
+
+    async def _begin(self, parent: Job, made: Plan, totals: Totals) -> Opened:
+        context = self._context
+        children = [
+            Child(each.job, each.attempts, context.tariff.entry(each.job)) for each in made.planned
+        ]
+        try:
+            created = await context.registry.store.create_all(
+                parent, children, identical_since=self._starter.identical_since(), totals=totals
+            )
+        except JournalError as error:
+            raise CallError(error.failure) from None
+        except CapReached as reached:
+            raise reached.error from None
+        if not created.made:
+            return await self._again(created.job, parent)
+        context.registry.add(parent)
+        for each in made.planned:
+            self._runtime.queue(context.registry.add(each.job), each.attempts)
+        return Opened(parent, made, made=True)

@@ -1,0 +1,433 @@
+"""The machine: what every tool needs done, behind one door.
+
+Built anew for each lifespan by `running`, which opens the journal, takes up what a dead process
+left, and at the end lets open attempts finish.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.core.digests import digest
+from darkroom.core.errors import CallError, ConfigurationError, JournalError, call_error
+from darkroom.core.log import log
+from darkroom.engine.progress import wait_telling
+from darkroom.jobs.model import LOCAL_OWNER, Job
+from darkroom.providers.credentials import Credentials
+from darkroom.providers.messages import UNREADABLE
+from darkroom.providers.operations import JobOperation
+from darkroom.providers.params import Admitted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable
+
+    from anyio.abc import TaskGroup
+
+    from darkroom.config.settings import Settings
+    from darkroom.core.json_types import JsonObject
+    from darkroom.engine.batches.service import Batches
+    from darkroom.engine.calls import Caller
+    from darkroom.engine.dependencies import Dependencies
+    from darkroom.engine.person import Person
+    from darkroom.engine.policy_gate import PolicyGate
+    from darkroom.engine.resolution import Resolution
+    from darkroom.engine.runtime import Runtime
+    from darkroom.engine.starts import Started, Starter
+    from darkroom.jobs.model import Approval
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.jobs.store import Query
+    from darkroom.providers.operations import CallOperation, CheckOperation
+    from darkroom.providers.params import CheckParams, Params, StartParams
+    from darkroom.providers.provider import Provider
+    from darkroom.results.outputs import Outputs
+
+
+ANSWER_SECONDS = 43.0
+"""A check answers by then, picking up a job that was started elsewhere included."""
+
+LOOK_SECONDS = 5.0
+"""How long a check without a wait asks once more about a job that was accepted and not seen."""
+
+QUIET_SECONDS = 0.25
+"""How long the journal stays closed while no tool is called: a host first asks for the list."""
+
+
+class Engine:
+    """Starts, follows and answers for jobs; makes calls; for one owner of one process."""
+
+    def __init__(
+        self, providers: Iterable[Provider], settings: Settings, dependencies: Dependencies
+    ) -> None:
+        self.providers = {provider.name: provider for provider in providers}
+        self.settings = settings
+        self.credentials = Credentials(dependencies.environment, settings)
+        self.clock = dependencies.clock
+        self.admitted = Admitted(
+            self.credentials.loopback_origins(tuple(self.providers.values())),
+            (".sandbox.test",) if dependencies.sandbox is not None else (),
+        )
+        self.owner = LOCAL_OWNER
+        self._dependencies = dependencies
+        self._wanted = anyio.Event()
+        self._ready = anyio.Event()
+        self._adopting = anyio.Lock()
+        self._broken: ConfigurationError | JournalError | None = None
+        self._runtime: Runtime | None = None
+        self._batches: Batches | None = None
+        self._starter: Starter | None = None
+        self._watchers: list[Callable[[Job], None]] = []
+
+    # --- opening and closing ---
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Open the journal, take up what dead processes left, and follow the schedule.
+
+        What that needs is imported then and not before, here and below: the first list of tools
+        waits for none of it.
+        """
+        try:
+            with anyio.move_on_after(QUIET_SECONDS):
+                await self._wanted.wait()
+            from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- as said above
+            from darkroom.engine.recovery import recover  # noqa: PLC0415 -- as said above
+            from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- as said above
+            from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- as said above
+            from darkroom.engine.starts import Starter  # noqa: PLC0415 -- as said above
+
+            runtime = await open_runtime(
+                self.providers,
+                self.settings,
+                self._dependencies,
+                self.credentials,
+                self.admitted,
+                tasks,
+            )
+            tasks.start_soon(runtime.context.schedule.run)
+            tasks.start_soon(self._stop_waits, runtime)
+            runtime.context.registry.watchers.append(self._tell)
+            self._runtime = runtime
+            await recover(runtime)
+            if runtime.lease is not None:
+                runtime.submitter.take_over = lambda: recover(runtime)
+            self._starter = Starter(runtime, self.owner, self._guard(runtime))
+            self._batches = Batches(runtime, self.owner, self.providers, self._starter)
+            await self._batches.take_up()
+        except (ConfigurationError, JournalError) as error:
+            self._broken = error
+            log.error("%s", error)
+            return
+        except BaseException:
+            self._broken = ConfigurationError("the server was stopped before it was ready")
+            raise
+        finally:
+            self._ready.set()
+        Pruner(runtime)
+        runtime.context.spawn(runtime.downloader.resume, self.owner)
+
+    def _tell(self, job: Job) -> None:
+        for watcher in self._watchers:
+            watcher(job)
+
+    def _guard(self, runtime: Runtime) -> PolicyGate | None:
+        """Return the policy gate that the configuration asks for.
+
+        Raises
+        ------
+        ConfigurationError: the provider that it names judges nothing; `settings.load` says so before.
+        """
+        name = self.settings.guard.provider
+        if name is None:
+            return None
+        from darkroom.engine.calls import Caller  # noqa: PLC0415 -- needed with a guard
+        from darkroom.engine.policy_gate import PolicyGate  # noqa: PLC0415 -- as above
+
+        provider = self.providers.get(name)
+        if provider is None or provider.policy is None:
+            raise ConfigurationError(f"guard.provider: no provider {name!r} has a policy")
+        return PolicyGate(
+            runtime, Caller(runtime, self.owner, self.find), provider, provider.policy
+        )
+
+    async def batches(self) -> Batches:
+        """Return the room of the batches."""
+        await self.runtime()
+        if self._batches is None:
+            raise TypeError("the machine is ready without its batches")
+        return self._batches
+
+    async def caller(self) -> Caller:
+        """Return what makes calls for the owner."""
+        from darkroom.engine.calls import Caller  # noqa: PLC0415 -- needed with the first call
+
+        return Caller(await self.runtime(), self.owner, self.find)
+
+    async def _stop_waits(self, runtime: Runtime) -> None:
+        """Let every wait for a job return once the process is asked to end."""
+        if self._dependencies.stopping is None:
+            return
+        await self._dependencies.stopping.wait()
+        runtime.context.stopping = True
+        for live in runtime.context.registry:
+            live.wake()
+
+    async def drain(self) -> None:
+        """Let open attempts finish, up to their deadline."""
+        if self._runtime is not None:
+            await self._runtime.drain()
+
+    async def close(self) -> None:
+        """Close everything; no task of the machine runs any more."""
+        if self._runtime is not None:
+            await self._runtime.close()
+
+    async def broken(self) -> ConfigurationError | JournalError | None:
+        """Return why the machine could not start; wait while it starts. None: it runs."""
+        self._wanted.set()
+        await self._ready.wait()
+        return self._broken
+
+    async def runtime(self) -> Runtime:
+        """Return the opened parts; wait while the journal is being opened.
+
+        Raises
+        ------
+        CallError: ``not_configured``, if the journal cannot be used.
+        """
+        broken = await self.broken()
+        if self._runtime is None or broken is not None:
+            raise call_error(
+                "not_configured",
+                f"{broken}; nothing was sent",
+                "ask the person to correct it and to start this server again",
+            )
+        return self._runtime
+
+    # --- jobs ---
+
+    async def start(
+        self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
+    ) -> Started:
+        """Start a job; see `Starter.start`."""
+        await self.runtime()
+        if self._starter is None:
+            raise TypeError("the machine is ready without its starter")
+        return await self._starter.start(provider, operation, params, person)
+
+    async def answer(self, live: LiveJob, to: Approval, *, yes: bool) -> None:
+        """Take the person's answer to what a job asks; one that comes too late is ignored.
+
+        Raises
+        ------
+        CallError, JournalError: the answer was not taken; the job asks still.
+        """
+        from darkroom.engine.approvals import answer  # noqa: PLC0415 -- see `run`
+
+        runtime, starter = await self.runtime(), self._starter
+        if starter is None:
+            raise TypeError("the machine is ready without its starter")
+        await runtime.context.detached(lambda: answer(runtime, starter, live, to, yes=yes))
+
+    async def job(self, job_id: str) -> LiveJob | None:
+        """Return one of the owner's jobs by our id; a dead process's job is taken over first."""
+        runtime = await self.runtime()
+        registry = runtime.context.registry
+        live = await registry.get(job_id)
+        if live is None or live.job.owner != self.owner:
+            return None
+        if live.job.ended or live.job.holder == registry.holder:
+            return live
+        from darkroom.engine.recovery import recover_from  # noqa: PLC0415 -- see `run`
+
+        if await recover_from(runtime, [live.job.holder]):
+            return await registry.get(job_id)
+        return live
+
+    async def jobs(self, query: Query) -> list[Job]:
+        """Return the jobs that match, newest first; those of dead processes are taken over first."""
+        from darkroom.engine.recovery import recover_from  # noqa: PLC0415 -- see `run`
+
+        runtime = await self.runtime()
+        store = runtime.context.registry.store
+        holders = await store.holders()
+        try:
+            await recover_from(runtime, holders)
+        except JournalError as error:  # what is there can be read all the same
+            log.error("%s", error)
+        return [self.latest(job) for job in await store.list(query)]
+
+    async def find(self, provider: Provider, job_id: str) -> LiveJob | None:
+        """Return a job of this provider by our id or the provider's."""
+        live = await self.job(job_id)
+        if live is None:
+            store = (await self.runtime()).context.registry.store
+            row = await store.find(self.owner, provider.name, job_id)
+            live = await self.job(row.job_id) if row is not None else None
+        return live if live is not None and live.job.provider == provider.name else None
+
+    async def check(
+        self, provider: Provider, check: CheckOperation, params: CheckParams, person: Person
+    ) -> LiveJob:
+        """Return a job as soon as it ends or the wait is over; the person is told meanwhile.
+
+        Raises
+        ------
+        CallError: ``not_found``, or the provider could not be asked about a job that is not here.
+        """
+        began = anyio.current_time()
+        runtime = await self.runtime()
+        live = await self.find(provider, params.job_id)
+        if live is None:
+            live = await self._adopt(runtime, provider, check, params)
+        elif (
+            check.adopted is not None
+            and not live.items
+            and live.job.status
+            in {
+                "running",
+                "unknown",
+            }
+        ):
+            arguments = {**live.job.arguments, **check.adopted(params)}
+            if arguments != live.job.arguments:
+                await runtime.context.record(live, lambda job: job.next(arguments=arguments), ())
+        if live.job.status == "unknown":
+            unseen = live
+            with anyio.move_on_after(max(params.wait_seconds, LOOK_SECONDS)):
+                await runtime.context.detached(lambda: runtime.poller.look_again(unseen))
+        runtime.downloader.take_up(live)
+        return await wait_telling(
+            runtime.context.registry,
+            live,
+            min(params.wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
+            person,
+            until=lambda live: (
+                (live.settled and not runtime.downloader.awaited(live)) or runtime.context.stopping
+            ),
+        )
+
+    async def _adopt(
+        self, runtime: Runtime, provider: Provider, check: CheckOperation, params: CheckParams
+    ) -> LiveJob:
+        """Pick up a job that was started elsewhere, by the provider's id."""
+        if params.job_id.startswith(f"{provider.name}_"):
+            raise call_error(
+                "not_found",
+                f"there is no job {params.job_id}",
+                "list_jobs shows the jobs known here; ended ones are forgotten after a time",
+            )
+        context, now = runtime.context, self.clock()
+        operation = context.operations[check.adopts]
+        key = self.credentials.key(provider, operation.credential, owner=self.owner)
+        client = context.clients[provider.name]
+        response = await client.read(operation.state.request(params.job_id), key)
+        if not response.ok:
+            from darkroom.providers.client.outcomes import describe  # noqa: PLC0415 -- see `run`
+
+            raise CallError(describe(provider, response))
+        try:
+            operation.state.read(response)
+        except UNREADABLE:
+            error = call_error(
+                "bad_response",
+                f"{provider.title} answered something that cannot be understood",
+                "check the id",
+            )
+            raise error from None
+        job = Job(
+            job_id=f"{provider.name}_{context.new_id()}",
+            owner=self.owner,
+            provider=provider.name,
+            operation=operation.name,
+            status="running",
+            arguments=check.adopted(params) if check.adopted is not None else {},
+            intent=digest(self.owner, operation.name, "adopted", params.job_id),
+            fingerprint=key.fingerprint,
+            created_at=now,
+            updated_at=now,
+            holder=context.registry.holder,
+            provider_job_id=params.job_id,
+            sandbox=client.sandbox,
+        )
+
+        async def take() -> LiveJob:
+            async with self._adopting:
+                known = await self.find(provider, params.job_id)
+                if known is not None:
+                    return known
+                await context.registry.store.create(job, [], identical_since=None)
+                live = context.registry.add(job)
+            await runtime.poller.take_in(live, response, key)
+            return live
+
+        return await context.detached(take)
+
+    async def resolve(
+        self, job_id: str, verdict: Resolution, provider_job_id: str | None, person: Person
+    ) -> LiveJob:
+        """Settle an unknown job by the person's word; see `settle`."""
+        from darkroom.engine.resolution import settle  # noqa: PLC0415 -- see `run`
+
+        live = await self.job(job_id)
+        if live is None:
+            raise call_error(
+                "not_found", f"there is no job {job_id}", "list_jobs shows the jobs known here"
+            )
+        return await settle(await self.runtime(), live, verdict, provider_job_id, person)
+
+    def poll_after(self, live: LiveJob) -> int | None:
+        """Return the whole seconds after which there can be news; None once the job ended."""
+        if self._runtime is None or live.job.ended or live.job.status == "unknown":
+            return None
+        return self._runtime.poller.next_look(live.job)
+
+    def check_tool(self, job: Job) -> str:
+        """Return the tool that checks a job."""
+        operation = self.providers[job.provider].operation(job.operation)
+        return operation.check_tool if isinstance(operation, JobOperation) else "list_jobs"
+
+    def latest(self, job: Job) -> Job:
+        """Return a job as this process knows it, which may be newer than its row."""
+        live = (
+            self._runtime.context.registry.known(job.job_id) if self._runtime is not None else None
+        )
+        return live.job if live is not None and live.job.version >= job.version else job
+
+    async def outputs(self) -> Outputs:
+        """Return the finished outputs of jobs, for tools that show or copy them."""
+        return (await self.runtime()).outputs
+
+    def watch(self, watcher: Callable[[Job], None]) -> None:
+        """Call ``watcher`` with every job of this process that has changed."""
+        self._watchers.append(watcher)
+
+    # --- calls ---
+
+    async def call(
+        self, provider: Provider, call: CallOperation, params: Params, person: Person
+    ) -> JsonObject:
+        """Make a call that answers at once; see `Caller.call`."""
+        from darkroom.engine.calls import Caller  # noqa: PLC0415 -- see `run`
+
+        caller = Caller(await self.runtime(), self.owner, self.find)
+        return await caller.call(provider, call, params, person)
+
+
+@asynccontextmanager
+async def running(
+    providers: Iterable[Provider], settings: Settings, dependencies: Dependencies
+) -> AsyncGenerator[Engine]:
+    """Run a machine; on leaving, open attempts finish up to their deadline."""
+    engine = Engine(providers, settings, dependencies)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.run, tasks)
+            try:
+                yield engine
+            finally:
+                await engine.drain()
+                tasks.cancel_scope.cancel()
+    finally:
+        await engine.close()

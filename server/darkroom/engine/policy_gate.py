@@ -1,0 +1,262 @@
+"""The policy gate: a prompt is evaluated before it is sent, where the configuration says so.
+
+What is refused is never written down or sent; what is cleaned is sent cleaned, and the job says
+so. A policy service out of reach means refuse (``fail = "closed"``) or go on with a warning
+(``"open"``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from darkroom.core.errors import CallError, Code, Failure, call_error, clean
+from darkroom.engine.arguments.validation import canonical_arguments, validate
+from darkroom.jobs.spending import ROUNDING
+from darkroom.providers.client.rate_limiter import most_within
+from darkroom.providers.operations import CallOperation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from darkroom.core.json_types import JsonObject, JsonValue
+    from darkroom.engine.calls import Caller
+    from darkroom.engine.person import Person
+    from darkroom.engine.runtime import Runtime
+    from darkroom.providers.operations import JobOperation
+    from darkroom.providers.params import StartParams
+    from darkroom.providers.provider import Policy, PolicyVerdict, Provider
+
+MOST_RULES = 8
+
+EVALUATED_AT_ONCE = 16
+"""Texts of a batch that are evaluated side by side; the provider's own limits may allow fewer."""
+
+EVALUATION_SECONDS = 35.0
+"""By then all texts of a batch were evaluated, or nothing is started: a call answers within 45 s."""
+
+OUT_OF_REACH: frozenset[Code] = frozenset({"provider_unavailable", "provider_error", "timeout"})
+"""Failures that say nothing of the text: `EVALUATED_AT_ONCE` of them in a row, and none is asked
+about any more."""
+
+Judgements: TypeAlias = "dict[str, PolicyVerdict | Failure]"
+"""What the policy said of each text, or why it could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """Arguments that may be sent, and what the person should know of how they came to be."""
+
+    params: StartParams
+    warnings: tuple[str, ...] = ()
+
+
+class PolicyGate:
+    """Screens the texts of start calls with one provider's policy."""
+
+    def __init__(
+        self, runtime: Runtime, caller: Caller, provider: Provider, policy: Policy
+    ) -> None:
+        self._runtime = runtime
+        self._caller = caller
+        self._provider = provider
+        self._policy = policy
+
+    async def screen(
+        self,
+        operation: JobOperation,
+        params: StartParams,
+        person: Person,
+        judged: Judgements,
+    ) -> Screened:
+        """Return the arguments as they may be sent.
+
+        ``judged`` holds what `judge` found out; a text that is not in it is evaluated now.
+
+        Raises
+        ------
+        CallError: ``blocked_by_policy``, with the rules that were hit; or what kept the service
+            from answering, where that means refuse.
+        """
+        arguments = canonical_arguments(params)
+        warnings: list[str] = []
+        changed = False
+        for path, text in _texts(operation, arguments):
+            if text not in judged:
+                judged[text] = await self._evaluate(text, person)
+            verdict = judged[text]
+            if isinstance(verdict, Failure):
+                warnings.append(f"{path}: {self._unjudged(verdict)}")
+                continue
+            if not verdict.allowed:
+                raise self._blocked(path, verdict)
+            if verdict.note is not None:
+                warnings.append(f"{path}: {verdict.note}")
+            if verdict.text is not None and verdict.text != text:
+                _set(arguments, path, verdict.text)
+                changed = True
+        if changed:
+            key = params.idempotency_key
+            cleaned = validate(type(params), arguments, admitted=self._runtime.context.admitted)
+            params = cleaned.model_copy(update={"idempotency_key": key})
+        return Screened(params, tuple(warnings))
+
+    async def judge(self, texts: Sequence[str], person: Person) -> Judgements:
+        """Evaluate distinct texts side by side, each once.
+
+        The result depends on what the provider answers, not on which answer comes first.
+
+        Raises
+        ------
+        CallError: ``timeout``, saying how many texts the time is enough for; ``spend_cap_reached``,
+            before any was evaluated, where that means refuse.
+        """
+        judged: Judgements = {}
+        self._refuse_too_many(len(texts))
+        asked = await self._within_caps(texts, judged)
+        waiting, failed = iter(asked), list[Failure]()
+
+        async def work() -> None:
+            for text in waiting:
+                if len(failed) >= EVALUATED_AT_ONCE:
+                    judged[text] = failed[-1]
+                    continue
+                verdict = judged[text] = await self._evaluate(text, person)
+                if isinstance(verdict, Failure) and verdict.code in OUT_OF_REACH:
+                    failed.append(verdict)
+                else:
+                    failed.clear()
+
+        with anyio.move_on_after(EVALUATION_SECONDS) as scope:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(min(EVALUATED_AT_ONCE, len(asked))):
+                    tasks.start_soon(work)
+        if scope.cancelled_caught:
+            raise self._too_slow(len(judged), len(texts))
+        return judged
+
+    def _refuse_too_many(self, count: int) -> None:
+        """Refuse texts that the provider's limits leave no time for, before any is evaluated."""
+        client = self._runtime.context.clients[self._provider.name]
+        most = most_within(self._provider.limits(client.settings), EVALUATION_SECONDS)
+        if count > most:
+            raise call_error(
+                "timeout",
+                f"{self._provider.title} evaluates at most {most:g} of {count} distinct texts in "
+                f"the {EVALUATION_SECONDS:g} s that there are for it; nothing was started",
+                f"start it as several batches of at most {most:g} distinct texts, one after the "
+                "other",
+            )
+
+    def _too_slow(self, done: int, count: int) -> CallError:
+        if done:
+            way_out = f"start it as several batches of at most {done} distinct texts"
+        else:
+            way_out = (
+                f"call again later; if it stays so, tell the person about {self._provider.title}"
+            )
+        return call_error(
+            "timeout",
+            f"{self._provider.title} evaluated {done} of {count} distinct texts in "
+            f"{EVALUATION_SECONDS:g} s; nothing was started",
+            way_out,
+        )
+
+    async def _within_caps(self, texts: Sequence[str], judged: Judgements) -> Sequence[str]:
+        """Return the first texts, as many as the caps leave evaluations for; say why of the others.
+
+        Asked beforehand, so that it does not depend on which evaluation is reserved first.
+        """
+        asked = texts
+        while asked and (reached := await self._caller.passed(*self._call(), len(asked))):
+            error = reached.error
+            if not self._goes_on:
+                raise error
+            each = reached.wanted / len(asked)
+            room = int((reached.cap.limit - reached.used) / each + ROUNDING)
+            asked = texts[: max(0, min(room, len(asked) - 1))]
+            judged |= dict.fromkeys(texts[len(asked) :], error.failure)
+        return asked
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._runtime.context.settings.guard.fail == "open"
+
+    def _call(self) -> tuple[Provider, CallOperation]:
+        call = self._provider.operation(self._policy.operation)
+        if not isinstance(call, CallOperation):
+            raise TypeError(call.name)
+        return self._provider, call
+
+    async def _evaluate(self, text: str, person: Person) -> PolicyVerdict | Failure:
+        provider, call = self._call()
+        try:
+            check, settings = call.check, self._runtime.context.clients[provider.name].settings
+            given = validate(
+                call.params,
+                self._policy.arguments(text),
+                admitted=self._runtime.context.admitted,
+                extra_mistakes=(lambda params: check(params, settings)) if check else None,
+            )
+            result = await self._caller.call(provider, call, given, person)
+            return self._policy.verdict(result)
+        except CallError as error:
+            return error.failure
+
+    def _unjudged(self, failure: Failure) -> str:
+        """Return the warning that a text goes out unchecked, where the configuration says so.
+
+        Raises
+        ------
+        CallError: it does not.
+        """
+        if self._goes_on:
+            return f"was not checked by the policy: {failure.message}"
+        raise call_error(
+            failure.code,
+            f"the prompt could not be checked by {self._provider.title} "
+            f"({failure.message}), so nothing was sent",
+            "tell the person; [guard] fail = 'open' would let it through with a warning",
+            retryable=failure.retryable,
+        )
+
+    def _blocked(self, path: str, verdict: PolicyVerdict) -> CallError:
+        rules = ", ".join(clean(rule) for rule in verdict.rules[:MOST_RULES])
+        hit = f": {rules}" if rules else ""
+        return call_error(
+            "blocked_by_policy",
+            f"{self._provider.title} does not allow this {path}{hit}; nothing was sent",
+            "change the text, or ask the person about the policy",
+        )
+
+
+def texts_of(operation: JobOperation, params: StartParams) -> list[str]:
+    """Return the texts of a start call that a policy is asked about."""
+    return [text for _, text in _texts(operation, canonical_arguments(params))]
+
+
+def _texts(operation: JobOperation, arguments: JsonObject) -> list[tuple[str, str]]:
+    """Return paths and texts, without what is left out or empty."""
+    found = ((path, _get(arguments, path)) for path in operation.texts)
+    return [(path, text) for path, text in found if isinstance(text, str) and text]
+
+
+def _get(arguments: JsonObject, path: str) -> JsonValue:
+    value: JsonValue = arguments
+    for name in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _set(arguments: JsonObject, path: str, text: str) -> None:
+    *parents, last = path.split(".")
+    value: JsonValue = arguments
+    for name in parents:
+        if isinstance(value, dict):
+            value = value[name]
+    if isinstance(value, dict):
+        value[last] = text

@@ -1,0 +1,60 @@
+"""Waiting for a job while the person is told how it stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from darkroom.engine.person import Person
+    from darkroom.jobs.model import Job
+    from darkroom.jobs.registry import LiveJob, Registry
+
+TELL_SECONDS = 5.0
+"""How often the person is told at least."""
+
+STEP = 0.001
+"""What is told has to grow each time, also when two things change at one instant."""
+
+
+async def wait_telling(
+    registry: Registry,
+    live: LiveJob,
+    seconds: float,
+    person: Person,
+    *,
+    until: Callable[[LiveJob], bool],
+) -> LiveJob:
+    """Wait as `Registry.wait` does; tell at the start, at each change and every few seconds.
+
+    What is done so far is the seconds waited: how long a job takes is never known for certain.
+    """
+    began = anyio.current_time()
+    told = -STEP
+    while not until(live):
+        waited = anyio.current_time() - began
+        if waited >= seconds - STEP:  # what is left may be less than the clock can tell
+            break
+        told = max(waited, told + STEP)
+        seen = _how_it_stands(live.job)
+        await person.progress(told, None, seen)
+
+        def changed(live: LiveJob, seen: str = seen) -> bool:
+            return until(live) or _how_it_stands(live.job) != seen
+
+        left = seconds - (anyio.current_time() - began)
+        live = await registry.wait(live, min(left, TELL_SECONDS), until=changed)
+    return live
+
+
+def _how_it_stands(job: Job) -> str:
+    status = "running" if job.status == "submitting" else job.status
+    parts = [f"{job.operation}: {status}"]
+    if job.status == "queued" and job.queued_for is not None:
+        parts.append(f"waits for {job.queued_for}")
+    if job.progress is not None:
+        parts.append(f"{job.progress.done} of {job.progress.total}")
+    return ", ".join(parts)

@@ -1,0 +1,168 @@
+"""Settling a job whose fate is unknown: by the person's word, with what evidence there is.
+
+Only an exact correlate lets a job be adopted by itself (`darkroom.jobs.fan_out_state`). Anything weaker
+is shown, and the person decides: they are asked, for a wrong word frees a cap or pays twice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+from darkroom.core.digests import digest
+from darkroom.core.errors import call_error, failure
+from darkroom.core.times import iso
+from darkroom.jobs.spending import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from darkroom.engine.person import Person
+    from darkroom.engine.runtime import Runtime
+    from darkroom.jobs.model import Job
+    from darkroom.jobs.registry import LiveJob
+
+Resolution = Literal["submitted", "not_submitted"]
+
+TOOL = "resolve_job"
+
+_ID = re.compile(r"[\w.:/=+-]+")
+"""What an id of a provider is made of; no sentence gets into the question in its place."""
+
+
+async def settle(
+    runtime: Runtime,
+    live: LiveJob,
+    verdict: Resolution,
+    provider_job_id: str | None,
+    person: Person,
+) -> LiveJob:
+    """Settle an unknown job, once the person has said yes to what that means.
+
+    ``submitted``: the provider has it, under ``provider_job_id``; it is followed from now on.
+    ``not_submitted``: it never arrived; it ends ``failed``, and what it reserved is released.
+
+    Raises
+    ------
+    CallError: ``conflict`` if it is not unknown, or the id belongs to another job here;
+        ``invalid_argument`` if the id is missing or none; ``declined``, or ``not_configured`` where
+        nobody can be asked.
+    InputNeededError: the host has to ask and call again.
+    """
+    context = runtime.context
+    _still_unknown(live.job)
+    if verdict == "not_submitted":
+        await _ask(runtime, live.job, verdict, "", person)
+        await context.detached(lambda: _never_arrived(runtime, live))
+        return live
+    if not provider_job_id:
+        raise call_error(
+            "invalid_argument",
+            "provider_job_id: missing; a submitted job needs the id that the provider gave it",
+            "take it from the provider's own page or list, then call again",
+        )
+    if _ID.fullmatch(provider_job_id) is None:
+        raise call_error(
+            "invalid_argument",
+            "provider_job_id: expected an id as the provider gives it, without blanks or quotes",
+            "take it from the provider's own page or list, then call again",
+        )
+    known = await context.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
+    if known is not None and known.job_id != live.job.job_id:
+        raise call_error(
+            "conflict",
+            f"{provider_job_id} is already {known.job_id}",
+            "look for another one, or settle this one as not_submitted",
+        )
+    await _ask(runtime, live.job, verdict, provider_job_id, person)
+    await context.detached(lambda: _was_submitted(runtime, live, provider_job_id))
+    return live
+
+
+async def _ask(
+    runtime: Runtime, job: Job, verdict: Resolution, provider_job_id: str, person: Person
+) -> None:
+    if TOOL not in runtime.context.settings.approval.never_ask:
+        question = _question(runtime, job, verdict, provider_job_id)
+        await person.approve(TOOL, question, digest(job.job_id, verdict, provider_job_id))
+
+
+def _question(runtime: Runtime, job: Job, verdict: Resolution, provider_job_id: str) -> str:
+    """Say what is settled, what it costs or frees, and when to say yes."""
+    context = runtime.context
+    title = context.clients[job.provider].provider.title
+    cost = "a cost that is not known"
+    if job.cost is not None:
+        money = context.tariff.money(job.provider, job.cost)
+        cost = counted(job.cost.amount, job.cost.unit)
+        cost += f" (about {money:.2f})" if money is not None else ""
+    began = f"{job.operation} of {iso(job.submitted_at or job.created_at)}, {cost}"
+    if verdict == "submitted":
+        return (
+            f'Settle {job.job_id} ({began}) as submitted: is it "{provider_job_id}" at {title}? '
+            "It is then followed as that job, and what it costs counts as spent."
+        )
+    return (
+        f"Settle {job.job_id} ({began}) as not submitted: did {title} never get it? It then ends "
+        f"as failed, and this frees what is reserved for it: {cost} in the caps, and its place "
+        "among the jobs that run at once. The same call can be sent, and charged, again. Say yes "
+        f"only if {title}'s own page shows no such job."
+    )
+
+
+def _still_unknown(job: Job) -> None:
+    if job.status != "unknown":
+        raise call_error(
+            "conflict",
+            f"{job.job_id} is {job.status}; only an unknown job can be settled",
+            "check it instead",
+        )
+
+
+async def _write(
+    runtime: Runtime, live: LiveJob, change: Callable[[Job], Job], state: str, **more: object
+) -> None:
+    """Write a verdict down with the attempt that it settles; none of it holds if that fails."""
+    before = live.attempt
+    try:
+        attempts = runtime.submitter.answered(live, state, **more)
+        await runtime.context.registry.update(live, change, attempts)
+    except BaseException:
+        live.attempt = before
+        raise
+
+
+async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
+    context, now = runtime.context, runtime.context.clock()
+    await live.load(context.registry.store)
+    title = context.clients[live.job.provider].provider.title
+    error = failure("outcome_unknown", title, next_step="start it again if it is still wanted")
+
+    def change(job: Job) -> Job:
+        _still_unknown(job)
+        return job.next(status="failed", updated_at=now, ended_at=now, error=error)
+
+    await _write(runtime, live, change, "refused")
+    runtime.submitter.free_slot(live)
+
+
+async def _was_submitted(runtime: Runtime, live: LiveJob, provider_job_id: str) -> None:
+    context, now = runtime.context, runtime.context.clock()
+    await live.load(context.registry.store)
+
+    def change(job: Job) -> Job:
+        _still_unknown(job)
+        return job.next(
+            status="running",
+            updated_at=now,
+            holder=context.registry.holder,
+            provider_job_id=provider_job_id,
+            error=None,
+            evidence=None,
+        )
+
+    await _write(runtime, live, change, "accepted", provider_id=provider_job_id)
+    context.registry.add(live.job)
+    if live.items:
+        runtime.items.start(live)
+    runtime.poller.follow(live)

@@ -1,0 +1,227 @@
+"""The parts of the machine that exist once the journal is open, and how they are put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from darkroom.core.scheduler import HeapScheduler
+from darkroom.engine.batches.tracker import Tracker
+from darkroom.jobs.context import JobContext
+from darkroom.jobs.fan_out import ItemSender
+from darkroom.jobs.inputs import Inputs
+from darkroom.jobs.pending_approvals import Questions
+from darkroom.jobs.poller import Poller
+from darkroom.jobs.registry import Registry
+from darkroom.jobs.spending import Tariff
+from darkroom.jobs.storage.lease import Lease, is_dead
+from darkroom.jobs.submission import Submitter
+from darkroom.providers.client.http import HttpClient
+from darkroom.providers.client.provider_client import ProviderClient
+from darkroom.providers.client.shared_limits import SharedLimits
+from darkroom.providers.operations import JobOperation
+from darkroom.results.downloads import OutputDownloader
+from darkroom.results.outputs import Outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from darkroom.config.settings import Settings
+    from darkroom.core.executor import Executor
+    from darkroom.engine.dependencies import Dependencies
+    from darkroom.jobs.model import Attempt
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.jobs.store import Store
+    from darkroom.providers.client.fetch import Fetcher
+    from darkroom.providers.client.rate_limiter import LimitsState
+    from darkroom.providers.credentials import Credentials
+    from darkroom.providers.params import Admitted
+    from darkroom.providers.provider import Limits, Provider
+
+DRAIN_SECONDS = 10.0
+"""How long open attempts have to finish when the machine stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything that moves jobs."""
+
+    context: JobContext
+    poller: Poller
+    downloader: OutputDownloader
+    outputs: Outputs
+    inputs: Inputs
+    items: ItemSender
+    submitter: Submitter
+    questions: Questions
+    tracker: Tracker
+    lease: Lease | None
+    run: Executor
+    folder: Path
+    recovering: anyio.Lock = field(default_factory=anyio.Lock)
+    go_on: list[Callable[[], Awaitable[None]]] = field(
+        default_factory=list["Callable[[], Awaitable[None]]"]
+    )
+    """Called when batches of a dead process were taken over."""
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether the process behind a holder is gone; without a journal there is only us."""
+        return self.lease is None or is_dead(self.context.settings.state_dir, holder)
+
+    def queue(self, live: LiveJob, attempts: Sequence[Attempt]) -> None:
+        """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
+        live.attempt = next((a for a in attempts if a.item is None), None)
+        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        if live.job.asks:
+            self.questions.follow(live)
+        else:
+            self.submitter.enqueue(live)
+
+    async def drain(self) -> None:
+        """Start nothing new, and let open attempts finish, up to their deadline."""
+        context = self.context
+        context.closing = True
+        with anyio.move_on_after(DRAIN_SECONDS, shield=True):
+            while context.open_attempts:
+                await context.idle.wait()
+        for scope in context.open_attempts:
+            scope.cancel()
+
+    async def close(self) -> None:
+        """Close connections and journal; the lock goes last."""
+        with anyio.CancelScope(shield=True):
+            for live in tuple(self.context.registry):
+                await self.context.save(live)
+            for client in self.context.clients.values():
+                await client.http_client.aclose()
+            await self.downloader.aclose()
+            await self.context.registry.store.close()
+            if self.lease is not None:
+                self.lease.release()
+
+
+async def open_runtime(
+    providers: Mapping[str, Provider],
+    settings: Settings,
+    dependencies: Dependencies,
+    credentials: Credentials,
+    admitted: Admitted,
+    tasks: TaskGroup,
+) -> Runtime:
+    """Open the journal and build the parts around it.
+
+    Raises
+    ------
+    ConfigurationError, JournalError: the journal cannot be used.
+    """
+    run: Executor = dependencies.run or anyio.to_thread.run_sync
+    store, lease, holder = await _open_store(settings, dependencies, run)
+    tariff = Tariff(settings, providers, holder)
+    registry = Registry(store, holder, tariff)
+    schedule = HeapScheduler()
+    clients = {
+        name: ProviderClient(
+            provider,
+            settings.provider(name),
+            HttpClient(
+                credentials.base_url(provider),
+                clock=dependencies.clock,
+                transport=dependencies.transport,
+            ),
+            credentials,
+            schedule,
+            dependencies.chance,
+            sandbox=dependencies.sandbox is not None,
+            limits_state=_shared(settings, name, dependencies) if lease is not None else None,
+        )
+        for name, provider in providers.items()
+    }
+    context = JobContext(
+        settings=settings,
+        credentials=credentials,
+        clock=dependencies.clock,
+        chance=dependencies.chance,
+        registry=registry,
+        schedule=schedule,
+        tariff=tariff,
+        clients=clients,
+        operations={
+            operation.name: operation
+            for provider in providers.values()
+            for operation in provider.operations
+            if isinstance(operation, JobOperation)
+        },
+        tasks=tasks,
+        admitted=admitted,
+        new_id=dependencies.new_id,
+        time_scale=dependencies.time_scale,
+    )
+
+    def open_fetcher() -> Fetcher:
+        from darkroom.providers.client.fetch import Fetcher  # noqa: PLC0415 -- needed with the first result
+
+        return Fetcher(admitted=admitted.origins, sandbox=dependencies.sandbox, offload=run)
+
+    def dead(other: str) -> bool:
+        return lease is None or is_dead(settings.state_dir, other)
+
+    folder = settings.results_folder
+    downloader = OutputDownloader(context, open_fetcher, folder, run, dead)
+    outputs = Outputs(context, downloader, folder, run)
+    poller = Poller(context, downloader)
+    inputs = Inputs(context, downloader)
+    items = ItemSender(context, poller, inputs)
+    submitter = Submitter(context, poller, items, inputs)
+    registry.watchers.append(lambda job: inputs.ended(job.job_id) if job.ended else None)
+    return Runtime(
+        context,
+        poller,
+        downloader,
+        outputs,
+        inputs,
+        items,
+        submitter,
+        Questions(context),
+        Tracker(registry),
+        lease,
+        run,
+        folder,
+    )
+
+
+def _shared(
+    settings: Settings, provider: str, dependencies: Dependencies
+) -> Callable[[str, Limits], LimitsState]:
+    """Return what makes the budgets that all processes with this journal share."""
+    folder = settings.state_dir / "pacing"
+    return lambda fingerprint, limits: SharedLimits(
+        folder / f"{provider}-{fingerprint}.lane", limits, dependencies.monotonic
+    )
+
+
+async def _open_store(
+    settings: Settings, dependencies: Dependencies, run: Executor
+) -> tuple[Store, Lease | None, str]:
+    holder = dependencies.new_id()
+    if dependencies.open_store is not None:
+        return await dependencies.open_store(settings), None, holder
+    if settings.jobs.store == "memory":
+        from darkroom.jobs.storage.memory import MemoryStore  # noqa: PLC0415 -- one of two is needed
+
+        return MemoryStore(holder=holder, began=dependencies.clock()), None, holder
+    from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- one of two is needed
+
+    lease = await run(lambda: Lease.take(settings.state_dir))
+    try:
+        path = settings.state_dir / "journal.sqlite"
+        store = await SqliteStore.open(path, run=dependencies.run, holder=lease.holder)
+    except BaseException:
+        lease.release()
+        raise
+    return store, lease, lease.holder

@@ -1,0 +1,151 @@
+"""Sending the many requests of one job, a few at a time, each an attempt of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from darkroom.core.errors import CallError, Code, JournalError
+from darkroom.jobs.fan_out_state import unsent
+from darkroom.jobs.inputs import not_understood
+from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.providers.messages import UNREADABLE, State
+from darkroom.providers.operations import FanOutOperation
+
+if TYPE_CHECKING:
+    from darkroom.jobs.context import JobContext
+    from darkroom.jobs.inputs import Inputs
+    from darkroom.jobs.model import Attempt
+    from darkroom.jobs.poller import Poller
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.providers.client.outcomes import Outcome
+
+AT_ONCE = 4
+"""Requests of one job that are under way together."""
+
+MOST_TRIES = 3
+BACKOFF_SECONDS = 1.0
+DEFAULT_LATER_SECONDS = 5.0
+
+ALL_ALIKE: frozenset[Code] = frozenset(
+    {
+        "auth_failed",
+        "forbidden",
+        "suspended",
+        "insufficient_credits",
+        "quota_exhausted",
+        "not_configured",
+    }
+)
+"""Refusals that every further request would meet: the rest is not sent."""
+
+
+class ItemSender:
+    """Sends the items of `FanOutOperation` jobs."""
+
+    def __init__(self, context: JobContext, poller: Poller, inputs: Inputs) -> None:
+        self._context = context
+        self._poller = poller
+        self._inputs = inputs
+
+    def start(self, live: LiveJob) -> None:
+        """Send every item of a job that was not sent yet."""
+        waiting = [a for a in (live.items or {}).values() if a.state == "prepared"]
+        waiting.reverse()
+        for _ in range(min(AT_ONCE, len(waiting))):
+            self._context.spawn(self._work, live, waiting)
+
+    async def _work(self, live: LiveJob, waiting: list[Attempt]) -> None:
+        limiter = self._context.clients[live.job.provider].limiter(live.job.fingerprint)
+        while waiting and not live.job.ended and not self._context.closing:
+            attempt = waiting.pop()
+            tried = 0
+            while True:
+                tried += 1
+                permit = await limiter.permit(live.job.batch_id or "start")
+                if self._context.closing:  # the rest is sent by whoever starts next
+                    permit.give_back()
+                    return
+                with self._context.under_way():
+                    try:
+                        attempt, outcome = await self._send(live, attempt)
+                    finally:
+                        permit.done()
+                    if tried == MOST_TRIES or not isinstance(outcome, (Later, NeverLeft)):
+                        if await self._settle(live, attempt, outcome) and waiting:
+                            await self._give_up(live, waiting)
+                        break
+                if isinstance(outcome, Later):
+                    limiter.hold("start", outcome.seconds or DEFAULT_LATER_SECONDS)
+                else:
+                    await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
+        if unsent(live) or live.job.ended:
+            return
+        if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
+            await self._poller.ingest(live, State(status="running"))  # there is nothing to ask for
+        else:
+            self._poller.follow(live)
+
+    async def _send(self, live: LiveJob, attempt: Attempt) -> tuple[Attempt, Outcome]:
+        client = self._context.clients[live.job.provider]
+        operation = self._context.operations[live.job.operation]
+        if not isinstance(operation, FanOutOperation):
+            raise TypeError(operation.name)
+        sent = attempt.next(state="sent", sent_at=self._context.clock())
+        try:
+            key = self._context.credentials.key(
+                client.provider, operation.credential, owner=live.job.owner
+            )
+            inputs = await self._inputs.addresses(live.job)
+            params = self._context.params(live.job, operation, inputs)
+            request = operation.item_request(
+                params, client.settings, live.job.provider_job_id or "", attempt.item or ""
+            )
+            await self._context.registry.update(live, lambda _: None, [sent])
+        except (CallError, JournalError) as error:
+            return attempt, Refused(error.failure)
+        except UNREADABLE:
+            return attempt, Refused(not_understood())
+        self._keep(live, sent)
+        response = await client.change(request, key)
+        outcome = judge(client.provider, response, needs_id=False)
+        if isinstance(outcome, (Later, NeverLeft)):
+            sent = sent.next(state="prepared", sent_at=None)
+            await self._context.record(live, lambda _: None, [sent])
+            self._keep(live, sent)
+        return sent, outcome
+
+    async def _settle(self, live: LiveJob, attempt: Attempt, outcome: Outcome) -> bool:
+        """Write down what became of an item; tell whether the others would fare the same."""
+        now = self._context.clock()
+        error = None
+        match outcome:
+            case Accepted():
+                attempt = attempt.next(state="accepted", answered_at=now)
+            case Unknown(_, evidence):
+                attempt = attempt.next(state="unknown", answered_at=now, evidence=evidence)
+            case Refused(error) | Later(error, _) | NeverLeft(error):
+                evidence = {"code": error.code, "provider_message": error.provider_message}
+                attempt = attempt.next(state="refused", answered_at=now, evidence=evidence)
+        self._keep(live, attempt)
+        refused = error
+        await self._context.record(
+            live,
+            lambda job: job.next(error=refused, updated_at=now) if refused is not None else None,
+            [attempt],
+        )
+        return refused is not None and refused.code in ALL_ALIKE
+
+    async def _give_up(self, live: LiveJob, waiting: list[Attempt]) -> None:
+        now = self._context.clock()
+        refused = [attempt.next(state="refused", answered_at=now) for attempt in waiting]
+        waiting.clear()
+        for attempt in refused:
+            self._keep(live, attempt)
+        await self._context.record(live, lambda _: None, refused)
+
+    @staticmethod
+    def _keep(live: LiveJob, attempt: Attempt) -> None:
+        if live.items is not None and attempt.item is not None:
+            live.items[attempt.item] = attempt

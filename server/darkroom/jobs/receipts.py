@@ -1,0 +1,50 @@
+"""What an accepted call leaves for later jobs, kept in the journal under the provider's id of it.
+
+A receipt is a row among the attempts. A job that opened such a thing itself is its own receipt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from darkroom.core.digests import digest
+from darkroom.core.errors import Stale
+from darkroom.jobs.model import Attempt
+
+if TYPE_CHECKING:
+    from darkroom.core.json_types import JsonObject
+    from darkroom.jobs.context import JobContext
+    from darkroom.jobs.store import Store
+
+
+async def remember(
+    context: JobContext, attempt: Attempt, provider: str, provider_id: str, what: JsonObject
+) -> None:
+    """Keep ``what`` of an accepted attempt."""
+    receipt = Attempt(
+        attempt_id=_key(attempt.owner, provider, provider_id),
+        owner=attempt.owner,
+        operation=attempt.operation,
+        request_hash=attempt.request_hash,
+        state="accepted",
+        provider_id=provider_id,
+        evidence=what,
+        created_at=context.clock(),
+    )
+    try:
+        await context.record_attempt(receipt)
+    except Stale:  # the provider gave the same id before
+        return
+
+
+async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject:
+    """Return what is remembered under an id; nothing if it is not known here."""
+    receipt = await store.attempt(_key(owner, provider, provider_id))
+    if receipt is not None:
+        return receipt.evidence or {}
+    job = await store.find(owner, provider, provider_id)
+    return job.arguments if job is not None else {}
+
+
+def _key(owner: str, provider: str, provider_id: str) -> str:
+    return digest("receipt", owner, provider, provider_id)

@@ -1,0 +1,255 @@
+"""What is spent: an entry for every paid action, and the caps that none may pass.
+
+The ledger follows from the jobs: an entry is reserved with the row that starts a job, and becomes
+spent or released with the row that ends it. Reserved and spent count alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from darkroom.core.errors import DarkroomError, call_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from darkroom.config.settings import Settings
+    from darkroom.core.errors import CallError
+    from darkroom.jobs.model import Job
+    from darkroom.providers.provider import Provider
+    from darkroom.providers.values import Basis, Cost, Unit
+
+EntryState = Literal["reserved", "spent", "released"]
+Period = Literal["process", "day", "month"]
+PERIODS: tuple[Period, ...] = ("process", "day", "month")
+
+ROUNDING = 1e-9
+"""Sums of fractions may be off by so much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One paid action: ``entry_id`` is the job's id, or the attempt's where there is no job.
+
+    ``money`` is what it costs in the currency of the prices; None where no price is known.
+    ``at`` is when it was reserved (seconds since the epoch).
+    """
+
+    entry_id: str
+    owner: str
+    provider: str
+    operation: str
+    unit: Unit
+    amount: float
+    basis: Basis
+    money: float | None
+    state: EntryState
+    at: float
+    holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """A limit on what entries add up to since a time; ``unit`` None: in money, of all providers.
+
+    ``holder``: only what that process reserved.
+    """
+
+    setting: str
+    limit: float
+    since: float
+    provider: str | None = None
+    unit: Unit | None = None
+    holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What one provider's entries of one unit add up to on one UTC day (``2026-11-22``)."""
+
+    provider: str
+    unit: Unit
+    day: str
+    amount: float
+    money: float | None
+
+
+class CapReached(DarkroomError):  # noqa: N818 -- a limit doing its work
+    """A reservation would pass a cap; nothing was written."""
+
+    def __init__(self, cap: Cap, used: float, wanted: float) -> None:
+        super().__init__(cap.setting)
+        self.cap = cap
+        self.used = used
+        self.wanted = wanted
+
+    @property
+    def error(self) -> CallError:
+        """What it means for the call."""
+        return call_error(
+            "spend_cap_reached",
+            f"[spending] {self.cap.setting} = {number(self.cap.limit)}: {number(self.used)} used, "
+            f"this call needs {number(self.wanted)} more; nothing was sent",
+            "tell the person; get_spending shows what is left",
+        )
+
+
+def number(value: float) -> str:
+    """Write an amount without a needless fraction."""
+    return f"{value:g}"
+
+
+def counted(value: float, unit: str) -> str:
+    """Write an amount with its unit, in the singular where that is meant."""
+    return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
+
+
+class Tariff:
+    """Prices and caps, from the settings and the providers' documented prices."""
+
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider], holder: str) -> None:
+        self._spending = settings.spending
+        self._above = settings.approval.above
+        self._providers = providers
+        self._holder = holder
+
+    def price(self, provider: str, unit: Unit) -> float | None:
+        """Return the price of one unit: configured, else documented, else unknown."""
+        configured = getattr(self._spending, f"{provider}_{unit}_price", None)
+        if configured is not None:
+            return configured
+        declared = self._providers.get(provider)
+        return declared.prices.get(unit) if declared is not None else None
+
+    def money(self, provider: str, cost: Cost) -> float | None:
+        """Return what a cost is in money, where a price is known."""
+        price = self.price(provider, cost.unit)
+        return None if price is None else price * cost.amount
+
+    def entry(self, job: Job) -> Entry | None:
+        """Return the ledger's entry as it follows from a job; None for one that costs nothing (yet).
+
+        A job that ended without ever having been accepted is released; what was accepted counts
+        until the provider says that it does not.
+        """
+        if job.cost is None or job.unapproved:
+            return None
+        accepted = job.provider_job_id is not None
+        if job.status == "cancelled" and job.submitted_at is None:
+            accepted = False  # it had the id of something that was there before
+        if not job.ended:
+            state: EntryState = "reserved"
+        else:
+            state = "spent" if accepted else "released"
+        return Entry(
+            entry_id=job.job_id,
+            owner=job.owner,
+            provider=job.provider,
+            operation=job.operation,
+            unit=job.cost.unit,
+            amount=job.cost.amount,
+            basis=job.cost.basis,
+            money=self.money(job.provider, job.cost),
+            state=state,
+            # by the day of the yes: otherwise an old question would pass the caps of a new day
+            at=job.approval.given_at or job.created_at if job.approval else job.created_at,
+            holder=self._holder,
+        )
+
+    def caps(self, provider: str, unit: Unit, now: float) -> list[Cap]:
+        """Return the caps that apply to a provider's unit, and those in money that apply to all."""
+        found: list[Cap] = []
+        for period in PERIODS:
+            since, holder = beginning(period, now), self._holder if period == "process" else None
+            own = f"{provider}_{unit}_per_{period}"
+            limit = getattr(self._spending, own, None)
+            if limit is not None:
+                found.append(
+                    Cap(
+                        setting=own,
+                        limit=limit,
+                        since=since,
+                        provider=provider,
+                        unit=unit,
+                        holder=holder,
+                    )
+                )
+            money = f"money_per_{period}"
+            limit = getattr(self._spending, money)
+            if limit is not None:
+                found.append(Cap(setting=money, limit=limit, since=since, holder=holder))
+        return found
+
+    def question(self, tool: str, provider: Provider, cost: Cost) -> str | None:
+        """Return what the person is asked before a cost above ``[approval] above``; None: nothing."""
+        costs: dict[tuple[str, Unit], float] = {(provider.name, cost.unit): cost.amount}
+        if not self._is_above(costs):
+            return None
+        what = f"Spend {counted(cost.amount, cost.unit)}{self._about(costs)}"
+        return f"{what} at {provider.title} on {tool}?"
+
+    def question_for_all(self, costs: Mapping[tuple[str, Unit], float]) -> str | None:
+        """Return what the person is asked before costs of which any is above ``[approval] above``."""
+        if not self._is_above(costs):
+            return None
+        parts = [f"{counted(amount, unit)} at {name}" for (name, unit), amount in costs.items()]
+        return ", ".join(parts) + self._about(costs)
+
+    def _is_above(self, costs: Mapping[tuple[str, Unit], float]) -> bool:
+        """Tell whether costs are above an amount in ``[approval] above``.
+
+        A unit without a price may cost anything, so it is above any amount of money.
+        """
+        limits = ((f"{provider}_{unit}", amount) for (provider, unit), amount in costs.items())
+        if any(name in self._above and amount > self._above[name] for name, amount in limits):
+            return True
+        if "money" not in self._above:
+            return False
+        known, unpriced = self._priced(costs)
+        return bool(unpriced) or sum(known) > self._above["money"] + ROUNDING
+
+    def _about(self, costs: Mapping[tuple[str, Unit], float]) -> str:
+        """Say what costs are in money, as far as prices are known."""
+        known, unpriced = self._priced(costs)
+        about = [f"about {sum(known):.2f}"] if known else []
+        if unpriced and "money" in self._above:
+            about.append(f"no price is known for {', '.join(unpriced)}")
+        return f" ({', '.join(about)})" if about else ""
+
+    def _priced(self, costs: Mapping[tuple[str, Unit], float]) -> tuple[list[float], list[str]]:
+        """Return the amounts in money, and the units with a cost but no price."""
+        known: list[float] = []
+        unpriced: list[str] = []
+        for (provider, unit), amount in costs.items():
+            price = self.price(provider, unit)
+            if price is not None:
+                known.append(price * amount)
+            elif amount > 0:
+                unpriced.append(f"{provider}_{unit}")
+        return known, unpriced
+
+
+def wants(cap: Cap, entry: Entry) -> float:
+    """Return how much of a cap an entry takes; money that is not known takes nothing."""
+    return entry.amount if cap.unit is not None else (entry.money or 0.0)
+
+
+def passes(used: float, cap: Cap, entry: Entry) -> bool:
+    """Tell whether an entry does not fit under a cap any more."""
+    wanted = wants(cap, entry)
+    return wanted > 0 and used + wanted > cap.limit + ROUNDING
+
+
+def beginning(period: Period, now: float) -> float:
+    """Return when the present period began: UTC day or month; a process has no beginning here."""
+    if period == "process":
+        return 0.0
+    at = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (at.replace(day=1) if period == "month" else at).timestamp()
+
+
+def day(at: float) -> str:
+    """Return the UTC day of a time, as ISO 8601."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")

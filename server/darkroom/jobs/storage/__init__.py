@@ -1,0 +1,1 @@
+"""Stores: SQLite and memory, and the lease by which processes know each other."""

@@ -1,0 +1,149 @@
+"""The file of the journal: opened with care, written in transactions, its errors in our words."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from darkroom.core.errors import ConfigurationError, JournalError
+from darkroom.jobs.storage.schema import STEPS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Generator
+    from pathlib import Path
+
+BUSY_TIMEOUT_SECONDS = 10.0
+"""How long to wait while another process writes."""
+
+WAL_TRIES = 100
+"""How often processes that create the journal at the same moment may get in each other's way."""
+
+_REASONS = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_READONLY": "it cannot be written to",
+    "SQLITE_PERM": "it cannot be written to",
+    "SQLITE_CANTOPEN": "it, or the files beside it, cannot be opened",
+    "SQLITE_BUSY": "another process keeps it locked",
+    "SQLITE_LOCKED": "another process keeps it locked",
+    "SQLITE_PROTOCOL": "its lock does not work",
+    "SQLITE_IOERR": "reading or writing the disk failed",
+    "SQLITE_CORRUPT": "it is damaged",
+    "SQLITE_NOTADB": "it is damaged or no journal",
+}
+"""What the names of SQLite's errors mean, by their beginning; others are mistakes of ours."""
+
+_ELSEWHERE = (
+    "set [jobs] state_dir to a folder on a local disk that you may write to, "
+    'or [jobs] store = "memory" to do without a journal'
+)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the journal for any thread, or make it; leave it as it is if it cannot be used."""
+    import sqlite3  # noqa: PLC0415 -- a start without a journal does not pay for it
+
+    _make_private(path)
+    refusal = "so it is left as it is (what it knows keeps jobs from being paid twice)"
+    with translated(path, f"{refusal}: {_ELSEWHERE}", ConfigurationError):
+        database = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            database.execute("PRAGMA synchronous = FULL")
+            # On macOS fsync stops at the disk's cache; elsewhere this changes nothing.
+            database.execute("PRAGMA fullfsync = ON")
+            with transaction(database):
+                _bring_up_to_date(database, path)
+            _turn_on_wal(database, path)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+def _make_private(path: Path) -> None:
+    """Make the folder and the file, for the person only; SQLite gives its other files that mode."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # An existing file is not opened: closing it would drop SQLite's locks in this process.
+            path.touch(mode=0o600, exist_ok=False)
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(name).chmod(0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the journal {path} cannot be made or opened ({error.strerror}): {_ELSEWHERE}"
+        ) from None
+
+
+def _bring_up_to_date(database: sqlite3.Connection, path: Path) -> None:
+    """Make the tables; refuse a file that a newer version or another program wrote."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > len(STEPS):
+        raise ConfigurationError(
+            f"the journal {path} was written by a newer version of Darkroom (schema {version}, "
+            f"this one knows {len(STEPS)}): upgrade darkroom-mcp, or {_ELSEWHERE}"
+        )
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if version == 0 and tables:
+        raise ConfigurationError(f"{path} is not a journal of Darkroom: {_ELSEWHERE}")
+    for step in STEPS[version:]:
+        for statement in step:
+            database.execute(statement)
+    if version < len(STEPS):
+        database.execute(f"PRAGMA user_version = {len(STEPS)}")
+
+
+def _turn_on_wal(database: sqlite3.Connection, path: Path) -> None:
+    import sqlite3  # noqa: PLC0415 -- as above
+
+    tries_left = WAL_TRIES
+    while True:
+        try:
+            (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            tries_left -= 1
+            if not tries_left or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise
+        # SQLite does not wait there for another process, but it does where a change begins.
+        with transaction(database):
+            pass
+    if mode != "wal":
+        raise ConfigurationError(
+            f"the journal {path} is on a disk that processes cannot share safely (no write-ahead log; "
+            f"a network folder?): {_ELSEWHERE}"
+        )
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Generator[None]:
+    """Do the work within as one change; it has the write lock from its beginning."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def translated(
+    path: Path, otherwise: str, kind: type[ConfigurationError | JournalError] = JournalError
+) -> Generator[None]:
+    """Turn SQLite's errors into ours; ``otherwise`` says what they lead to."""
+    import sqlite3  # noqa: PLC0415 -- as above
+
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # The module raises some errors itself, without a code: those are mistakes of ours.
+        name = getattr(error, "sqlite_errorname", "")
+        for beginning, reason in _REASONS.items():
+            if name.startswith(beginning):
+                raise kind(f"the journal {path} failed: {reason}, {otherwise}") from error
+        raise

@@ -1,0 +1,161 @@
+"""Which processes are alive: those that hold the lock on their file.
+
+The system frees a lock when its process ends, however it ends, so neither heartbeat nor clock is
+needed. A holder whose file is gone counts as dead, so a file may be removed only under its lock.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from darkroom.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+LOCK_TRIES = 8
+"""How often a new file may be swept away between its creation and its lock."""
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int, *, shared: bool) -> bool:  # noqa: ARG001 -- Windows has no shared ones
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, shared: bool) -> bool:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class Lease:
+    """The sign that this process is alive, from `take` to `release` or the end of the process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor: int | None = descriptor
+
+    @property
+    def holder(self) -> str:
+        """The random name under which rows are held."""
+        return self._path.stem
+
+    @classmethod
+    def take(cls, state_dir: Path) -> Lease:
+        """Lock a new file in ``state_dir``; child processes do not inherit it (PEP 446).
+
+        Raises `ConfigurationError` where files cannot be made or locked.
+        """
+        folder = state_dir / "holders"
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            for _ in range(LOCK_TRIES):
+                path = folder / f"{secrets.token_hex(8)}.lock"
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                lease, taken = cls(path, descriptor), False
+                try:
+                    taken = _lock(descriptor, shared=False) and _is_open_as(path, descriptor)
+                finally:
+                    if not taken:
+                        lease.release()
+                if taken:
+                    return lease
+            reason = "others keep removing or locking new files"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        raise ConfigurationError(
+            f"no file can be locked in {folder}: {reason}. Set [jobs] state_dir to a folder on a "
+            'local disk that you may write to, or [jobs] store = "memory" to do without a journal'
+        )
+
+    def release(self) -> None:
+        """Give up the lock and remove its file: from now on the holder is dead."""
+        if self._descriptor is not None:
+            _remove_and_close(self._path, self._descriptor)
+            self._descriptor = None
+
+
+def is_dead(state_dir: Path, holder: str) -> bool:
+    """Tell whether nobody holds the holder's lock. In doubt it is alive."""
+    try:
+        descriptor = os.open(_path(state_dir, holder), os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        # Shared, so that two processes that probe at once do not take each other for the holder.
+        return _lock(descriptor, shared=True)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def others(state_dir: Path, mine: str | None = None) -> list[str]:
+    """Return the live holders, without ``mine``."""
+    return [
+        holder
+        for holder in _holders(state_dir)
+        if holder != mine and not is_dead(state_dir, holder)
+    ]
+
+
+def sweep(state_dir: Path, keep: Collection[str] = ()) -> None:
+    """Remove the files of dead holders, except those to ``keep``."""
+    for holder in _holders(state_dir):
+        if holder in keep:
+            continue
+        path = _path(state_dir, holder)
+        with suppress(OSError):
+            descriptor, free = os.open(path, os.O_RDWR), False
+            try:
+                free = _lock(descriptor, shared=True)
+            finally:
+                if free:
+                    _remove_and_close(path, descriptor)
+                else:
+                    os.close(descriptor)
+
+
+def _path(state_dir: Path, holder: str) -> Path:
+    return state_dir / "holders" / f"{holder}.lock"
+
+
+def _holders(state_dir: Path) -> Iterator[str]:
+    return (path.stem for path in sorted((state_dir / "holders").glob("*.lock")))
+
+
+def _is_open_as(path: Path, descriptor: int) -> bool:
+    """Tell whether the file is still there: a sweep may have removed it before it was locked."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_and_close(path: Path, descriptor: int) -> None:
+    """Remove a file under its lock; Windows removes no open file, not even somebody else's."""
+    if sys.platform == "win32":
+        os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+    else:
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)

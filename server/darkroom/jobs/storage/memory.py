@@ -1,0 +1,291 @@
+"""The store that forgets: ``[jobs] store = "memory"``, and what the journal is compared with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from darkroom.core.errors import Stale
+from darkroom.jobs.storage.ledger import MemoryLedger
+from darkroom.jobs.store import ACCEPTED, NEVER_RETURNED, NO_VERDICT, UNDER_WAY, Created
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.jobs.store import Child, Horizon, Query
+
+
+def _counted_at(job: Job) -> float:
+    return job.created_at if job.submitted_at is None else job.submitted_at
+
+
+def _age(job: Job) -> tuple[float, str]:
+    return job.created_at, job.job_id
+
+
+class MemoryStore:
+    """A `Store` in dictionaries. ``holder`` is who writes here, as for the journal.
+
+    ``began``: what was before that time is not known here.
+    """
+
+    def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
+        self._holder = holder
+        self._began = began
+        self._jobs: dict[str, Job] = {}
+        self._attempts: dict[str, Attempt] = {}
+        self._ledger = MemoryLedger()
+
+    async def create(
+        self,
+        job: Job,
+        attempts: Sequence[Attempt],
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Created:
+        """Insert a job with its first attempts, unless its intent is here already."""
+        known = self._same_intent(job, identical_since)
+        if known is not None:
+            return Created(known, made=False, by_key=job.idempotency_key is not None)
+        if job.job_id in self._jobs:
+            raise Stale(job.job_id)
+        staged = self._next(attempts)
+        if entry is not None:
+            await self.reserve(entry, caps)
+        self._attempts |= staged
+        self._jobs[job.job_id] = job
+        return Created(job, made=True)
+
+    async def create_all(
+        self,
+        parent: Job,
+        children: Sequence[Child],
+        *,
+        identical_since: float | None,
+        totals: Sequence[tuple[Entry, Sequence[Cap]]],
+    ) -> Created:
+        """Insert a batch with all its jobs at once, unless its intent is here already."""
+        known = self._same_intent(parent, identical_since)
+        if known is not None:
+            return Created(known, made=False, by_key=parent.idempotency_key is not None)
+        for job in (parent, *(child.job for child in children)):
+            if job.job_id in self._jobs:
+                raise Stale(job.job_id)
+        for total, caps in totals:
+            self._ledger.check_all(total, caps)
+        self._attempts |= self._next([a for child in children for a in child.attempts])
+        for child in children:
+            if child.entry is not None:
+                self._ledger.put(child.entry)
+        self._jobs |= {job.job_id: job for job in (parent, *(child.job for child in children))}
+        return Created(parent, made=True)
+
+    async def foresee(
+        self,
+        job: Job,
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Job | None:
+        """Return the job that `create` would return instead of a new one; raise what it would."""
+        known = self._same_intent(job, identical_since)
+        if known is None and entry is not None:
+            self._ledger.check_all(entry, caps)
+        return known
+
+    async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
+        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+        self._ledger.check_all(entry, caps)
+        self._ledger.put(entry)
+
+    async def spent(self, owner: str, since: float) -> list[Sum]:
+        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        return self._ledger.sums(owner, since)
+
+    async def used(self, owner: str, cap: Cap) -> float:
+        """Return how much of a cap is used."""
+        return self._ledger.used(owner, cap)
+
+    async def write(
+        self,
+        job: Job | None,
+        attempts: Sequence[Attempt] = (),
+        *,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> None:
+        """Replace rows by their next versions, all or none."""
+        if job is not None:
+            stored = self._jobs.get(job.job_id)
+            if stored is None or job.version != stored.version + 1:
+                raise Stale(job.job_id)
+        if entry is not None:
+            self._ledger.check_all(entry, caps)
+        self._attempts |= self._next(attempts)
+        if job is not None:
+            self._jobs[job.job_id] = job
+        if entry is not None:
+            self._ledger.put(entry)
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job by our id."""
+        return self._jobs.get(job_id)
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """Return a job's attempts, oldest first."""
+        found = [attempt for attempt in self._attempts.values() if attempt.job_id == job_id]
+        return sorted(found, key=lambda attempt: attempt.created_at)
+
+    async def attempt(self, attempt_id: str) -> Attempt | None:
+        """Return an attempt by its id."""
+        return self._attempts.get(attempt_id)
+
+    async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
+        """Return the owner's job with this id at the provider, the newest if there are several."""
+        found = (
+            job
+            for job in self._jobs.values()
+            if (job.owner, job.provider, job.provider_job_id) == (owner, provider, provider_job_id)
+        )
+        return max(found, key=_age, default=None)
+
+    async def list(self, query: Query) -> list[Job]:
+        """Return the jobs that match, newest first."""
+        found = [
+            job
+            for job in self._jobs.values()
+            if job.owner == query.owner
+            and query.provider in {None, job.provider}
+            and query.batch_id in {None, job.batch_id}
+            and query.provider_job_id in {None, job.provider_job_id}
+            and (query.statuses is None or job.status in query.statuses)
+            and (query.before is None or _age(job) < query.before)
+        ]
+        return sorted(found, key=_age, reverse=True)[: query.limit]
+
+    async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
+        """Take over every job that has not ended and whose holder is dead or nobody."""
+        waiting = sorted((job for job in self._jobs.values() if not job.ended), key=_age)
+        dead = {name for name in {job.holder for job in waiting} if name is None or is_dead(name)}
+        taken = [job.next(holder=holder) for job in waiting if job.holder in dead]
+        self._jobs |= {job.job_id: job for job in taken}
+        return taken
+
+    async def holders(self) -> set[str]:
+        """Return who holds jobs that have not ended."""
+        return {j.holder for j in self._jobs.values() if not j.ended and j.holder is not None}
+
+    async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
+        """Return the attempts without a job whose fate a dead holder left open, oldest first."""
+        found = [
+            attempt
+            for attempt in self._attempts.values()
+            if attempt.job_id is None and attempt.state in {"prepared", "sent"}
+        ]
+        if found and self._holder is not None and not is_dead(self._holder):
+            return []
+        return sorted(found, key=lambda attempt: attempt.created_at)
+
+    async def count(self, owner: str, operation: str, since: float) -> int:
+        """Count the jobs of an operation that were accepted, or may have been, since a time."""
+        return sum(
+            (job.owner, job.operation) == (owner, operation)
+            and _counted_at(job) >= since
+            and (job.status in ACCEPTED or job.provider_job_id is not None)
+            for job in self._jobs.values()
+        )
+
+    async def waiting(self, owner: str, operation: str) -> int:
+        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
+        return sum(
+            (job.owner, job.operation, job.status) == (owner, operation, "queued") and not job.asks
+            for job in self._jobs.values()
+        )
+
+    async def changed(self) -> bool:
+        """Tell whether another process wrote: none can."""
+        return False
+
+    async def prune(self, horizon: Horizon) -> int:
+        """Delete what is older than the horizon; return how many jobs."""
+        old = {
+            job.job_id
+            for job in self._jobs.values()
+            if job.ended and job.ended_at is not None and job.ended_at < horizon.ended
+            if not (
+                job.operation in horizon.counted
+                and _counted_at(job) >= horizon.window
+                and (job.status in ACCEPTED or job.provider_job_id is not None)
+            )
+        }
+        self._jobs = {key: job for key, job in self._jobs.items() if key not in old}
+        self._attempts = {
+            key: attempt for key, attempt in self._attempts.items() if attempt.job_id not in old
+        }
+        self._ledger.prune(horizon, self._jobs)
+        return len(old)
+
+    async def forgotten(self) -> float | None:
+        """Return when this store began, or what it forgot since."""
+        return max(
+            (at for at in (self._began, self._ledger.forgotten) if at is not None), default=None
+        )
+
+    async def close(self) -> None:
+        """Do nothing: there are no files."""
+
+    def _same_intent(self, job: Job, identical_since: float | None) -> Job | None:
+        owned = (other for other in self._jobs.values() if other.owner == job.owner)
+        if job.idempotency_key is not None:
+            key = job.idempotency_key
+            return next((other for other in owned if other.idempotency_key == key), None)
+        if job.batch_id is not None:
+            return None
+        same = [
+            other
+            for other in owned
+            if other.intent == job.intent and other.status not in NEVER_RETURNED
+        ]
+        lost = self._of_unknown_fate() if same else frozenset[str]()
+        returned = (
+            other
+            for other in same
+            if other.job_id in lost
+            or (
+                identical_since is not None
+                and (
+                    other.status in UNDER_WAY
+                    or (other.ended_at is not None and other.ended_at >= identical_since)
+                )
+            )
+        )
+        return max(returned, key=_age, default=None)
+
+    def _of_unknown_fate(self) -> frozenset[str]:
+        """Return the ids of jobs that sent something without a verdict, and of their batches."""
+        sent = {each.job_id for each in self._attempts.values() if each.state in NO_VERDICT}
+        jobs = [
+            job
+            for job in self._jobs.values()
+            if job.status == "unknown" or (job.job_id in sent and job.status not in NEVER_RETURNED)
+        ]
+        batches = {(job.owner, job.batch_id) for job in jobs}
+        return frozenset(
+            {job.job_id for job in jobs}
+            | {job.job_id for job in self._jobs.values() if (job.owner, job.job_id) in batches}
+        )
+
+    def _next(self, attempts: Sequence[Attempt]) -> dict[str, Attempt]:
+        """Return the attempts by id; each must be the next version of the one kept."""
+        staged: dict[str, Attempt] = {}
+        for attempt in attempts:
+            key = attempt.attempt_id
+            stored = staged.get(key, self._attempts.get(key))
+            if attempt.version != (1 if stored is None else stored.version + 1):
+                raise Stale(key)
+            staged[key] = attempt
+        return staged

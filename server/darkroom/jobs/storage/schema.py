@@ -1,0 +1,143 @@
+"""The tables of the journal, and the SQL that writes them.
+
+A row is kept whole, as JSON; what is searched stands beside it in columns.
+"""
+
+from __future__ import annotations
+
+from darkroom.jobs.storage import ledger
+from darkroom.jobs.store import ACCEPTED, NEVER_RETURNED, NO_VERDICT, UNDER_WAY
+from darkroom.providers.values import ENDED
+
+
+def _names(values: frozenset[str]) -> str:
+    return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+OPEN = f"status NOT IN ({_names(frozenset(ENDED))})"
+"""Condition of jobs that have not ended, as the partial index has it."""
+
+COUNTED = f"(status IN ({_names(frozenset(ACCEPTED))}) OR provider_job_id IS NOT NULL)"
+COUNTED_AT = "coalesce(submitted_at, created_at)"
+UNSETTLED = "job_id IS NULL AND state IN ('prepared', 'sent')"
+
+
+def _of_unknown_fate(table: str) -> str:
+    """Return the condition of jobs that sent something without a verdict."""
+    return (
+        f"({table}.status = 'unknown' OR"  # noqa: S608 -- our names
+        f" {table}.status NOT IN ({_names(frozenset(NEVER_RETURNED))}) AND EXISTS"
+        f" (SELECT 1 FROM attempts WHERE attempts.job_id = {table}.job_id"
+        f" AND attempts.state IN ({_names(frozenset(NO_VERDICT))})))"
+    )
+
+
+SELECT_IDENTICAL = (
+    "SELECT row FROM jobs WHERE owner = :owner AND intent = :intent"  # noqa: S608 -- our names
+    f" AND status NOT IN ({_names(frozenset(NEVER_RETURNED))}) AND ("
+    f"(:since IS NOT NULL AND (status IN ({_names(frozenset(UNDER_WAY))}) OR ended_at >= :since))"
+    f" OR {_of_unknown_fate('jobs')}"
+    " OR EXISTS (SELECT 1 FROM jobs AS item WHERE item.owner = jobs.owner"
+    f" AND item.batch_id = jobs.job_id AND {_of_unknown_fate('item')}))"
+    " ORDER BY created_at DESC, job_id DESC LIMIT 1"
+)
+"""The job that an identical call gets instead of a new one, the newest; see `Store.create`."""
+
+UNAPPROVED = (
+    "(json_extract(row, '$.approval') IS NOT NULL"
+    " AND json_extract(row, '$.approval.given_at') IS NULL)"
+)
+"""Condition of jobs that nobody said yes to, as `Job.unapproved` has it."""
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE jobs (
+            job_id TEXT NOT NULL PRIMARY KEY,
+            owner TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            operation TEXT NOT NULL,
+            status TEXT NOT NULL,
+            intent TEXT NOT NULL,
+            idempotency_key TEXT,
+            provider_job_id TEXT,
+            batch_id TEXT,
+            holder TEXT,
+            created_at REAL NOT NULL,
+            submitted_at REAL,
+            ended_at REAL,
+            version INTEGER NOT NULL,
+            row TEXT NOT NULL
+        )""",
+        f"CREATE INDEX jobs_open ON jobs (holder) WHERE {OPEN}",
+        "CREATE UNIQUE INDEX jobs_key ON jobs (owner, idempotency_key)",
+        "CREATE INDEX jobs_intent ON jobs (owner, intent, created_at, job_id)",
+        """CREATE INDEX jobs_provider ON jobs
+            (owner, provider, provider_job_id, created_at, job_id)
+            WHERE provider_job_id IS NOT NULL""",
+        "CREATE INDEX jobs_newest ON jobs (owner, created_at, job_id, provider, status)",
+        """CREATE INDEX jobs_batch ON jobs (owner, batch_id, created_at, job_id)
+            WHERE batch_id IS NOT NULL""",
+        f"CREATE INDEX jobs_counted ON jobs (owner, operation, {COUNTED_AT})",
+        "CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL",
+        """CREATE TABLE attempts (
+            attempt_id TEXT NOT NULL PRIMARY KEY,
+            job_id TEXT,
+            state TEXT NOT NULL,
+            holder TEXT,
+            created_at REAL NOT NULL,
+            version INTEGER NOT NULL,
+            row TEXT NOT NULL
+        )""",
+        "CREATE INDEX attempts_job ON attempts (job_id, created_at) WHERE job_id IS NOT NULL",
+        f"CREATE INDEX attempts_unsettled ON attempts (holder) WHERE {UNSETTLED}",
+        *ledger.TABLE,
+    ),
+    ledger.FORGOTTEN,
+)
+"""What leads from each schema version to the next; the first one makes the tables.
+
+A step that was released stays as it is: should `OPEN` or `UNSETTLED` change, a new step makes their
+index again.
+"""
+
+JOB_COLUMNS = (
+    "job_id",
+    "owner",
+    "provider",
+    "operation",
+    "status",
+    "intent",
+    "idempotency_key",
+    "provider_job_id",
+    "batch_id",
+    "holder",
+    "created_at",
+    "submitted_at",
+    "ended_at",
+    "version",
+)
+ATTEMPT_COLUMNS = ("attempt_id", "job_id", "state", "created_at", "version")
+
+
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    """Return an INSERT that leaves a row with the same key (the first column) as it is."""
+    values = ", ".join(f":{name}" for name in columns)
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) "  # noqa: S608 -- our names
+        f"ON CONFLICT ({columns[0]}) DO NOTHING"
+    )
+
+
+def _update(table: str, columns: tuple[str, ...]) -> str:
+    """Return an UPDATE of the row whose version is the one before."""
+    changes = ", ".join(f"{name} = :{name}" for name in columns[1:])
+    return (
+        f"UPDATE {table} SET {changes} "  # noqa: S608 -- our names
+        f"WHERE {columns[0]} = :{columns[0]} AND version = :version - 1"
+    )
+
+
+INSERT_JOB = _insert("jobs", (*JOB_COLUMNS, "row"))
+UPDATE_JOB = _update("jobs", (*JOB_COLUMNS, "row"))
+INSERT_ATTEMPT = _insert("attempts", (*ATTEMPT_COLUMNS, "holder", "row"))
+UPDATE_ATTEMPT = _update("attempts", (*ATTEMPT_COLUMNS, "holder", "row"))

@@ -1,0 +1,433 @@
+"""The journal: jobs and attempts in SQLite, durable, shared by the processes of one machine.
+
+Every call of SQLite goes through the executor `Executor`, so that a commit never stalls the event loop;
+only whether others have written is looked at without it (`SqliteStore.changed`), which waits for
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TypeVar
+
+from darkroom.core.errors import Stale
+from darkroom.core.executor import worker_thread
+from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
+from darkroom.jobs.storage import ledger
+from darkroom.jobs.storage import schema as tables
+from darkroom.jobs.storage.journal import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
+from darkroom.jobs.store import Created
+from darkroom.providers.messages import read_row
+from darkroom.providers.values import ENDED
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from darkroom.core.executor import Executor
+    from darkroom.jobs.model import Attempt, Job, Row
+    from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.jobs.store import Child, Horizon, Query
+
+T = TypeVar("T")
+
+PRUNED_AT_ONCE = 500
+"""Jobs deleted in one transaction, so that others can write in between."""
+
+
+class SqliteStore:
+    """A `Store` in one SQLite file. Beside what each method says, all raise `JournalError`."""
+
+    def __init__(
+        self, database: sqlite3.Connection, path: Path, run: Executor, holder: str | None
+    ) -> None:
+        self._database = database
+        self._path = path
+        self._run = run
+        self._holder = holder
+        self._data_version = 0
+        self._under_way = 0
+        """Calls that the executor has: the connection is theirs."""
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, run: Executor | None = None, holder: str | None = None
+    ) -> SqliteStore:
+        """Open the journal, or make it. ``holder`` is who writes here (see `Store.unsettled`).
+
+        Raises `ConfigurationError`, and leaves the file as it is, if it cannot be used.
+        """
+        run = run or worker_thread()
+        store = cls(await run(lambda: connect(path)), path, run, holder)
+        store._data_version = await store._read(_data_version)
+        return store
+
+    async def create(
+        self,
+        job: Job,
+        attempts: Sequence[Attempt],
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Created:
+        """Insert a job with its first attempts, unless its intent is here already."""
+
+        def insert(database: sqlite3.Connection) -> Created:
+            known = _same_intent(database, job, identical_since)
+            if known is not None:
+                return Created(known, made=False, by_key=job.idempotency_key is not None)
+            if entry is not None:
+                ledger.check_all(database, entry, caps)
+                ledger.put(database, entry)
+            _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, job)
+            self._put_attempts(database, attempts)
+            return Created(job, made=True)
+
+        return await self._change(insert, "so nothing was sent")
+
+    async def create_all(
+        self,
+        parent: Job,
+        children: Sequence[Child],
+        *,
+        identical_since: float | None,
+        totals: Sequence[tuple[Entry, Sequence[Cap]]],
+    ) -> Created:
+        """Insert a batch with all its jobs at once, unless its intent is here already."""
+
+        def insert(database: sqlite3.Connection) -> Created:
+            known = _same_intent(database, parent, identical_since)
+            if known is not None:
+                return Created(known, made=False, by_key=parent.idempotency_key is not None)
+            for total, caps in totals:
+                ledger.check_all(database, total, caps)
+            _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, parent)
+            for child in children:
+                _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, child.job)
+                self._put_attempts(database, child.attempts)
+                if child.entry is not None:
+                    ledger.put(database, child.entry)
+            return Created(parent, made=True)
+
+        return await self._change(insert, "so nothing was sent")
+
+    async def foresee(
+        self,
+        job: Job,
+        *,
+        identical_since: float | None,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> Job | None:
+        """Return the job that `create` would return instead of a new one; raise what it would."""
+
+        def look(database: sqlite3.Connection) -> Job | None:
+            known = _same_intent(database, job, identical_since)
+            if known is None and entry is not None:
+                ledger.check_all(database, entry, caps)
+            return known
+
+        return await self._read(look)
+
+    async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
+        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+
+        def insert(database: sqlite3.Connection) -> None:
+            ledger.check_all(database, entry, caps)
+            ledger.put(database, entry)
+
+        await self._change(insert, "so nothing was sent")
+
+    async def spent(self, owner: str, since: float) -> list[Sum]:
+        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        return await self._read(lambda database: ledger.sums(database, owner, since))
+
+    async def used(self, owner: str, cap: Cap) -> float:
+        """Return how much of a cap is used."""
+        return await self._read(lambda database: ledger.used(database, owner, cap))
+
+    async def write(
+        self,
+        job: Job | None,
+        attempts: Sequence[Attempt] = (),
+        *,
+        entry: Entry | None = None,
+        caps: Sequence[Cap] = (),
+    ) -> None:
+        """Replace rows by their next versions, all or none."""
+
+        def replace(database: sqlite3.Connection) -> None:
+            if entry is not None:
+                ledger.check_all(database, entry, caps)
+            if job is not None:
+                _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
+            self._put_attempts(database, attempts)
+            if entry is not None:
+                ledger.put(database, entry)
+
+        unsent = attempts and all(attempt.state == "prepared" for attempt in attempts)
+        await self._change(
+            replace, "so nothing was sent" if unsent else "so this change is not recorded"
+        )
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job by our id."""
+        return _first(await self._jobs("job_id = ?", job_id))
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """Return a job's attempts, oldest first."""
+        return await self._attempts("job_id = ?", job_id)
+
+    async def attempt(self, attempt_id: str) -> Attempt | None:
+        """Return an attempt by its id."""
+        return _first(await self._attempts("attempt_id = ?", attempt_id))
+
+    async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
+        """Return the owner's job with this id at the provider, the newest if there are several."""
+        return _first(
+            await self._jobs(
+                "owner = ? AND provider = ? AND provider_job_id = ?",
+                *(owner, provider, provider_job_id),
+                limit=1,
+            )
+        )
+
+    async def list(self, query: Query) -> list[Job]:
+        """Return the jobs that match, newest first."""
+        conditions: list[str] = ["owner = ?"]
+        values: list[str | float] = [query.owner]
+        if query.provider is not None:
+            conditions.append("provider = ?")
+            values.append(query.provider)
+        if query.batch_id is not None:
+            conditions.append("batch_id = ?")
+            values.append(query.batch_id)
+        if query.provider_job_id is not None:
+            conditions.append("provider_job_id = ?")
+            values.append(query.provider_job_id)
+        if query.statuses is not None:
+            conditions.append(_among("status", query.statuses))
+            values.extend(query.statuses)
+        if query.before is not None:
+            conditions.append("(created_at, job_id) < (?, ?)")
+            values.extend(query.before)
+        return await self._jobs(" AND ".join(conditions), *values, limit=query.limit)
+
+    async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
+        """Take over every job that has not ended and whose holder is dead or nobody."""
+
+        def take(database: sqlite3.Connection) -> list[Job]:
+            condition, dead = _of_the_dead(database, "jobs", tables.OPEN, is_dead)
+            found = database.execute(
+                f"SELECT row FROM jobs WHERE {condition} ORDER BY created_at, job_id",  # noqa: S608 -- our names
+                dead,
+            )
+            taken = [_job(row).next(holder=holder) for row in found.fetchall()]
+            for job in taken:
+                _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
+            return taken
+
+        return await self._change(take, "so no job was taken over")
+
+    async def holders(self) -> set[str]:
+        """Return who holds jobs that have not ended."""
+        return await self._read(lambda database: _holders(database, "jobs", tables.OPEN))
+
+    async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
+        """Return the attempts without a job whose fate a dead holder left open, oldest first."""
+
+        def look(database: sqlite3.Connection) -> list[Attempt]:
+            condition, dead = _of_the_dead(database, "attempts", tables.UNSETTLED, is_dead)
+            return _select_attempts(database, condition, dead)
+
+        return await self._read(look)
+
+    async def count(self, owner: str, operation: str, since: float) -> int:
+        """Count the jobs of an operation that were accepted, or may have been, since a time."""
+        statement = (
+            "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+            f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
+        )
+        return await self._read(
+            lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
+        )
+
+    async def waiting(self, owner: str, operation: str) -> int:
+        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
+        statement = (
+            "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+            f"AND status = 'queued' AND {tables.OPEN} AND NOT {tables.UNAPPROVED}"
+        )
+        return await self._read(
+            lambda database: database.execute(statement, (owner, operation)).fetchone()[0]
+        )
+
+    async def changed(self) -> bool:
+        """Tell whether another process wrote since this was last called."""
+        before = self._data_version
+        version = None if self._under_way else self._glance()
+        self._data_version = await self._read(_data_version) if version is None else version
+        return self._data_version != before
+
+    def _glance(self) -> int | None:
+        """Return the data version without the executor; None if that cannot be had at once.
+
+        It stands in memory that processes share: reading it takes microseconds, a thread's turn a
+        hundred of them, and every check of a job looks.
+        """
+        import sqlite3  # noqa: PLC0415 -- a start without a journal does not pay for it
+
+        try:
+            self._database.execute("PRAGMA busy_timeout = 0")
+            try:
+                return _data_version(self._database)
+            finally:
+                self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000:.0f}")
+        except sqlite3.DatabaseError:
+            return None  # the executor waits, or says what is wrong
+
+    async def prune(self, horizon: Horizon) -> int:
+        """Delete what is older than the horizon; return how many jobs."""
+        counts = f"{tables.COUNTED} AND {tables.COUNTED_AT} >= ?"
+        statement = (
+            "SELECT job_id FROM jobs WHERE ended_at < ? "  # noqa: S608 -- our names
+            f"AND {_among('status', ENDED)} "
+            f"AND NOT ({_among('operation', horizon.counted)} AND {counts}) LIMIT {PRUNED_AT_ONCE}"
+        )
+        values = (horizon.ended, *ENDED, *horizon.counted, horizon.window)
+
+        def delete(database: sqlite3.Connection) -> int:
+            old = database.execute(statement, values).fetchall()
+            database.executemany("DELETE FROM attempts WHERE job_id = ?", old)
+            database.executemany("DELETE FROM jobs WHERE job_id = ?", old)
+            return len(old)
+
+        def forget(database: sqlite3.Connection) -> int:
+            return ledger.prune(database, horizon, PRUNED_AT_ONCE)
+
+        pruned = 0
+        while deleted := await self._change(delete, "so nothing was deleted"):
+            pruned += deleted
+        while await self._change(forget, "so nothing was deleted"):
+            pass
+        return pruned
+
+    async def forgotten(self) -> float | None:
+        """Return the time before which the ledger is not whole; None: it always is."""
+        return await self._read(ledger.forgotten)
+
+    async def close(self) -> None:
+        """Let go of the file; nothing can be read or written afterwards."""
+        await self._execute(self._database.close)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def reading() -> T:
+            with translated(self._path, "so it could not be read"):
+                return work(self._database)
+
+        return await self._execute(reading)
+
+    async def _change(self, work: Callable[[sqlite3.Connection], T], otherwise: str) -> T:
+        """Do the work in one transaction; it holds the write lock from its beginning."""
+
+        def changing() -> T:
+            with translated(self._path, otherwise), transaction(self._database):
+                return work(self._database)
+
+        return await self._execute(changing)
+
+    async def _execute(self, work: Callable[[], T]) -> T:
+        self._under_way += 1
+        try:
+            return await self._run(work)
+        finally:
+            self._under_way -= 1
+
+    async def _jobs(self, condition: str, *values: str | float, limit: int = -1) -> list[Job]:
+        statement = (
+            f"SELECT row FROM jobs WHERE {condition} "  # noqa: S608 -- our names
+            f"ORDER BY created_at DESC, job_id DESC LIMIT {limit:d}"
+        )
+        return await self._read(
+            lambda database: [_job(row) for row in database.execute(statement, values)]
+        )
+
+    async def _attempts(self, condition: str, *values: str) -> list[Attempt]:
+        return await self._read(lambda database: _select_attempts(database, condition, values))
+
+    def _put_attempts(self, database: sqlite3.Connection, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            statement = tables.INSERT_ATTEMPT if attempt.version == 1 else tables.UPDATE_ATTEMPT
+            _put(database, statement, tables.ATTEMPT_COLUMNS, attempt, holder=self._holder)
+
+
+def _data_version(database: sqlite3.Connection) -> int:
+    return database.execute("PRAGMA data_version").fetchone()[0]
+
+
+def _same_intent(
+    database: sqlite3.Connection, job: Job, identical_since: float | None
+) -> Job | None:
+    if job.idempotency_key is not None:
+        found = database.execute(
+            "SELECT row FROM jobs WHERE owner = ? AND idempotency_key = ?",
+            (job.owner, job.idempotency_key),
+        )
+    elif job.batch_id is not None:
+        return None
+    else:
+        identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
+        found = database.execute(tables.SELECT_IDENTICAL, identical)
+    row = found.fetchone()
+    return None if row is None else _job(row)
+
+
+def _holders(database: sqlite3.Connection, table: str, condition: str) -> set[str]:
+    statement = f"SELECT DISTINCT holder FROM {table} WHERE {condition} AND holder IS NOT NULL"  # noqa: S608 -- our names
+    return {holder for (holder,) in database.execute(statement)}
+
+
+def _of_the_dead(
+    database: sqlite3.Connection, table: str, condition: str, is_dead: Callable[[str], bool]
+) -> tuple[str, list[str]]:
+    """Narrow the condition to rows of dead holders or of nobody; return it with its values."""
+    dead = [holder for holder in _holders(database, table, condition) if is_dead(holder)]
+    return f"{condition} AND (holder IS NULL OR {_among('holder', dead)})", dead
+
+
+def _select_attempts(
+    database: sqlite3.Connection, condition: str, values: Sequence[str]
+) -> list[Attempt]:
+    found = database.execute(
+        f"SELECT row FROM attempts WHERE {condition} ORDER BY created_at, rowid",  # noqa: S608 -- our names
+        values,
+    )
+    return [attempt_from_json(read_row(text)) for (text,) in found]
+
+
+def _put(
+    database: sqlite3.Connection,
+    statement: str,
+    columns: tuple[str, ...],
+    row: Row,
+    **more: str | None,
+) -> None:
+    """Write one row, or raise `Stale` if it meets another version than the one before its own."""
+    values = {name: getattr(row, name) for name in columns}
+    text = json.dumps(row_to_json(row), separators=(",", ":"))
+    if database.execute(statement, {**values, **more, "row": text}).rowcount != 1:
+        raise Stale(f"{values[columns[0]]}, version {row.version}")
+
+
+def _job(row: tuple[str]) -> Job:
+    return job_from_json(read_row(row[0]))
+
+
+def _first(rows: Sequence[T]) -> T | None:
+    return rows[0] if rows else None
+
+
+def _among(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join('?' for _ in values)})"

@@ -1,0 +1,1 @@
+"""MCP: the only place that knows the SDK."""

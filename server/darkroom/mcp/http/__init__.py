@@ -1,0 +1,1 @@
+"""Streamable HTTP: the gate, sessions, the token."""

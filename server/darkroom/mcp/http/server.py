@@ -1,0 +1,271 @@
+"""MCP over Streamable HTTP, in both protocol eras, for whoever bears the token.
+
+A request has to name us by a name that we know (``Host``: a page that points its own name at this
+machine does not), come from no foreign page (``Origin``), and bear the token. ``/healthz`` and
+``/readyz`` need no token and say nothing else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import anyio
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import PlainTextResponse, Response
+
+from darkroom.core.errors import CallError, ConfigurationError
+from darkroom.mcp.http import parser as web_engine
+from darkroom.mcp.http import token as bearer
+from darkroom.mcp.http.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from darkroom.config.settings import Settings
+    from darkroom.mcp.server import DarkroomServer
+
+PATH = "/mcp"
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8811
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+ANSWER_SECONDS = 10
+"""How long calls have to be answered once the end has begun; what they sent has longer."""
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep theirs (httpx2: 5 s), so that they hang up first: a request that meets a
+connection just as it is closed is lost, and looks like a call that was."""
+
+READY_SECONDS = 5.0
+BACKLOG = 1024
+UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
+
+
+def loopback(host: str) -> bool:
+    """Tell whether only this machine can reach what is bound to ``host``."""
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+class Names:
+    """The names by which clients may reach us.
+
+    Bound to every address of the machine, an address literal will do too: it cannot be pointed
+    elsewhere as a name can.
+    """
+
+    def __init__(self, host: str, more: Iterable[str]) -> None:
+        self._names = (LOOPBACK_NAMES | {host.lower()} | {name.lower() for name in more}) - {""}
+        self._literals = host in {"0.0.0.0", "::", ""}  # noqa: S104 -- compared, not bound
+
+    def known(self, authority: str) -> bool:
+        """Tell whether ``name[:port]`` is ours."""
+        name = _name(authority)
+        if name in self._names:
+            return True
+        if self._literals:
+            with suppress(ValueError):
+                ipaddress.ip_address(name)
+                return True
+        return False
+
+    def origin(self, origin: str, authority: str) -> bool:
+        """Tell whether a page from ``origin`` may speak to us, whom it calls ``authority``.
+
+        Of address literals, which anybody's page may come from, only the very one it asks.
+        """
+        scheme, found, where = origin.partition("://")
+        if not found or scheme not in {"http", "https"}:
+            return False
+        name = _name(where)
+        return name in self._names or (self._literals and name == _name(authority) != "")
+
+
+def _name(authority: str) -> str:
+    """Return the name in ``name[:port]``; nothing if there is none."""
+    with suppress(ValueError):
+        return urlsplit(f"//{authority}").hostname or ""
+    return ""
+
+
+class Gate:
+    """Lets through who knows our name, comes from no foreign page and bears the token.
+
+    ``mcp`` answers at `PATH`, ``app`` everything else.
+    """
+
+    def __init__(
+        self, app: ASGIApp, mcp: ASGIApp, names: Names, token: bytes, ready: Callable[[], Any]
+    ) -> None:
+        self._app = app
+        self._mcp = mcp
+        self._names = names
+        self._token = token
+        self._ready = ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] == "http":
+            refusal = await self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+            if scope["path"] == PATH:
+                await self._mcp(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, []).append(value)
+        hosts = headers.get(b"host", [])
+        if len(hosts) != 1 or not self._names.known(hosts[0].decode("latin-1")):
+            return PlainTextResponse("no server of that name is here: see [http] hosts\n", 421)
+        for origin in headers.get(b"origin", []):
+            if not self._names.origin(origin.decode("latin-1"), hosts[0].decode("latin-1")):
+                return PlainTextResponse("pages from there may not speak to this server\n", 403)
+        if scope["path"] == "/healthz":
+            return PlainTextResponse("ok\n")
+        if scope["path"] == "/readyz":
+            ready = await self._ready()
+            return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+        given = headers.get(b"authorization", [])
+        if len(given) != 1 or not bearer.bears(given[0], self._token):
+            challenge = {"www-authenticate": "Bearer"}
+            return PlainTextResponse(UNAUTHORISED, 401, challenge)
+        return None
+
+
+def web_app(
+    server: DarkroomServer,
+    token: bytes,
+    *,
+    host: str = DEFAULT_HOST,
+    names: Iterable[str] = (),
+    stopping: anyio.Event | None = None,
+    most_sessions: int = MOST_SESSIONS,
+) -> ASGIApp:
+    """Return the application: the SDK's transport behind the gate."""
+
+    async def ready() -> bool:
+        engine = server.engine
+        if engine is None or (stopping is not None and stopping.is_set()):
+            return False
+        with anyio.move_on_after(READY_SECONDS):
+            try:
+                await engine.runtime()
+            except CallError:
+                return False
+            return True
+        return False
+
+    # The gate has looked at Host and Origin already, and at more than the transport would.
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = server.streamable_http_app(
+        streamable_http_path=PATH,
+        transport_security=unchecked,
+        session_idle_timeout=IDLE_SECONDS,
+        max_sessions=MOST_SERVED,
+    )
+    # Straight to the transport: the layers in between are for pages, which we have none of.
+    mcp = Sessions(server.session_manager.handle_request, most_sessions)
+    return Gate(app, mcp, Names(host, names), token, ready)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Ends in order at the first signal, and at once at the second."""
+
+    def __init__(self, config: uvicorn.Config, begin_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._begin_end = begin_end
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; it is not raised again at the end, so that the exit status is 0."""
+        del frame
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+        self._begin_end()
+
+
+async def serve_http(
+    server: DarkroomServer, settings: Settings, host: str, port: int, stopping: anyio.Event
+) -> None:
+    """Serve until a signal comes; returns when everything is written down.
+
+    Raises
+    ------
+    ConfigurationError: the address is taken or not ours, or the token is missing.
+    """
+    if not loopback(host) and settings.http.token_file is None:
+        raise ConfigurationError(
+            f"{host} can be reached from other machines: put a token into a file and name it in "
+            "[http] token_file (DARKROOM_HTTP__TOKEN_FILE)"
+        )
+    token = bearer.token(settings)
+    listening = _listen(host, port)
+    app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
+    config = uvicorn.Config(
+        cast("Any", app),
+        http=cast("Any", web_engine.parser()),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",  # what strangers send is no reason to write
+        access_log=False,
+        proxy_headers=False,  # who a client is says its token, not its address
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ANSWER_SECONDS,
+    )
+
+    def begin_end() -> None:
+        stopping.set()
+        server.end_streams()
+
+    with listening:
+        bound = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        sys.stderr.write(
+            f"darkroom: http://{shown}:{bound}{PATH}, token in {bearer.path_of(settings)}\n"
+        )
+        sys.stderr.flush()
+        await _Uvicorn(config, begin_end).serve(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Its protocol is stated: the event loop sends small answers at once (TCP_NODELAY) only on sockets
+    that say they are TCP, and otherwise each would wait 40 ms for the client's acknowledgement.
+    """
+    listening: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        if os.name != "nt":  # there it would let two servers share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        if listening is not None:
+            listening.close()
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{host}:{port} cannot be listened on ({reason})") from None
+    return listening

@@ -1,0 +1,76 @@
+"""The token that every request over HTTP has to bear: the person's own, or one made here once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from darkroom.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from darkroom.config.settings import Settings
+
+FILE = "http-token"
+TOKEN_BYTES = 32
+FEWEST_CHARACTERS = 16
+"""Of a given token: what is shorter can be guessed."""
+
+
+def path_of(settings: Settings) -> Path:
+    """Return the file that holds the token: the given one, or ours in the state folder."""
+    if settings.http.token_file is not None:
+        return settings.http.token_file.expanduser()
+    return settings.state_dir / FILE
+
+
+def token(settings: Settings) -> bytes:
+    """Return the token; make one where none was given and none is there yet.
+
+    Raises
+    ------
+    ConfigurationError: the file cannot be read or made, or what it holds is no token.
+    """
+    path = path_of(settings)
+    try:
+        if settings.http.token_file is None and not path.exists():
+            _make(path)
+        found = path.read_bytes().strip()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"{path}: no token for HTTP can be had ({reason})") from None
+    if len(found) < FEWEST_CHARACTERS or any(not 0x21 <= byte <= 0x7E for byte in found):  # noqa: PLR2004 -- what a header takes
+        raise ConfigurationError(
+            f"{path}: a token has {FEWEST_CHARACTERS} or more printable characters, and no spaces"
+        )
+    return found
+
+
+def _make(path: Path) -> None:
+    """Put a new token there, whole or not at all; another process may be first."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def bears(authorization: bytes, expected: bytes) -> bool:
+    """Tell whether an ``Authorization`` header bears the token, in the same time for every no."""
+    scheme, _, given = authorization.partition(b" ")
+    same = hmac.compare_digest(
+        hashlib.sha256(given.strip()).digest(), hashlib.sha256(expected).digest()
+    )
+    return scheme.lower() == b"bearer" and same

@@ -1,0 +1,105 @@
+"""What a provider module is written in, its credentials, and the client that talks to it.
+
+A provider module needs one import, this package: everything in ``__all__`` is stable. It declares a
+`Provider` with its operations and does nothing else; `docs/adding-a-provider.md` shows how. The
+readers of answers stand in `darkroom.providers.reading`.
+"""
+
+from darkroom.core.errors import Code, call_error, failure
+from darkroom.core.json_types import JsonObject, JsonValue
+from darkroom.providers import reading
+from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
+from darkroom.providers.operations import (
+    CHANGES,
+    DESTROYS,
+    LOCAL_READS,
+    READS,
+    STARTS,
+    CallOperation,
+    CheckOperation,
+    FanOutOperation,
+    Hints,
+    JobOperation,
+    Listing,
+    Lookback,
+    Operation,
+    Quota,
+    Secret,
+    StateSource,
+)
+from darkroom.providers.params import (
+    DEFAULT_WAIT_SECONDS,
+    MAX_WAIT_SECONDS,
+    Address,
+    AddressMark,
+    CheckParams,
+    JobParams,
+    Params,
+    StartParams,
+    check_address,
+)
+from darkroom.providers.provider import (
+    Allowance,
+    Credential,
+    Limits,
+    Policy,
+    PolicyVerdict,
+    Provider,
+    Rate,
+)
+from darkroom.providers.settings import ProviderSettings, Section, Table
+from darkroom.providers.values import Cost, Output, Progress, Status, Unit
+
+__all__ = [
+    "CHANGES",
+    "DEFAULT_WAIT_SECONDS",
+    "DESTROYS",
+    "LOCAL_READS",
+    "MAX_WAIT_SECONDS",
+    "READS",
+    "STARTS",
+    "Address",
+    "AddressMark",
+    "Allowance",
+    "CallOperation",
+    "CheckOperation",
+    "CheckParams",
+    "Code",
+    "Cost",
+    "Credential",
+    "FanOutOperation",
+    "Hints",
+    "JobOperation",
+    "JobParams",
+    "JsonObject",
+    "JsonValue",
+    "Limits",
+    "Listing",
+    "Lookback",
+    "Operation",
+    "Output",
+    "Params",
+    "Policy",
+    "PolicyVerdict",
+    "Progress",
+    "Provider",
+    "ProviderSettings",
+    "Quota",
+    "Rate",
+    "Request",
+    "Response",
+    "Secret",
+    "Section",
+    "StartParams",
+    "State",
+    "StateSource",
+    "Status",
+    "Table",
+    "Unit",
+    "UnreadableError",
+    "call_error",
+    "check_address",
+    "failure",
+    "read_json",
+    "reading",
+]

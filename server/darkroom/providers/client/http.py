@@ -1,0 +1,274 @@
+"""The only way out to a provider: authorisation, timeouts, what may be repeated, size limits.
+
+Two errors tell what became of a request that got no answer: `NotSentError`, it certainly never
+arrived; `LostError`, nobody can tell.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from contextlib import aclosing
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import httpx2
+
+from darkroom.core.errors import DarkroomError
+from darkroom.providers.messages import Request, Response, read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from darkroom.core.errors import Code
+    from darkroom.providers.credentials import Key
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS = 25.0
+WRITE_TIMEOUT_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
+"""For one request from connecting to the last byte."""
+
+ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
+LONGEST_RETRY_AFTER_SECONDS = 24 * 3600.0
+_FRESH = "darkroom.fresh"
+
+BAD_CERTIFICATES = (
+    "the certificates that connections are checked with cannot be read; "
+    "SSL_CERT_FILE names their file, if it is set"
+)
+BAD_ADDRESS = "the base address is not valid"
+BAD_KEY = "the key holds characters that cannot be sent"
+
+Stage = Literal["client", "request", "connection", "sent"]
+"""The client is built, then the request, then a connection; then bytes may leave."""
+
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the system lacks at the moment: no fault of the configuration."""
+
+log = logging.getLogger("darkroom")
+
+
+class NotSentError(DarkroomError):
+    """The request certainly never arrived; ``reason`` says why, in our words.
+
+    ``code``: ``provider_unavailable`` where sending it again may help, else whose fault it is.
+    """
+
+    def __init__(self, reason: str, code: Code = "provider_unavailable") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code: Code = code
+
+
+class LostError(DarkroomError):
+    """The request left, and no whole answer came; ``reason`` says how, in our words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Course:
+    """How far a request has come; nothing of it has left before the stage ``sent``."""
+
+    def __init__(self) -> None:
+        self.stage: Stage = "client"
+
+    async def note(self, event: str, _: Mapping[str, object]) -> None:
+        """Take note of an event of the connection (httpcore2's ``trace``)."""
+        if event.endswith("send_request_headers.started"):
+            self.stage = "sent"
+
+
+def _fate(error: Exception, stage: Stage) -> NotSentError | LostError:
+    """Tell from its exception what became of a request. No other place decides that."""
+    if isinstance(error, (NotSentError, LostError)):
+        return error
+    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)):
+        return NotSentError(_kind(error))
+    if isinstance(error, httpx2.LocalProtocolError):  # h11 judges all headers before it writes
+        return NotSentError(BAD_KEY, "not_configured")
+    if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
+        return NotSentError(BAD_ADDRESS, "not_configured")
+    if stage != "sent":
+        return _not_sent(error, stage)
+    if isinstance(error, TimeoutError):
+        return LostError("no answer within the deadline")
+    if isinstance(error, httpx2.TimeoutException):
+        return LostError("no answer in time")
+    if isinstance(error, httpx2.DecodingError):
+        return LostError("the answer could not be decoded")
+    if isinstance(error, httpx2.HTTPError):
+        return LostError("the connection broke after the request left")
+    log.error("a request failed: %s", type(error).__name__)
+    return LostError("sending it failed in this server")
+
+
+def _not_sent(error: Exception, stage: Stage) -> NotSentError:
+    if isinstance(error, (OSError, httpx2.TransportError)):
+        if stage == "client" and getattr(error, "errno", None) not in _PASSING:
+            return NotSentError(f"{BAD_CERTIFICATES} ({type(error).__name__})", "not_configured")
+        return NotSentError("no connection")
+    log.error("a request could not be built: %s", type(error).__name__)
+    return NotSentError("the request could not be built in this server", "internal_error")
+
+
+def _headers(key: Key) -> Mapping[str, str]:
+    """Return the headers that carry a credential."""
+    headers = key.credential.headers(key.secret)
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise NotSentError(BAD_KEY, "not_configured")
+    return headers
+
+
+class _Transport(httpx2.AsyncBaseTransport):
+    """Keeps connections for reads; opens and closes one for each request that must not be repeated.
+
+    A kept connection may have been closed by the provider: writing to it loses the request in a
+    way that cannot be told from a request that arrived.
+    """
+
+    def __init__(self) -> None:
+        context = httpx2.create_ssl_context()
+        kept = httpx2.Limits(max_keepalive_connections=4, keepalive_expiry=4.0)
+        none = httpx2.Limits(max_keepalive_connections=0)
+        self._kept = httpx2.AsyncHTTPTransport(verify=context, limits=kept)
+        self._fresh = httpx2.AsyncHTTPTransport(verify=context, limits=none)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send through the connections that the request asks for."""
+        transport = self._fresh if request.extensions.get(_FRESH) else self._kept
+        return await transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._kept.aclose()
+        await self._fresh.aclose()
+
+
+class HttpClient:
+    """Sends requests to one base address. The client is built for the first of them."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        clock: Callable[[], float],
+        transport: httpx2.AsyncBaseTransport | None = None,
+        user_agent: str = "darkroom",
+    ) -> None:
+        self.base_url = base_url
+        self._clock = clock
+        self._transport = transport
+        self._user_agent = user_agent
+        self._client: httpx2.AsyncClient | None = None
+
+    async def send(self, request: Request, key: Key, *, once: bool) -> Response:
+        """Send one request and read its answer.
+
+        ``once``: the request changes or costs something, and leaves on a connection of its own.
+
+        Raises
+        ------
+        NotSentError: it certainly never arrived.
+        LostError: it left, and no whole answer came.
+        """
+        course = _Course()
+        try:
+            client = self._open()
+            course.stage = "request"
+            with anyio.fail_after(DEADLINE_SECONDS):
+                outgoing = client.build_request(
+                    request.method,
+                    self.base_url + request.path,
+                    params=dict(request.query) or None,
+                    json=request.body if request.body is not None else None,
+                    headers={**request.headers, **_headers(key)},
+                    extensions={"trace": course.note, **({_FRESH: True} if once else {})},
+                )
+                # A transport that was passed in tells no steps: with it all may have left by now.
+                course.stage = "connection" if self._transport is None else "sent"
+                response = await client.send(outgoing, stream=True)
+                try:
+                    body = _redacted(await self._read(response), key)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await response.aclose()
+        except Exception as error:  # noqa: BLE001 -- no request may be without a fate
+            raise _fate(error, course.stage) from None
+        return Response(
+            status=response.status_code,
+            body=read_body(body),
+            headers={
+                name.lower(): _redacted(value.encode(), key).decode()
+                for name, value in response.headers.items()
+            },
+            received_at=self._clock(),
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _open(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                transport=self._transport if self._transport is not None else _Transport(),
+                timeout=httpx2.Timeout(
+                    READ_TIMEOUT_SECONDS,
+                    connect=CONNECT_TIMEOUT_SECONDS,
+                    write=WRITE_TIMEOUT_SECONDS,
+                    pool=CONNECT_TIMEOUT_SECONDS,
+                ),
+                follow_redirects=False,
+                headers={"user-agent": self._user_agent, "accept": "application/json"},
+                trust_env=False,
+            )
+        return self._client
+
+    @staticmethod
+    async def _read(response: httpx2.Response) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async with aclosing(response.aiter_bytes()) as incoming:
+            async for chunk in incoming:
+                size += len(chunk)
+                if size > ANSWER_LIMIT_BYTES:
+                    raise LostError(f"the answer was larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
+                chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _redacted(body: bytes, key: Key) -> bytes:
+    """Take the credential out of an answer that repeats it: no error may carry it on."""
+    return body.replace(key.secret.get_secret_value().encode(), b"[credential]")
+
+
+def _kind(error: Exception) -> str:
+    return "connection timed out" if isinstance(error, httpx2.TimeoutException) else "no connection"
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that Retry-After (seconds or a date) or RateLimit-Reset asks to wait.
+
+    At most a day; None where neither is there or can be understood.
+    """
+    for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
+        text = headers.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            seconds = float(text)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(text).timestamp() - now
+            except (ValueError, TypeError, OverflowError):
+                continue
+        if seconds > now / 2:  # an instant, not a duration
+            seconds -= now
+        if seconds == seconds:  # noqa: PLR0124 -- false for NaN only
+            return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+    return None

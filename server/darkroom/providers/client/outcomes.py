@@ -1,0 +1,185 @@
+"""What became of a request that changes or costs something.
+
+`judge` is the whole rule of what may be sent again: only what certainly never arrived or was
+certainly refused. Any 5xx and any broken connection after sending is unknown, unless the
+provider's module declares that status a refusal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+from darkroom.core.errors import (
+    STATUS_CODES,
+    Code,
+    ErrorBody,
+    Failure,
+    clean,
+    failure,
+    read_error_body,
+)
+from darkroom.providers.client.http import LostError, NotSentError, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from darkroom.core.json_types import JsonObject
+    from darkroom.providers.messages import Response
+    from darkroom.providers.provider import Provider
+
+TOO_MANY_REQUESTS = 429
+LONGEST_ID = 200
+"""Characters of a job's id at a provider; as long as an id that a check takes."""
+
+REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+
+NOTHING_ELSE: Mapping[int, Code] = MappingProxyType({})
+
+BLOCKED: frozenset[Code] = frozenset({"blocked_by_safety", "blocked_by_policy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has taken it; ``provider_id`` is its name for it (None: it gives none)."""
+
+    provider_id: str | None
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider certainly did not do it."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The provider certainly did not do it, and says that it will when asked again."""
+
+    failure: Failure
+    seconds: float | None
+    """What it asked to wait; None where it did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeverLeft:
+    """The request certainly did not arrive."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can tell; ``evidence`` is what is known."""
+
+    failure: Failure
+    evidence: JsonObject
+
+
+Outcome: TypeAlias = Accepted | Refused | Later | NeverLeft | Unknown
+
+
+def describe(
+    provider: Provider, response: Response, statuses: Mapping[int, Code] = NOTHING_ELSE
+) -> Failure:
+    """Say what an answer that is no success means: our code and words, the provider's beside them.
+
+    ``statuses`` are those that mean something else for the operation than for the provider.
+    """
+    said = read_error_body(response.body)
+    wait = retry_after(response.headers, response.received_at)
+    if response.status != TOO_MANY_REQUESTS and "retry-after" not in response.headers:
+        wait = None  # Claid says when its window ends in every answer
+    return failure(
+        statuses.get(response.status) or code_of(provider, response, said),
+        provider.title,
+        retry_after_seconds=wait,
+        provider_code=said.code,
+        provider_message=said.message,
+        request_id=request_id(response),
+    )
+
+
+def code_of(provider: Provider, response: Response, said: ErrorBody) -> Code:
+    """Return our code: by the provider's own code, else by its statuses, else by the status."""
+    if said.code is not None and said.code in provider.codes:
+        return provider.codes[said.code]
+    if response.status in provider.statuses:
+        return provider.statuses[response.status]
+    if response.status in STATUS_CODES:
+        return STATUS_CODES[response.status]
+    return "provider_error" if response.status >= 500 else "bad_response"  # noqa: PLR2004 -- 5xx
+
+
+def request_id(response: Response) -> str | None:
+    """Return the id by which the provider's support finds the request."""
+    return next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
+
+
+def unknown(provider: Provider, what: str, response: Response | None = None) -> Unknown:
+    """Make the outcome of a request whose fate nobody can tell."""
+    evidence: JsonObject = {"what_happened": what}
+    if response is not None:
+        evidence["http_status"] = response.status
+        if said := clean(read_error_body(response.body).message):
+            evidence["provider_message"] = said
+        if found := clean(request_id(response)):
+            evidence["request_id"] = found
+    return Unknown(failure("outcome_unknown", provider.title), evidence)
+
+
+def not_sent(provider: Provider, error: NotSentError) -> Failure:
+    """Say why a request never left this machine."""
+    if error.code == "provider_unavailable":
+        return failure(error.code, provider.title)
+    return Failure(
+        code=error.code,
+        message=f"{provider.title}: {error.reason}; nothing was sent",
+        next_step="ask the person to correct it and to start this server again; "
+        f"{provider.credentials[0].variable} and {provider.base_url_variable} set key and address"
+        if error.code == "not_configured"
+        else "tell the person",
+    )
+
+
+def _usable(provider_id: str) -> bool:
+    """Tell whether an id can name a job in a path, and be shown."""
+    return len(provider_id) <= LONGEST_ID and provider_id.isprintable()
+
+
+def judge(
+    provider: Provider,
+    response: Response | NotSentError | LostError,
+    *,
+    provider_id: str | None = None,
+    needs_id: bool,
+    also_accepts: frozenset[int] = frozenset(),
+) -> Outcome:
+    """Tell what became of a request, from its answer or from the want of one.
+
+    ``provider_id`` is the id that the answer carries, if any; ``needs_id``: without one, a success
+    is not understood.
+    """
+    if isinstance(response, NotSentError):
+        error = not_sent(provider, response)
+        return NeverLeft(error) if error.retryable else Refused(error)
+    if isinstance(response, LostError):
+        return unknown(provider, response.reason)
+    if provider_id is not None and not _usable(provider_id):
+        provider_id = None
+    if response.ok or response.status in also_accepts:
+        if provider_id is not None or (response.ok and not needs_id):
+            return Accepted(provider_id, response)
+        if response.ok:
+            return unknown(provider, "bad_response: a success without a usable id", response)
+    if response.status == TOO_MANY_REQUESTS:
+        error = describe(provider, response)
+        if error.code == "rate_limited":
+            return Later(error, error.retry_after_seconds)
+        return Refused(error)
+    if response.status in provider.refusals:
+        return Refused(describe(provider, response))
+    return unknown(provider, f"the answer was status {response.status}", response)

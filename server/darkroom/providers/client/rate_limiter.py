@@ -1,0 +1,405 @@
+"""Rates and concurrency, per credential: what a provider allows is used, and never exceeded.
+
+A `RateLimiter` hands out turns. A turn counts against every window from the moment it was granted until
+its answer came and a window's length beyond: whatever the network does in between, no window at
+the provider's end holds more than the documented number. Nothing waits in a task: a ticket is an
+entry in a queue, and its action runs when its turn comes.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from darkroom.core.scheduler import Scheduler
+    from darkroom.providers.provider import Limits
+
+Kind = str
+"""Who asks: ``call`` a chat that reads, ``change`` a chat that changes something, ``start`` a
+submission, ``poll`` the poller, and each batch under a name of its own. They are served in rotation:
+the one that was served longest ago is next."""
+
+KINDS: tuple[Kind, ...] = ("call", "change", "start", "poll")
+LOOKS: frozenset[Kind] = frozenset({"call", "poll"})
+"""Who only reads."""
+
+LONGEST_WAIT_OF_LOOKS_SECONDS = 60.0
+"""A pause that a submission was told binds submissions; jobs that are paid for already must be looked
+at, for their results' addresses die: reads are tried again after this."""
+
+LONGEST_PAUSE_OF_LOOKS_SECONDS = 3_600.0
+"""A pause that a read was told binds everybody; reads are tried again after this at the latest."""
+
+WINDOW_MARGIN_SECONDS = 0.02
+"""Added to every window, for clocks that differ in their last digits."""
+
+
+REQUESTS_PER_JOB = 2
+"""A submission, and one question for the state."""
+
+LOOK_AGAIN_SECONDS = 0.5
+"""How often a lane that others share is looked at again, while something waits."""
+
+LONGEST_SLOT_SECONDS = 3_600.0
+"""A slot whose process died comes free by then at the latest."""
+
+
+@dataclass(eq=False, slots=True)
+class Permit:
+    """Leave to send one request; `done` must be called when it was answered or given up."""
+
+    _limiter: RateLimiter
+    _token: int
+    _over: bool = False
+
+    def done(self) -> None:
+        """Say that the request is over: its place in the windows runs out from now."""
+        if not self._over:
+            self._over = True
+            self._limiter.finished(self._token, counts=True)
+
+    def give_back(self) -> None:
+        """Say that no request was sent: it counts against nothing."""
+        if not self._over:
+            self._over = True
+            self._limiter.finished(self._token, counts=False)
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request that waits for its turn."""
+
+    kind: Kind
+    action: Callable[[Permit], None]
+    slot: str | None = None
+    """The job that needs a concurrency slot for this, if any."""
+
+    cancelled: bool = False
+
+
+class LimitsState(Protocol):
+    """What a credential's limits leave: in this process, or shared by the processes of a machine.
+
+    Times are on a clock of the budget's own; only durations leave it.
+    """
+
+    shared: bool
+    """Others may take from it: what is not free now may become so at any time."""
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        ...
+
+    def delay(self, *, look: bool = False) -> float:
+        """Return the seconds until a request may leave; infinity while all that may are out."""
+        ...
+
+    def free(self) -> float:
+        """Return how many requests may leave now; infinity where nothing limits them."""
+        ...
+
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another; a longer hold stays."""
+        ...
+
+    def held(self, *, look: bool = False) -> float:
+        """Return the seconds that are left of a hold."""
+        ...
+
+    def take(self, *, look: bool = False) -> int | None:
+        """Count a request that leaves now; None if it may not. Returns a token for `done`."""
+        ...
+
+    def done(self, token: int, *, counts: bool) -> None:
+        """Say that a request is over; one that was never sent does not count."""
+        ...
+
+    def slot_free(self, job_id: str) -> bool:
+        """Tell whether the job has a concurrency slot or may take one."""
+        ...
+
+    def occupy(self, job_id: str, seconds: float) -> bool:
+        """Take a slot for a job, for at most so long; False if none is free."""
+        ...
+
+    def release(self, job_id: str) -> bool:
+        """Give a job's slot back; tell whether it had one."""
+        ...
+
+
+class LocalLimits:
+    """A `LimitsState` in this process's memory."""
+
+    shared = False
+    trouble = None
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._out = 0
+        self._finished: list[float] = []
+        self.slots: set[str] = set()
+        """The jobs that have one."""
+        self._held_until = -math.inf
+        self._looks_held_until = -math.inf
+        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another; a longer hold stays."""
+        now, looks = anyio.current_time(), seconds if looks_seconds is None else looks_seconds
+        self._held_until = max(self._held_until, now + seconds)
+        self._looks_held_until = max(self._looks_held_until, now + looks)
+
+    def held(self, *, look: bool = False) -> float:
+        """Return the seconds that are left of a hold."""
+        until = self._looks_held_until if look else self._held_until
+        return max(0.0, until - anyio.current_time())
+
+    def delay(self, *, look: bool = False) -> float:
+        """Return the seconds until a request may leave; infinity while all that may are out."""
+        now = anyio.current_time()
+        if self._finished and self._finished[0] <= now - self._reach:
+            del self._finished[: bisect_right(self._finished, now - self._reach)]
+        free_at = max(now, self._looks_held_until if look else self._held_until)
+        for rate in self._limits.rates:
+            left = rate.requests - self._out
+            if left <= 0:
+                return math.inf
+            if len(self._finished) >= left:
+                free_at = max(free_at, self._finished[-left] + rate.seconds + WINDOW_MARGIN_SECONDS)
+        return free_at - now
+
+    def free(self) -> float:
+        """Return how many requests may leave now; infinity where nothing limits them."""
+        if self.held() > 0:
+            return 0
+        oldest = anyio.current_time() - WINDOW_MARGIN_SECONDS
+        counted = (
+            (rate, len(self._finished) - bisect_right(self._finished, oldest - rate.seconds))
+            for rate in self._limits.rates
+        )
+        return min((r.requests - self._out - number for r, number in counted), default=math.inf)
+
+    def take(self, *, look: bool = False) -> int | None:
+        """Count a request that leaves now; None if it may not."""
+        if self.delay(look=look) > 0:
+            return None
+        self._out += 1
+        return 0
+
+    def done(self, token: int, *, counts: bool) -> None:
+        """Say that a request is over; one that was never sent does not count."""
+        del token
+        self._out -= 1
+        if counts and self._limits.rates:
+            insort(self._finished, anyio.current_time())
+
+    def slot_free(self, job_id: str) -> bool:
+        """Tell whether the job has a concurrency slot or may take one."""
+        limit = self._limits.concurrent_jobs
+        return limit is None or job_id in self.slots or len(self.slots) < limit
+
+    def occupy(self, job_id: str, seconds: float) -> bool:
+        """Take a slot for a job; False if none is free (a job that runs already counts all the same)."""
+        del seconds
+        free = self.slot_free(job_id)
+        if self._limits.concurrent_jobs is not None:
+            self.slots.add(job_id)
+        return free
+
+    def release(self, job_id: str) -> bool:
+        """Give a job's slot back; tell whether it had one."""
+        had = job_id in self.slots
+        self.slots.discard(job_id)
+        return had
+
+
+def most_within(limits: Limits, seconds: float) -> float:
+    """Return how many requests the rates can allow in a time at most; infinity without rates."""
+    return min(
+        (rate.requests * (seconds // rate.seconds + 1) for rate in limits.rates), default=math.inf
+    )
+
+
+class RateLimiter:
+    """The turns of one credential at one provider."""
+
+    def __init__(
+        self, limits: Limits, schedule: Scheduler, limits_state: LimitsState | None = None
+    ) -> None:
+        self._limits = limits
+        self._schedule = schedule
+        self._limits_state = limits_state if limits_state is not None else LocalLimits(limits)
+        self._queues: dict[Kind, deque[Ticket]] = {kind: deque() for kind in KINDS}
+        """By who asks, the one served longest ago first."""
+
+        self._pumping = False
+
+    # --- asking ---
+
+    def ask(
+        self, kind: Kind, action: Callable[[Permit], None], *, slot: str | None = None
+    ) -> Ticket:
+        """Run ``action`` with a turn, at once if one is free; ``slot`` names the job that needs one."""
+        ticket = Ticket(kind, action, slot)
+        self._queues.setdefault(kind, deque()).append(ticket)
+        self.pump()
+        return ticket
+
+    async def permit(self, kind: Kind) -> Permit:
+        """Wait for a turn. A caller that is cancelled meanwhile gives it up."""
+        granted: list[Permit] = []
+        event = anyio.Event()
+
+        def grant(permit: Permit) -> None:
+            granted.append(permit)
+            event.set()
+
+        ticket = self.ask(kind, grant)
+        try:
+            await event.wait()
+        except BaseException:
+            ticket.cancelled = True
+            if granted:
+                granted[0].give_back()
+            raise
+        return granted[0]
+
+    # --- what is free ---
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        return self._limits_state.trouble
+
+    def free(self) -> float:
+        """Return how many requests may leave now beside those that wait."""
+        return self._limits_state.free() - self.waiting
+
+    @property
+    def scarce(self) -> bool:
+        """Tell whether every request has to count: not each job that may run has one to waste."""
+        slots = self._limits.concurrent_jobs
+        return slots is not None and self.free() < REQUESTS_PER_JOB * slots
+
+    def estimate(self, kind: Kind) -> float:
+        """Return the seconds after which the newest ticket of a kind may expect its turn."""
+        delay = self._limits_state.delay(look=kind in LOOKS)
+        ahead = len(self._queues.get(kind, ()))
+        pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
+        return (0.0 if delay == math.inf else delay) + max(0, ahead - 1) / pace
+
+    def slot_free(self, job_id: str) -> bool:
+        """Tell whether the job has a concurrency slot or may take one."""
+        return self._limits_state.slot_free(job_id)
+
+    def occupy(self, job_id: str, seconds: float = LONGEST_SLOT_SECONDS) -> None:
+        """Count a job that runs already (found in the journal, or of unknown fate)."""
+        self._limits_state.occupy(job_id, seconds)
+
+    def release(self, job_id: str) -> None:
+        """Give a job's slot back."""
+        if self._limits_state.release(job_id):
+            self.pump()
+
+    def hold(self, kind: Kind, seconds: float) -> None:
+        """Grant nothing for a time, here or where the budget is shared: the provider asked for it.
+
+        ``kind`` is whom it answered so. Looks do not wait as long as submissions.
+        """
+        longest = LONGEST_PAUSE_OF_LOOKS_SECONDS if kind in LOOKS else LONGEST_WAIT_OF_LOOKS_SECONDS
+        self._limits_state.hold(seconds, min(seconds, longest))
+
+    def held(self, kind: Kind) -> float:
+        """Return the seconds for which the provider asked for nothing more of this kind."""
+        return self._limits_state.held(look=kind in LOOKS)
+
+    @property
+    def contended(self) -> bool:
+        """Tell whether submissions wait: every question for a state takes a turn from them."""
+        return any(queue for kind, queue in self._queues.items() if kind not in LOOKS)
+
+    def spare(self) -> float:
+        """Return the seconds that a job may keep its slot before slots are scarcer than requests.
+
+        Infinity where there are no slots to be scarce.
+        """
+        slots = self._limits.concurrent_jobs
+        pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
+        return math.inf if slots is None else REQUESTS_PER_JOB * slots / pace
+
+    @property
+    def waiting(self) -> int:
+        """How many tickets wait."""
+        return sum(len(queue) for queue in self._queues.values())
+
+    # --- granting ---
+
+    def pump(self) -> None:
+        """Grant every turn that is free now, and be back when the next one will be."""
+        if self._pumping:
+            return
+        self._pumping = True
+        back, looks_only = math.inf, False
+        try:
+            while (ticket := self._first(looks_only=looks_only)) is not None:
+                look = ticket.kind in LOOKS
+                token = self._limits_state.take(look=look)
+                if token is None:
+                    back = min(back, self._limits_state.delay(look=look))
+                    if look:
+                        break
+                    looks_only = True  # the pause may be for submissions alone
+                    continue
+                self._serve(ticket.kind)
+                permit = Permit(self, token)
+                if ticket.slot is not None and not self._limits_state.occupy(
+                    ticket.slot, LONGEST_SLOT_SECONDS
+                ):
+                    permit.give_back()  # another process took the last slot just now
+                    self._queues.setdefault(ticket.kind, deque()).appendleft(ticket)
+                    break
+                ticket.action(permit)
+            if self.waiting:
+                self._come_back(back)
+        finally:
+            self._pumping = False
+
+    def _come_back(self, delay: float) -> None:
+        """Pump again when something will be free; what others hold may be free at any time."""
+        if self._limits_state.shared:
+            delay = min(delay, LOOK_AGAIN_SECONDS)
+        if delay < math.inf:
+            self._schedule.at(self, anyio.current_time() + delay, self.pump)
+
+    def _first(self, *, looks_only: bool) -> Ticket | None:
+        """Return the ticket whose turn it is: kinds in rotation, first come first served in each."""
+        for kind, queue in self._queues.items():
+            while queue and queue[0].cancelled:
+                queue.popleft()
+            if looks_only and kind not in LOOKS:
+                continue
+            if queue and (queue[0].slot is None or self._limits_state.slot_free(queue[0].slot)):
+                return queue[0]
+        return None
+
+    def _serve(self, kind: Kind) -> None:
+        """Take the first ticket of a kind, and put the kind behind the others."""
+        queue = self._queues.pop(kind)
+        queue.popleft()
+        if queue or kind in KINDS:
+            self._queues[kind] = queue
+
+    def finished(self, token: int, *, counts: bool) -> None:
+        """Take in that a turn is over; only a `Permit` calls this."""
+        self._limits_state.done(token, counts=counts)
+        if any(self._queues.values()):
+            self.pump()

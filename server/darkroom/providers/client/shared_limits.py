@@ -1,0 +1,335 @@
+"""A credential's budget, shared by the processes of one machine through a small file.
+
+The file is mapped into memory and locked for the microseconds of each access. Times in it are on
+the machine's monotonic clock: nothing that happens to the wall clock reaches it. An entry from
+before the machine was started last lies in the future of that clock, and counts for nothing.
+
+    slots   pairs of a job's hash and when its slot comes free by itself
+    hold    until when looks are held; when the provider asked for nothing more, and until when
+    turns   when each request was over; while it is under way, when it will be at the latest
+
+The file never becomes shorter: a process with other limits may have mapped more of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import math
+import mmap
+import os
+import struct
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from darkroom.providers.client.rate_limiter import (
+    LONGEST_SLOT_SECONDS,
+    WINDOW_MARGIN_SECONDS,
+    LocalLimits,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from darkroom.providers.provider import Limits
+
+LONGEST_REQUEST_SECONDS = 45.0
+"""A request is over by then: its deadline, and the time to write it down before and after."""
+
+LONGEST_REACH_SECONDS = 24 * 3_600.0
+"""A slot or hold that seems to last longer is from before the machine was started last."""
+
+SLOTS = 125
+_FREE = 0.0
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_OWN = -1
+"""The token of a turn that was taken while there was no file."""
+
+log = logging.getLogger("darkroom")
+_TIME = struct.Struct("<d")
+_SLOT = struct.Struct("<Qd")
+_HOLD = struct.Struct("<8xd8xd8xd")
+"""Three places of the table of slots, of no job: a process that knows of no holds takes none for
+a slot in use."""
+
+_HOLD_AT = SLOTS * _SLOT.size
+_TURNS_AT = _HOLD_AT + _HOLD.size
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file its blocks: writing to a mapped hole on a full disk would kill the process.
+
+    Raises
+    ------
+    OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                raise
+        else:
+            return
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = os.read(descriptor, size).ljust(size, b"\0")
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if os.write(descriptor, content) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class SharedLimits:
+    """A `LimitsState` in a file. ``clock`` is monotonic and the same for all processes (seconds).
+
+    While there is no room for the file, this process keeps to the limits alone, and ``trouble``
+    says why; its slots and holds go into the file as soon as there is room.
+    """
+
+    shared = True
+
+    def __init__(
+        self, path: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
+        self._limits = limits
+        self._clock = clock
+        self._places = max((rate.requests for rate in limits.rates), default=0)
+        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+        self._permits = struct.Struct(f"<{self._places}d")
+        self._own = LocalLimits(limits)
+        self._trouble: OSError | None = None
+        self._opened = False
+        self._open()
+
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the file cannot be used now; None: it is in use."""
+        return None if self._open() else self._trouble
+
+    def _open(self) -> bool:
+        """Tell whether the file is in use; try to open it if it is not."""
+        if self._opened:
+            return True
+        try:
+            self._descriptor, self._map = self._map_file()
+        except OSError as error:
+            if self._trouble is None:
+                log.error("%s: limits cannot be shared: %s", self._path, error.strerror)
+            self._trouble = error
+            return False
+        self._opened = True
+        if self._trouble is not None:
+            for job_id in self._own.slots:
+                self.occupy(job_id, LONGEST_SLOT_SECONDS)
+            self.hold(self._own.held(), self._own.held(look=True))
+        return True
+
+    def _map_file(self) -> tuple[int, mmap.mmap]:
+        size = _TURNS_AT + self._places * _TIME.size
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, _FLAGS, 0o600)
+        try:
+            _lock(descriptor)
+            try:
+                _allocate(descriptor, size)
+            finally:
+                _unlock(descriptor)
+            return descriptor, mmap.mmap(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; what is in it stays for the others."""
+        if self._opened:
+            self._map.close()
+            os.close(self._descriptor)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        _lock(self._descriptor)
+        try:
+            yield
+        finally:
+            _unlock(self._descriptor)
+
+    # --- holds ---
+
+    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
+        """Let nothing leave for a time, and no look for another, in no process; a longer hold stays."""
+        if not self._open():
+            self._own.hold(seconds, looks_seconds)
+            return
+        looks_seconds = seconds if looks_seconds is None else looks_seconds
+        with self._locked():
+            now = self._clock()
+            until, looks_until = (
+                now + min(max(wanted, self._held(now, look=look)), LONGEST_REACH_SECONDS)
+                for wanted, look in ((seconds, False), (looks_seconds, True))
+            )
+            _HOLD.pack_into(self._map, _HOLD_AT, looks_until, now, until)
+
+    def held(self, *, look: bool = False) -> float:
+        """Return the seconds that are left of a hold."""
+        if not self._open():
+            return self._own.held(look=look)
+        with self._locked():
+            return self._held(self._clock(), look=look)
+
+    def _held(self, now: float, *, look: bool) -> float:
+        looks_until, since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
+        if since > now:  # from before the machine was started: it must not come true later
+            _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0, 0.0)
+            return 0.0
+        return max(0.0, (looks_until if look else until) - now)
+
+    # --- rates ---
+
+    def delay(self, *, look: bool = False) -> float:
+        """Return the seconds until a request may leave."""
+        if not self._open():
+            return self._own.delay(look=look)
+        with self._locked():
+            return self._delay(self._clock(), look=look)
+
+    def _delay(self, now: float, *, look: bool) -> float:
+        if not self._limits.rates:
+            return self._held(now, look=look)
+        over = sorted(
+            at for at in self._permits.unpack_from(self._map, _TURNS_AT) if self._counts(at, now)
+        )
+        free_at = now + self._held(now, look=look)
+        for rate in self._limits.rates:
+            if len(over) >= rate.requests:
+                free_at = max(free_at, over[-rate.requests] + rate.seconds + WINDOW_MARGIN_SECONDS)
+        return free_at - now
+
+    def free(self) -> float:
+        """Return how many requests may leave now; infinity where nothing limits them."""
+        if not self._open():
+            return self._own.free()
+        with self._locked():
+            now = self._clock()
+            if self._held(now, look=False) > 0:
+                return 0
+            if not self._limits.rates:
+                return math.inf
+            permits = self._permits.unpack_from(self._map, _TURNS_AT)
+            over = [at + WINDOW_MARGIN_SECONDS for at in permits if self._counts(at, now)]
+            return min(
+                r.requests - sum(at + r.seconds > now for at in over) for r in self._limits.rates
+            )
+
+    def take(self, *, look: bool = False) -> int | None:
+        """Count a request that leaves now; None if it may not."""
+        if not self._open():
+            return None if self._own.take(look=look) is None else _OWN
+        with self._locked():
+            now = self._clock()
+            if self._delay(now, look=look) > 0:
+                return None
+            if not self._limits.rates:
+                return 0
+            permits = self._permits.unpack_from(self._map, _TURNS_AT)
+            free = (i for i, at in enumerate(permits) if not self._counts(at, now))
+            place = next(free, permits.index(min(permits)))  # the oldest one, to the last digit
+            self._put(place, now + LONGEST_REQUEST_SECONDS)
+            return place
+
+    def done(self, token: int, *, counts: bool) -> None:
+        """Say that a request is over; one that was never sent does not count."""
+        if token == _OWN:
+            self._own.done(token, counts=counts)
+            return
+        if not self._limits.rates:
+            return
+        with self._locked():
+            self._put(token, self._clock() if counts else _FREE)
+
+    def _counts(self, at: float, now: float) -> bool:
+        """Tell whether an entry still reaches into a window, and is not from an earlier clock."""
+        return at != _FREE and now < at + self._reach and at <= now + LONGEST_REQUEST_SECONDS
+
+    def _put(self, place: int, at: float) -> None:
+        _TIME.pack_into(self._map, _TURNS_AT + place * _TIME.size, at)
+
+    # --- slots ---
+
+    def slot_free(self, job_id: str) -> bool:
+        """Tell whether the job has a concurrency slot or may take one."""
+        if not self._open():
+            return self._own.slot_free(job_id)
+        if self._limits.concurrent_jobs is None:
+            return True
+        with self._locked():
+            taken = self._taken()
+        return _hash(job_id) in taken or len(taken) < self._limits.concurrent_jobs
+
+    def occupy(self, job_id: str, seconds: float) -> bool:
+        """Take a slot for a job; False if none is free (and then it has none)."""
+        if not self._open():
+            return self._own.occupy(job_id, seconds)
+        if self._limits.concurrent_jobs is None:
+            return True
+        key = _hash(job_id)
+        with self._locked():
+            taken = self._taken()
+            if key not in taken and len(taken) >= self._limits.concurrent_jobs:
+                return False
+            place = taken.get(key)
+            if place is None:
+                place = next(i for i in range(SLOTS) if i not in taken.values())
+            self._put_slot(place, key, self._clock() + seconds)
+        return True
+
+    def release(self, job_id: str) -> bool:
+        """Give a job's slot back; tell whether it had one."""
+        if not self._open():
+            return self._own.release(job_id)
+        if self._limits.concurrent_jobs is None:
+            return False
+        with self._locked():
+            place = self._taken().get(_hash(job_id))
+            if place is not None:
+                self._put_slot(place, 0, 0.0)
+        return place is not None
+
+    def _taken(self) -> dict[int, int]:
+        """Return the slots in use: hash of the job -> place in the table."""
+        now = self._clock()
+        table = self._map[:_HOLD_AT]
+        return {
+            key: place
+            for place, (key, until) in enumerate(_SLOT.iter_unpack(table))
+            if key and now < until <= now + LONGEST_REACH_SECONDS
+        }
+
+    def _put_slot(self, place: int, key: int, until: float) -> None:
+        _SLOT.pack_into(self._map, place * _SLOT.size, key, until)
+
+
+def _hash(job_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(job_id.encode(), digest_size=8).digest()) | 1

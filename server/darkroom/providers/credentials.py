@@ -1,0 +1,193 @@
+"""Credentials and base addresses: read from the environment when a request needs them.
+
+A credential comes from ``NAME`` or from the file that ``NAME_FILE`` names. It is kept nowhere, and
+is known elsewhere only by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from darkroom.core.environment import Missing, read_variable
+from darkroom.core.errors import ConfigurationError, call_error
+from darkroom.core.templates import TEMPLATE, unfilled
+from darkroom.core.urls import Origin, is_loopback_ip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from darkroom.providers.operations import CredentialChoice
+    from darkroom.providers.provider import Credential, Provider
+    from darkroom.providers.settings import Sections
+
+_VISIBLE = re.compile(r"[!-~]+")
+"""What a header may hold: ASCII without spaces and controls."""
+
+FINGERPRINT_CHARACTERS = 12
+MASKED_FROM_CHARACTERS = 12
+"""A shorter key shows nothing of itself: four characters would be much of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A credential as it is right now."""
+
+    credential: Credential
+    secret: SecretStr
+    fingerprint: str
+    source: str
+    """The variable, or the file, that it came from."""
+
+    @property
+    def mode(self) -> str | None:
+        """What the key's prefix says of it: ``live``, ``test`` or nothing."""
+        value = self.secret.get_secret_value()
+        return next(
+            (mode for prefix, mode in self.credential.modes.items() if value.startswith(prefix)),
+            None,
+        )
+
+    @property
+    def masked(self) -> str:
+        """Enough of the key to tell it from another: its last four characters."""
+        value = self.secret.get_secret_value()
+        return "…" + (value[-4:] if len(value) >= MASKED_FROM_CHARACTERS else "")
+
+
+class Credentials:
+    """Resolves credentials and base addresses of providers, for an owner, at request time.
+
+    ``environment`` is looked at anew for every request, so that a file that changed is used.
+    """
+
+    def __init__(self, environment: Mapping[str, str], settings: Sections) -> None:
+        self._environment = environment
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        return "Credentials()"
+
+    def look(self, credential: Credential) -> Key | Missing:
+        """Return the credential, or why there is none."""
+        found = read_variable(self._environment, credential.variable)
+        if isinstance(found, Missing):
+            return found
+        value, source = found
+        if not _VISIBLE.fullmatch(value):
+            return Missing(credential.variable, f"{source} holds characters that no key has")
+        return Key(credential, SecretStr(value), fingerprint(value), source)
+
+    def file_of(self, key: Key) -> str | None:
+        """Return the path of the file that a key came from; None if it came from its variable."""
+        variable = f"{key.credential.variable}_FILE"
+        return self._environment.get(variable) if key.source == variable else None
+
+    def renewed(self, key: Key) -> Key | None:
+        """Return the credential if it is another one by now (a key that was rotated)."""
+        found = self.look(key.credential)
+        return found if isinstance(found, Key) and found.fingerprint != key.fingerprint else None
+
+    def available(self, provider: Provider) -> bool:
+        """Tell whether any credential of the provider is there."""
+        return any(isinstance(self.look(c), Key) for c in provider.credentials)
+
+    def key(self, provider: Provider, choice: CredentialChoice = None, *, owner: str) -> Key:
+        """Return the credential for a request of ``owner``.
+
+        ``choice`` names one or more of several credentials, and the first that is there is taken;
+        None stands for the provider's first.
+
+        Raises
+        ------
+        CallError: ``not_configured``, naming the variable.
+        """
+        del owner  # one person, one set of credentials; a server for many looks it up here
+        first = provider.credentials[0].variable
+        choices = choice if isinstance(choice, tuple) else (choice or first,)
+        known = {credential.variable: credential for credential in provider.credentials}
+        missing: list[Missing] = []
+        for variable in choices:
+            found = self.look(known[variable])
+            if isinstance(found, Key):
+                return found
+            missing.append(found)
+        variable = missing[0].variable
+        raise call_error(
+            "not_configured",
+            f"{provider.title} cannot do this: {'; '.join(each.reason for each in missing)}",
+            f"ask the person to set {variable} (or {variable}_FILE) in the environment of this "
+            "server and to start it again",
+        )
+
+    def base_url(self, provider: Provider) -> str:
+        """Return what the paths of requests are appended to: the base address and any prefix.
+
+        Raises
+        ------
+        ConfigurationError: it is no usable address.
+        """
+        name = provider.base_url_variable
+        given = self._environment.get(name, "").strip() or provider.base_url
+        if mistake := unfilled(name, given):
+            raise ConfigurationError(mistake)
+        try:
+            parts = urlsplit(given)
+            parts.port  # noqa: B018 -- raises for a port that is none
+            (parts.hostname or "").encode("idna")  # raises for a name that DNS cannot hold
+        except ValueError:
+            raise ConfigurationError(f"{name}: not an address: expected https://host") from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigurationError(f"{name}: expected an address such as {provider.base_url}")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ConfigurationError(
+                f"{name}: expected scheme, host and path only; credentials go into "
+                f"{provider.credentials[0].variable}"
+            )
+        allow_http = self._settings.provider(provider.name).allow_http
+        if parts.scheme == "http" and not is_loopback(parts.hostname) and not allow_http:
+            raise ConfigurationError(
+                f"{name}: expected https; http is for loopback, or set "
+                f"[{provider.name}] allow_http = true for a server of your own"
+            )
+        base = given.rstrip("/").removesuffix(provider.base_url_suffix or "")
+        if provider.path_prefix is None:
+            return base
+        return base + provider.path_prefix(self._settings.provider(provider.name))
+
+    def loopback_origins(self, providers: tuple[Provider, ...]) -> tuple[Origin, ...]:
+        """Return the origins of the base addresses that the operator pointed at loopback."""
+        bases = [self.base_url(p) for p in providers if self._environment.get(p.base_url_variable)]
+        return tuple(
+            Origin.of(base) for base in bases if is_loopback(urlsplit(base).hostname or "")
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address leads to this machine itself."""
+    return host == "localhost" or is_loopback_ip(host)
+
+
+def fingerprint(secret: str) -> str:
+    """Return what a credential is known by outside the request that it authorises."""
+    hashed = hashlib.sha256(b"darkroom-credential:" + secret.encode()).hexdigest()
+    return hashed[:FINGERPRINT_CHARACTERS]
+
+
+def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> Iterable[str]:
+    """Return the providers' variables that a host should have filled in and passed on as they were.
+
+    They count as not set. A template in a setting is an error: see `unfilled`.
+    """
+    known = [
+        name
+        for provider in providers
+        for variable in (*(c.variable for c in provider.credentials), *provider.variables)
+        for name in (variable, f"{variable}_FILE")
+    ]
+    return [name for name in known if TEMPLATE.match(environment.get(name, ""))]

@@ -1,0 +1,141 @@
+"""One provider: where it is, who we are there, what it allows, what it can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from darkroom.core.errors import Code
+from darkroom.providers.values import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pydantic import SecretStr
+
+    from darkroom.core.json_types import JsonObject
+    from darkroom.providers.messages import (
+        Response,
+    )
+    from darkroom.providers.operations import Operation
+    from darkroom.providers.settings import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """Where a credential comes from and how it is sent.
+
+    ``variable`` is read from the environment, or from the file that ``variable_FILE`` names.
+    ``modes`` maps a key's prefix to what it is (``live``, ``test``).
+    """
+
+    variable: str
+    header: str = "Authorization"
+    scheme: str = "Bearer"
+    modes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def headers(self, secret: SecretStr) -> dict[str, str]:
+        """Return the header that authorises a request."""
+        value = secret.get_secret_value()
+        return {self.header: f"{self.scheme} {value}" if self.scheme else value}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``requests`` in any window of ``seconds``."""
+
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a provider allows for one credential; requests beyond it wait here."""
+
+    rates: tuple[Rate, ...] = ()
+    concurrent_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Allowance:
+    """Tells an exhausted allowance from too many requests where one status means both.
+
+    ``exhausted(answer, operation)`` reads the answer to ``GET path``.
+    """
+
+    path: str
+    exhausted: Callable[[Response, str], bool]
+    left: Callable[[Response, str], int] | None = None
+    """``(answer, operation)`` -> how many more the allowance covers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVerdict:
+    """What a policy says of a text. ``text`` is to be sent in its place; ``note`` tells of it."""
+
+    allowed: bool
+    text: str | None = None
+    rules: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Policy:
+    """How a provider judges a text before it is sent elsewhere: a call of its own, and its result."""
+
+    operation: str
+    arguments: Callable[[str], JsonObject]
+    verdict: Callable[[JsonObject], PolicyVerdict]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Provider:
+    """One provider: where it is, who we are there, what it allows, what it can do.
+
+    ``refusals`` are the statuses that the provider's page lists as certain refusals of a request
+    that changes something; 429 is always one, a 5xx never unless it stands here with its source.
+    ``codes`` maps the provider's own error codes to ours, ``statuses`` its statuses where they
+    differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier). Where
+    there are several credentials, ``credentials`` begins with the least powerful.
+    """
+
+    name: str
+    title: str
+    documentation: str
+    base_url: str
+    base_url_variable: str
+    credentials: tuple[Credential, ...]
+    operations: tuple[Operation, ...]
+    settings: type[ProviderSettings]
+    limits: Callable[[Any], Limits]
+    refusals: frozenset[int]
+    codes: Mapping[str, Code] = field(default_factory=dict[str, Code])
+    statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
+    allowance: Allowance | None = None
+    units: tuple[Unit, ...] = ()
+    """What the provider counts, for caps and prices."""
+
+    prices: Mapping[Unit, float] = field(default_factory=dict[Unit, float])
+    """Documented price of one unit, in US dollars."""
+
+    enums: Callable[[Any], Mapping[str, Mapping[str, Sequence[str]]]] | None = None
+    """Values that settings give to arguments: operation -> argument -> values."""
+
+    base_url_suffix: str | None = None
+    """Tolerated at the end of a base address, and removed."""
+
+    path_prefix: Callable[[Any], str] | None = None
+    """What settings put before every path: ``/v1-beta1``."""
+
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Environment variables of the provider's own that are no secrets -> the setting they give."""
+
+    policy: Policy | None = None
+    """For `[guard] provider`: how this provider judges texts."""
+
+    probe: str | None = None
+    """Name of the cheapest read-only operation, by which `darkroom doctor` tries the key."""
+
+    def operation(self, name: str) -> Operation:
+        """Return the operation with this name."""
+        return next(operation for operation in self.operations if operation.name == name)

@@ -1,0 +1,162 @@
+"""Keys that providers hand out: into a file, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from darkroom.core.errors import call_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from darkroom.core.json_types import JsonValue
+    from darkroom.providers.credentials import Key
+    from darkroom.providers.messages import Response
+    from darkroom.providers.operations import CallOperation, Secret
+    from darkroom.providers.provider import Provider
+
+
+def place(
+    call: CallOperation,
+    provider: Provider,
+    key: Key,
+    folder: Path | None,
+    path: str | None,
+    name: str,
+) -> Path:
+    """Return the file that a call's new key will go to; it can be written, which is tried here.
+
+    ``path`` is the file that the key in use came from, if it came from one; ``folder`` is where new
+    keys go.
+
+    Raises
+    ------
+    CallError: ``not_configured``; asked before anything is sent.
+    """
+    if call.secret is not None and call.secret.replaces:
+        variable = key.credential.variable
+        if path is None:
+            raise call_error(
+                "not_configured",
+                f"{call.name} needs the key to be in a file: {provider.title}'s came from "
+                f"{key.source}, where the next start would find the dead one",
+                f"ask the person to put the key into a file and its path into {variable}_FILE",
+            )
+        target = Path(path).expanduser().resolve()
+    elif folder is None:
+        raise call_error(
+            "not_configured",
+            f"{call.name} returns a key, and there is no folder for keys",
+            "ask the person to set [credentials] dir in the configuration",
+        )
+    else:
+        target = folder.expanduser() / f"{call.name}-{name}.key"
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        probe.unlink()
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise call_error(
+            "not_configured",
+            f"{call.name} returns a key, and {target} cannot be written "
+            f"({os.strerror(error.errno or 0)}); nothing was sent",
+            "ask the person to make that file and its folder writable for this server",
+        ) from None
+    return target
+
+
+def find(secret: Secret, response: Response, in_use: str) -> str | None:
+    """Return the new key that an answer holds, at whatever depth; None where that is not clear.
+
+    The key ``in_use`` and the beginnings of keys that providers show (``key_prefix``,
+    ``zsky_live_ab***``) begin like a new one, and are none.
+    """
+    texts = list(_texts(response.body, None))
+    found = {text for name, text in texts if name is not None and name == secret.field}
+    if not found:
+        found = {text for _, text in texts if text.startswith(secret.prefix)}
+    whole = [
+        text
+        for text in found
+        if not _SHORTENED.search(text)
+        and not any(other != text and other.startswith(text) for other in found | {in_use})
+        and text != in_use
+    ]
+    return whole[0] if len(whole) == 1 else None
+
+
+_SHORTENED = re.compile(r"[*…]|\.\.\.|\s")
+"""What stands in a key that is not shown whole, or in a sentence about one."""
+
+
+def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str]]:
+    """Yield every text that is not empty, with the name that it stands under."""
+    if isinstance(value, str):
+        if value:
+            yield name, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, name)
+
+
+def save(target: Path, text: str) -> Path:
+    """Write a secret: a new file (0600), synced, then put in the target's place at once."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(target)
+    _sync_folder(target.parent)
+    return target
+
+
+def keep(target: Path, response: Response) -> Path:
+    """Keep an answer whole that may hold a key and cannot be understood, beside the target."""
+    beside = target.with_name(f"{target.name}.answer-{secrets.token_hex(4)}")
+    return save(beside, json.dumps(response.body, ensure_ascii=False))
+
+
+def without(response: Response, secret: str) -> Response:
+    """Return the answer with every member gone that holds the secret."""
+    return replace(response, body=_without(response.body, secret), headers={})
+
+
+def _without(value: JsonValue, secret: str) -> JsonValue:
+    if isinstance(value, dict):
+        return {
+            name: _without(inner, secret)
+            for name, inner in value.items()
+            if not (isinstance(inner, str) and secret in inner)
+        }
+    if isinstance(value, list):
+        return [
+            _without(inner, secret)
+            for inner in value
+            if not (isinstance(inner, str) and secret in inner)
+        ]
+    return cast("JsonValue", None) if isinstance(value, str) and secret in value else value
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # other systems sync the entry with the file
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

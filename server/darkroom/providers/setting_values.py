@@ -1,0 +1,75 @@
+"""Values of settings that are read against something else: the catalogue, or a file beside.
+
+What is read against stands in the context of the validation; without one nothing is checked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from pydantic import AfterValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+
+Kind = Literal["unit", "tool", "policy"]
+"""What of the catalogue a setting names: a unit that something costs, a tool, a provider with a
+policy."""
+
+_UNKNOWN_NAMES: dict[Kind, str] = {
+    "unit": "nothing here costs {name!r}",
+    "tool": "there is no tool {name!r}",
+    "policy": "no provider {name!r} has a policy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What values are read against: the configuration's folder, and the catalogue's names."""
+
+    folder: Path
+    names: Mapping[Kind, Collection[str]] = field(default_factory=dict["Kind", "Collection[str]"])
+
+
+def _known(kind: Kind) -> AfterValidator:
+    """Return the check that a value names something of the catalogue."""
+
+    def check(name: str, info: ValidationInfo) -> str:
+        reading = cast("Reading | None", info.context)
+        if reading is None or name in reading.names[kind]:
+            return name
+        near = difflib.get_close_matches(name[:100], reading.names[kind], 1)
+        known = ", ".join(sorted(reading.names[kind])) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {known}"
+        words = {"what": _UNKNOWN_NAMES[kind].format(name=name[:100]), "hint": hint}
+        raise PydanticCustomError("unknown_name", "{what}; {hint}", words)
+
+    return AfterValidator(check)
+
+
+UnitName = Annotated[str, _known("unit")]
+ToolName = Annotated[str, _known("tool")]
+PolicyName = Annotated[str, _known("policy")]
+
+
+def read_table(value: object, info: ValidationInfo) -> object:
+    """Return a table as it is, or from the JSON file whose path the value is."""
+    if not isinstance(value, str):
+        return value
+    if not value.endswith(".json"):
+        raise PydanticCustomError("table", "expected a table, or a path that ends in .json")
+    reading = cast("Reading | None", info.context)
+    folder = reading.folder if reading is not None else Path()
+    try:
+        return json.loads((folder / Path(value).expanduser()).read_text("utf-8"))
+    except OSError as error:
+        reason = {"reason": error.strerror or type(error).__name__}
+        raise PydanticCustomError("table", "the file cannot be read ({reason})", reason) from None
+    except ValueError:
+        raise PydanticCustomError("table", "the file does not hold valid JSON") from None

@@ -1,0 +1,44 @@
+"""What the settings of every provider begin with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+from darkroom.providers.setting_values import read_table
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, closed; a wrong key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+Table = Annotated[dict[str, Any], BeforeValidator(read_table)]
+"""A table, or the path of a JSON file that holds an object.
+
+A relative path begins at the configuration file's folder, or where there is none at the working
+directory.
+"""
+
+
+class ProviderSettings(Section):
+    """Settings that every provider has; a provider's module adds its own."""
+
+    allow_http: bool = Field(
+        default=False, description="Allow a base address over http that is not loopback."
+    )
+
+
+class Sections(Protocol):
+    """Where a provider's settings are found; `darkroom.config` implements it."""
+
+    def provider(self, name: str, /) -> ProviderSettings:
+        """Return a provider's section."""
+        ...

@@ -1,0 +1,54 @@
+"""What a provider says of a job, as values: status, cost, progress, outputs; and how they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal[
+    "queued", "submitting", "running", "completed", "failed", "blocked", "cancelled", "unknown"
+]
+
+
+ENDED: frozenset[Status] = frozenset({"completed", "failed", "blocked", "cancelled"})
+
+
+Unit = Literal["credits", "images", "videos", "evaluations"]
+
+
+Basis = Literal["exact", "estimate", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a job costs, in the provider's unit."""
+
+    amount: float
+    unit: Unit
+    basis: Basis = "estimate"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of a job is done, where the provider lets us know."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One result of a job. Times are seconds since the epoch."""
+
+    index: int
+    url: str | None = None
+    expires_at: float | None = None
+    media_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    name: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    fetch_error: str | None = None
+    """Our code of why the last download failed."""

@@ -1,0 +1,224 @@
+"""Copying results to where they are wanted: under the allowed roots, and nowhere else.
+
+On systems that have it, every step goes through the folder that was opened before (no step follows
+a link), so that nobody can exchange a folder for a link between the check and the write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from darkroom.core.errors import CallError, call_error
+from darkroom.core.media_types import EXTENSIONS, MEDIA_TYPES, PART_PREFIX, PART_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+COPY_BYTES = 256 * 1024
+ANCHORED = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
+"""Whether the system can act relative to a folder that is open."""
+
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
+CONVERTED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+"""What a picture can be converted to, by the extension that is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place under one of the roots: folders below it, and a name (None: a folder is meant)."""
+
+    root: Path
+    folders: tuple[str, ...]
+    name: str | None
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file there."""
+        return self.root.joinpath(*self.folders, name)
+
+
+def target(to: str, roots: Sequence[Path]) -> Target:
+    """Find the place that ``to`` names: a folder, ending in a slash, or a file.
+
+    Raises
+    ------
+    CallError: ``invalid_argument``: it is not under a root, or climbs out of one.
+    """
+    text = to.replace("\\", "/") if os.sep == "\\" else to
+    is_folder = text.endswith("/")
+    given = Path(text).expanduser()
+    if "\0" in to or ".." in given.parts:
+        raise _refused("to: no '..' and no null character is allowed", roots)
+    candidates = [(root, given if given.is_absolute() else root / given) for root in roots]
+    for root, path in candidates:
+        inside = _relative(path, root)
+        if inside is not None:
+            parts = inside.parts
+            if is_folder:
+                return Target(root, parts, None)
+            if parts:
+                return Target(root, parts[:-1], parts[-1])
+    raise _refused(f"to: {to[:200]!r} is not a file or folder under an allowed folder", roots)
+
+
+def _relative(path: Path, root: Path) -> Path | None:
+    """Return a path as seen from a root; links above the root itself are followed."""
+    if path.is_relative_to(root):
+        return path.relative_to(root)
+    for above in path.parents:
+        with suppress(OSError, RuntimeError):
+            if above.resolve(strict=True) == root:
+                return path.relative_to(above)
+    return None
+
+
+def _refused(message: str, roots: Sequence[Path]) -> CallError:
+    return call_error(
+        "invalid_argument",
+        message,
+        f"allowed: {', '.join(map(str, roots))}; a folder ends in '/'; the person can add folders "
+        "in [files] roots, or with --root of darkroom serve",
+    )
+
+
+def media_type_of(name: str) -> str:
+    """Return the media type that a file's extension asks for.
+
+    Raises
+    ------
+    CallError: ``invalid_argument``: only pictures and films are written.
+    """
+    wanted = MEDIA_TYPES.get(Path(name).suffix.removeprefix(".").lower())
+    if wanted is None:
+        known = ", ".join(sorted(EXTENSIONS.values()))
+        raise call_error(
+            "invalid_argument",
+            f"to: {name!r} has none of the extensions of pictures and films ({known})",
+            "add one, or end a folder with '/'",
+        )
+    return wanted
+
+
+class Folder:
+    """A folder under a root, opened for writing; see `opened`."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def _at(self, name: str) -> str | Path:
+        return name if self._descriptor is not None else self._path / name
+
+    def exists(self, name: str) -> bool:
+        """Tell whether something has this name, a dangling link included."""
+        try:
+            os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def write(self, name: str, source: BinaryIO, *, overwrite: bool) -> int:
+        """Write a file, whole or not at all; return its bytes.
+
+        Raises
+        ------
+        FileExistsError: the name is taken, and ``overwrite`` is not asked for.
+        """
+        reserved = not overwrite
+        if reserved:
+            os.close(os.open(self._at(name), _NEW, 0o666, dir_fd=self._descriptor))
+        growing = f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
+        try:
+            if not reserved:
+                self._must_be_replaceable(name)
+            written = self._fill(growing, source)
+            self._rename(growing, name)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(self._at(growing), dir_fd=self._descriptor)
+            if reserved:
+                with suppress(OSError):
+                    os.unlink(self._at(name), dir_fd=self._descriptor)
+            raise
+        return written
+
+    def _must_be_replaceable(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            found = os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode):
+                raise FileExistsError(name)
+
+    def _fill(self, name: str, source: BinaryIO) -> int:
+        descriptor = os.open(self._at(name), _NEW, 0o666, dir_fd=self._descriptor)
+        written = 0
+        with os.fdopen(descriptor, "wb") as file:
+            while block := source.read(COPY_BYTES):
+                written += file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        return written
+
+    def _rename(self, growing: str, name: str) -> None:
+        if self._descriptor is None:
+            (self._path / growing).replace(self._path / name)
+        else:
+            os.rename(growing, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+
+@contextmanager
+def opened(where: Target) -> Generator[Folder]:
+    """Open the folder of a target, and make what is missing of it; no link is followed.
+
+    Raises
+    ------
+    CallError: ``invalid_argument``: a part of it is a link or no folder.
+    """
+    try:
+        where.root.mkdir(parents=True, exist_ok=True)
+        if not ANCHORED:
+            yield Folder(_walk(where), None)
+            return
+        descriptor = os.open(where.root, _FOLDER)
+        try:
+            for part in where.folders:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)
+                below = os.open(part, _FOLDER, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+            yield Folder(where.root.joinpath(*where.folders), descriptor)
+        finally:
+            os.close(descriptor)
+    except NotADirectoryError:
+        raise _no_folder(where) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _no_folder(where) from None
+        raise
+
+
+def _walk(where: Target) -> Path:
+    """Make the folders one by one where no folder can be held open."""
+    path = where.root
+    for part in where.folders:
+        path /= part
+        path.mkdir(exist_ok=True)
+        if path.resolve() != path:
+            raise _no_folder(where)
+    return path
+
+
+def _no_folder(where: Target) -> CallError:
+    return call_error(
+        "invalid_argument",
+        f"to: {'/'.join(where.folders)} leads through a link or a file",
+        "name a plain folder",
+    )

@@ -1,0 +1,276 @@
+"""The finished outputs of jobs, for tools and resources: found, fetched when missing, shown, copied.
+
+Pictures are made in worker threads, one at a time, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+
+import anyio
+
+from darkroom.core.errors import call_error
+from darkroom.jobs.store import Query
+from darkroom.results.export import CONVERTED, Target, media_type_of, opened
+from darkroom.results.integrity import NotKeptError, open_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from darkroom.jobs.context import JobContext
+    from darkroom.jobs.model import Job
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.providers.client.fetch import Offload
+    from darkroom.providers.values import Output
+    from darkroom.results.downloads import OutputDownloader
+    from darkroom.results.preview import SaveFormat
+
+T = TypeVar("T")
+
+FETCH_WAIT_SECONDS = 25.0
+"""How long a call waits for downloads that it made necessary."""
+
+MOST_OUTPUTS = 1_000
+CONVERT_NEXT_STEP = "save it with the extension of its own kind"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultItem:
+    """One output of a job, numbered as a person counts; ``problem`` is why there is no file."""
+
+    number: int
+    job: Job
+    output: Output
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A copy that was made."""
+
+    item: ResultItem
+    path: Path
+    bytes: int
+
+
+class Outputs:
+    """What is kept of the results, and the ways to look at it."""
+
+    def __init__(
+        self, context: JobContext, downloader: OutputDownloader, folder: Path, offload: Offload
+    ) -> None:
+        self._context = context
+        self._downloader = downloader
+        self._folder = folder
+        self._offload = offload
+        self._one_at_a_time = anyio.Lock()
+
+    # --- finding ---
+
+    async def batch(self, owner: str, batch_id: str) -> list[LiveJob]:
+        """Return the jobs of a batch, oldest first."""
+        query = Query(owner=owner, batch_id=batch_id, limit=MOST_OUTPUTS)
+        registry = self._context.registry
+        found = [registry.add(job) for job in await registry.store.list(query)]
+        return found[::-1]
+
+    async def items(self, lives: Sequence[LiveJob], *, download: bool = True) -> list[ResultItem]:
+        """Return all outputs of jobs, in order, with their files where that is possible.
+
+        With ``download``, what is missing is downloaded now, as far as the settings allow.
+        """
+        if download:
+            await self._bring(lives)
+        numbered: list[ResultItem] = []
+        for live in lives:
+            for output in live.job.outputs:
+                problem = self._why_missing(output) if output.file is None else None
+                numbered.append(ResultItem(len(numbered) + 1, live.job, output, problem))
+        return numbered
+
+    async def _bring(self, lives: Sequence[LiveJob]) -> None:
+        """Download what is missing, also where the file was there once and is gone."""
+        if self._context.settings.results.download == "never":
+            return
+        for live in lives:
+            gone = await self._offload(lambda live=live: self._gone(live.job))
+            if gone:
+                await self._context.record(
+                    live,
+                    lambda job, gone=gone: job.next(
+                        outputs=tuple(_unfiled(o) if o.index in gone else o for o in job.outputs)
+                    ),
+                    (),
+                )
+            self._downloader.demand(live)
+        with anyio.move_on_after(FETCH_WAIT_SECONDS):
+            for live in lives:
+                while live.fetching:
+                    await live.change()
+
+    def _gone(self, job: Job) -> set[int]:
+        """Return which files of a job are gone; none while the whole folder is not there."""
+        if not self._folder.is_dir():
+            return set()
+        return {o.index for o in job.outputs if o.file is not None and not os.path.lexists(o.file)}
+
+    def _why_missing(self, output: Output) -> str:
+        if self._context.settings.results.download == "never":
+            return "this server is configured to download nothing ([results] download)"
+        if output.fetch_error == "expired" or output.url is None:
+            return "it has expired"
+        if output.fetch_error is not None:
+            return f"it could not be downloaded ({output.fetch_error})"
+        return "it has not been downloaded yet"
+
+    # --- looking ---
+
+    async def work(self, item: ResultItem, use: Callable[[BinaryIO], T]) -> T:
+        """Return what ``use`` makes of an item's file, away from the event loop.
+
+        Raises
+        ------
+        NotKeptError: the file is not there or is not the one that was saved.
+        """
+        if item.problem is not None:
+            raise NotKeptError(item.problem)
+
+        def open_and_use() -> T:
+            with open_kept(self._folder, item.output) as file:
+                return use(file)
+
+        async with self._one_at_a_time:
+            return await self._offload(open_and_use)
+
+    async def make(self, work: Callable[[], T]) -> T:
+        """Run picture work that needs no file."""
+        async with self._one_at_a_time:
+            return await self._offload(work)
+
+    async def bytes(self, item: ResultItem, most: int) -> bytes:
+        """Return a whole file.
+
+        Raises
+        ------
+        NotKeptError: as `work`; or it is longer than ``most``.
+        """
+        if (item.output.bytes or 0) > most:
+            raise NotKeptError(f"it is longer than {most} bytes: read the file itself")
+        return await self.work(item, lambda file: file.read(most + 1))
+
+    async def thumbnail(self, item: ResultItem, side: int) -> Image:
+        """Return an item's picture, small.
+
+        Raises
+        ------
+        NotKeptError: there is no file. NoPictureError: no picture can be made of it.
+        """
+        from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
+
+        media_type = item.output.media_type or ""
+        return await self.work(item, lambda file: preview.thumbnail(file, media_type, side))
+
+    # --- copying ---
+
+    async def save(
+        self, items: Sequence[ResultItem], where: Target, *, overwrite: bool
+    ) -> list[Saved]:
+        """Copy outputs; nothing is written if one of the names is taken.
+
+        Raises
+        ------
+        CallError: ``conflict``: a name is taken; ``invalid_argument``: no such conversion;
+            ``expired`` or ``bad_response``: there is no file to copy.
+        """
+        named = list(zip(items, _names(items, where), strict=True))
+        for item, name in named:
+            _must_be_convertible(item, name)
+        if not overwrite:
+            await self._offload(lambda: _must_be_free(where, [name for _, name in named]))
+        saved: list[Saved] = []
+        for item, name in named:
+            try:
+                written = await self.work(
+                    item,
+                    lambda file, item=item, name=name: _copy(item, file, where, name, overwrite),
+                )
+            except NotKeptError as error:
+                raise call_error(
+                    "expired",
+                    f"output {item.output.index} of {item.job.job_id} cannot be saved: {error}",
+                    "start the job again if the person wants it; list_jobs shows what is kept",
+                ) from None
+            except FileExistsError:
+                raise _taken(where, [name]) from None
+            except OSError as error:
+                raise call_error(
+                    "invalid_argument",
+                    f"{where.path(name)} cannot be written: {os.strerror(error.errno or 0)}",
+                    "choose another folder, or ask the person to make room there",
+                ) from None
+            saved.append(Saved(item, where.path(name), written))
+        return saved
+
+
+def _unfiled(output: Output) -> Output:
+    return replace(output, file=None, sha256=None, fetch_error=None)
+
+
+def _names(items: Sequence[ResultItem], where: Target) -> list[str]:
+    """Return the names of the copies, no two alike."""
+    if where.name is not None:
+        return [where.name]
+    names: list[str] = []
+    for item in items:
+        name = os.path.basename(item.output.file or "")  # noqa: PTH119 -- a name, not a path
+        stem, extension = os.path.splitext(name)  # noqa: PTH122 -- as above
+        serial = 1
+        while name in names:
+            serial += 1
+            name = f"{stem}-{serial}{extension}"
+        names.append(name)
+    return names
+
+
+def _must_be_convertible(item: ResultItem, name: str) -> None:
+    if item.output.file is None:
+        return  # copying says why
+    wanted, has = media_type_of(name), item.output.media_type or ""
+    if wanted != has and not (wanted in CONVERTED and has.startswith("image/")):
+        raise call_error(
+            "invalid_argument", f"to: {has} cannot be converted for {name!r}", CONVERT_NEXT_STEP
+        )
+
+
+def _must_be_free(where: Target, names: Sequence[str]) -> None:
+    with opened(where) as folder:
+        taken = [name for name in names if folder.exists(name)]
+    if taken:
+        raise _taken(where, taken)
+
+
+def _taken(where: Target, names: Sequence[str]) -> Exception:
+    return call_error(
+        "conflict",
+        f"already there: {', '.join(str(where.path(name)) for name in names[:5])}",
+        "choose another name, or set overwrite if the person wants it replaced",
+    )
+
+
+def _copy(item: ResultItem, file: BinaryIO, where: Target, name: str, overwrite: bool) -> int:  # noqa: FBT001 -- called from one place
+    source, wanted = file, media_type_of(name)
+    if wanted != item.output.media_type:
+        from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
+
+        try:
+            source = io.BytesIO(preview.convert(file, cast("SaveFormat", CONVERTED[wanted])))
+        except preview.NoPictureError as error:
+            raise call_error("invalid_argument", f"to: {error}", CONVERT_NEXT_STEP) from None
+    with opened(where) as folder:
+        return folder.write(name, source, overwrite=overwrite)

@@ -1,0 +1,168 @@
+"""Cancelling a batch in every state, and running again what is safe to run again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from darkroom_tools.emulators.kit import Fault
+from tests.engine.batches.support import charged, look_book, prompts, until_done
+from tests.harness import call, refused, rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.harness import Fields, Rig
+
+pytestmark = pytest.mark.anyio
+
+
+def tryons(dependencies: Rig, count: int) -> dict[str, object]:
+    sample = dependencies.sandbox.sample
+    return {
+        "tool": "zupertry_start_tryon",
+        "arguments": {"model_image_url": sample("model", 1)},
+        "for_each": {"garment_image_url": [sample("garment", n + 1) for n in range(count)]},
+    }
+
+
+def outcome(report: Fields) -> dict[str, int]:
+    return dict(report["counts"])
+
+
+async def test_a_batch_is_cancelled_before_anything_left(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path, environment={"DARKROOM_ZSKY__IMAGES_PER_DAY": "1"})
+    async with dependencies.client() as client:
+        await call(client, "zsky_start_image", prompt="The only one of today")
+        started = await call(client, "start_batch", **prompts(3))
+        ended = await call(client, "cancel_batch", batch_id=started["batch_id"])
+    assert ended["status"] == "cancelled"
+    assert outcome(ended) == {"cancelled": 3}
+    assert charged(dependencies, "zsky") == 1
+
+
+async def test_what_is_pending_at_the_provider_is_cancelled_there_and_paid_back(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **tryons(dependencies, 3))
+        await anyio.sleep(0.3)
+        ended = await call(client, "cancel_batch", batch_id=started["batch_id"])
+    assert outcome(ended) == {"cancelled": 3}
+    assert charged(dependencies, "zupertry") == 0
+
+
+async def test_what_waits_for_the_first_stage_is_cancelled_without_an_error(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **look_book(dependencies))
+        await anyio.sleep(4)
+        now = await call(client, "cancel_batch", batch_id=started["batch_id"])
+        ended = await until_done(client, started["batch_id"])
+    assert "failures" not in now
+    assert ended["status"] == "cancelled"
+    assert ended["counts"]["cancelled"] >= 4
+    assert dependencies.sandbox.emulators["claid"].requests == []
+
+
+async def test_a_batch_that_has_ended_stays_as_it_is(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **prompts(2))
+        await until_done(client, started["batch_id"])
+        again = await call(client, "cancel_batch", batch_id=started["batch_id"])
+    assert again["status"] == "completed"
+    assert outcome(again) == {"completed": 2}
+
+
+async def test_an_unknown_item_stays_unknown_when_the_batch_is_cancelled(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    dependencies.sandbox.emulators["zsky"].faults.add("generate_image", Fault(kind="drop_after"))
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **prompts(6))
+        await anyio.sleep(1)
+        await call(client, "cancel_batch", batch_id=started["batch_id"])
+        ended = await until_done(client, started["batch_id"])
+    assert ended["counts"]["unknown"] == 1
+    assert charged(dependencies, "zsky") == 3
+
+
+async def test_what_waited_for_a_failed_item_runs_when_that_is_retried(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    dependencies.sandbox.emulators["zupertry"].faults.add("submit", Fault(kind="refuse"), times=12)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **look_book(dependencies))
+        ended = await until_done(client, started["batch_id"])
+        assert outcome(ended) == {"failed": 4, "cancelled": 4}
+        again = await call(client, "retry_batch", batch_id=started["batch_id"])
+        assert again["retried"] == 8
+        ended = await until_done(client, started["batch_id"])
+    assert outcome(ended) == {"completed": 8}
+    assert charged(dependencies, "zupertry") == 4
+
+
+async def test_what_the_person_cancelled_is_not_retried(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **look_book(dependencies))
+        await call(client, "cancel_batch", batch_id=started["batch_id"])
+        await until_done(client, started["batch_id"])
+        again = await call(client, "retry_batch", batch_id=started["batch_id"])
+    assert again["retried"] == 0
+    assert again["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_retry_is_paid_for_again_and_passes_no_cap(
+    clock: Callable[[], float], tmp_path: Path, store: str
+) -> None:
+    dependencies = rig(
+        clock,
+        tmp_path,
+        store=store,  # pyright: ignore[reportArgumentType] -- one of the two
+        environment={"DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "3"},
+    )
+    async with dependencies.client() as client:
+        prompt = "fails-in-processing, twice"
+        started = await call(
+            client,
+            "start_batch",
+            items=[{"tool": "zsky_start_image", "arguments": {"prompt": prompt}}],
+        )
+        await until_done(client, started["batch_id"])
+        again = await call(client, "retry_batch", batch_id=started["batch_id"])
+        assert again["retried"] == 1
+        await until_done(client, started["batch_id"])
+        spending = await call(client, "get_spending")
+        assert spending["providers"][0]["spent"] == charged(dependencies, "zsky") == 2
+        await call(client, "zsky_start_image", prompt="The third and last")
+        text = await refused(client, "retry_batch", batch_id=started["batch_id"])
+        report = await call(client, "check_batch", batch_id=started["batch_id"], wait_seconds=0)
+    assert text.startswith("[spend_cap_reached]")
+    assert outcome(report) == {"failed": 1}
+    assert charged(dependencies, "zsky") == 3
+
+
+async def test_a_dry_run_says_that_a_cap_is_in_the_way(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path, environment={"DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "4"})
+    async with dependencies.client() as client:
+        said = await call(client, "start_batch", **prompts(5), dry_run=True)
+    assert "zsky_images_per_day" in said["warnings"][0]

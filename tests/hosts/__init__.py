@@ -1,1 +1,0 @@
-"""What hosts use beside tools: prompts, completions, progress, filters, installation."""

@@ -1,0 +1,316 @@
+"""What is promised, each promise with the tests that hold us to it (``file::test`` under tests/)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise in the words of who relies on it, and its tests."""
+
+    text: str
+    tests: tuple[str, ...]
+
+
+PROMISES = {
+    "attempt-before-request": Promise(
+        "Nothing that costs is sent before it is written down.",
+        (
+            "engine/test_journal_faults.py::test_a_job_that_cannot_be_written_is_not_sent",
+            "engine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_does_not_leave",
+        ),
+    ),
+    "task-asks-first": Promise(
+        "A task that asks for the person's approval sends nothing before the yes and once after it, "
+        "across restarts and between servers; a no, a cancellation or a day without an answer ends "
+        "it, and what waits holds no part of a cap.",
+        (
+            "mcp/tasks/test_asking.py::test_nothing_is_sent_before_the_yes_and_all_is_as_ever_after_it",
+            "mcp/tasks/test_asking.py::test_anything_but_a_yes_is_a_no_and_sends_nothing",
+            "mcp/tasks/test_asking.py::test_a_task_that_asks_is_cancelled",
+            "mcp/tasks/test_asking.py::test_no_answer_within_a_day_is_a_no",
+            "mcp/tasks/test_asking.py::test_the_next_process_asks_on_and_sends_once",
+            "mcp/tasks/test_asking.py::test_what_asks_reserves_nothing_and_a_cap_counts_at_the_yes",
+            "mcp/tasks/test_asking.py::test_a_yes_to_what_the_month_covers_is_no_yes_to_what_is_charged_for",
+            "mcp/tasks/test_asking_servers.py::test_servers_that_get_the_same_yes_together_send_it_once",
+            "mcp/tasks/test_asking_servers.py::test_of_answers_that_come_together_one_counts_everywhere",
+        ),
+    ),
+    "received-once": Promise(
+        "A start reaches the provider at most once, whatever the network does.",
+        (
+            "engine/test_outcomes.py::test_a_start_says_what_became_of_it_and_is_received_at_most_once",
+        ),
+    ),
+    "unknown-is-said": Promise(
+        "A request whose fate nobody can tell is a job of status `unknown`, never a silent retry.",
+        (
+            "engine/test_outcomes.py::test_a_lost_answer_is_a_job_in_the_text_and_in_the_structure",
+            "engine/test_restart.py::test_an_unknown_job_stays_unknown_after_a_restart",
+        ),
+    ),
+    "cancelled-call": Promise(
+        "A host that gives up in the middle of a call loses nothing: the job goes on.",
+        (
+            "engine/test_cancellation.py::test_a_cancelled_start_goes_on_and_is_paid_once",
+            "engine/test_cancellation.py::test_the_same_call_after_a_cancelled_one_gets_its_job_and_pays_nothing_more",
+        ),
+    ),
+    "identical-call": Promise(
+        "The same call made again returns the job that exists while it runs or its fate is unknown, "
+        "and for two minutes after it completed.",
+        (
+            "jobs/test_store.py::test_an_identical_call_gets_the_job_that_may_still_serve_it",
+            "engine/test_intent_servers.py::test_what_a_killed_server_was_sending_is_not_sent_again_by_one_that_lived_beside_it",
+            "engine/test_intent_servers.py::test_a_batch_that_still_runs_is_not_started_again",
+        ),
+    ),
+    "restart": Promise(
+        "After a crash or a restart every job goes on where it was; none is sent twice.",
+        (
+            "engine/test_restart.py::test_a_request_under_way_at_a_kill_is_of_unknown_fate_and_not_sent_again",
+            "engine/test_restart.py::test_a_running_job_is_asked_about_again_however_long_the_server_was_away",
+        ),
+    ),
+    "shared-journal": Promise(
+        "Servers that share a state folder lose no update and leave each other's jobs alone.",
+        (
+            "jobs/storage/test_sqlite_shared.py::test_two_processes_lose_no_update",
+            "jobs/test_store.py::test_jobs_of_the_living_stay_theirs",
+        ),
+    ),
+    "journal-private": Promise(
+        "The journal can be read by its owner only.",
+        ("jobs/storage/test_sqlite.py::test_the_journal_is_for_the_person_only",),
+    ),
+    "bad-disk": Promise(
+        "A full disk, a read-only folder or a damaged journal stops the paid call, not the server.",
+        (
+            "jobs/storage/test_sqlite.py::test_a_full_disk_stops_the_start_before_anything_is_sent",
+            "jobs/storage/test_sqlite.py::test_a_damaged_journal_is_refused_and_not_overwritten",
+            "engine/test_journal_faults.py::test_a_journal_that_cannot_be_written_at_the_start_leaves_a_server_that_says_so",
+        ),
+    ),
+    "key-is-intent": Promise(
+        "An `idempotency_key` is the same job for as long as the job is kept; with other arguments "
+        "it is refused.",
+        (
+            "engine/test_intent.py::test_a_key_is_the_same_job_however_late_and_whatever_the_job_has_become",
+            "engine/test_intent.py::test_a_key_with_other_arguments_is_a_conflict_and_sends_nothing",
+        ),
+    ),
+    "last-breath": Promise(
+        "The end of the input, SIGTERM and SIGINT leave no attempt unrecorded.",
+        (
+            "mcp/test_stdio.py::test_the_end_of_the_input_lets_an_open_attempt_be_recorded_and_answered",
+            "mcp/test_stdio.py::test_a_signal_lets_an_open_attempt_be_recorded_and_answered",
+        ),
+    ),
+    "asks-first": Promise(
+        "What destroys or reveals something asks the person; anything but a yes sends nothing.",
+        (
+            "engine/test_destroying.py::test_anything_but_a_yes_sends_nothing",
+            "engine/test_destroying.py::test_no_answer_within_40_seconds_is_a_no",
+            "engine/test_destroying.py::test_a_host_that_cannot_ask_gets_a_refusal_that_names_the_setting",
+        ),
+    ),
+    "limits-kept": Promise(
+        "No more requests or jobs than the provider allows, starts and questions together.",
+        (
+            "engine/test_pacing.py::test_thirty_images_keep_to_three_at_once_and_twenty_requests_a_minute",
+            "engine/test_pacing.py::test_calls_of_a_chat_share_the_rate_with_starts_and_polls",
+        ),
+    ),
+    "no-needless-question": Promise(
+        "A provider is asked no earlier than `poll_after_seconds` says, however often it is checked.",
+        (
+            "engine/test_polling.py::test_nothing_is_asked_before_poll_after_seconds_however_often_it_is_checked",
+        ),
+    ),
+    "wakes-at-once": Promise(
+        "A check that waits returns the moment its job ends; a wait that runs out is a result.",
+        (
+            "engine/test_polling.py::test_a_wait_ends_the_moment_the_job_does",
+            "engine/test_polling.py::test_a_wait_that_runs_out_is_a_result_that_says_when_to_look_again",
+        ),
+    ),
+    "mistakes-named": Promise(
+        "Every mistake in the arguments is named at once, before anything is sent.",
+        (
+            "engine/test_generated_arguments.py::test_every_mistake_is_named_at_once_with_the_nearest_name",
+            "engine/test_generated_arguments.py::test_generated_arguments_give_a_result_or_a_clean_error",
+        ),
+    ),
+    "errors-translated": Promise(
+        "Every documented error has one of our codes, the way out and the provider's own words.",
+        (
+            "providers/test_documented_errors.py::test_a_documented_error_has_our_code_the_way_out_and_the_providers_words",
+        ),
+    ),
+    "quoted-data": Promise(
+        "Text from a provider is a short, clean quotation, never an instruction.",
+        ("providers/test_provider_text.py::test_a_refusal_quotes_the_provider_and_no_more",),
+    ),
+    "keys-unseen": Promise(
+        "No key is shown but its last four characters.",
+        ("cli/test_doctor.py::test_no_key_is_shown_but_its_last_four_characters",),
+    ),
+    "protocol-only": Promise(
+        "Nothing but the protocol is written to standard output.",
+        ("mcp/test_stdio.py::test_what_a_library_prints_does_not_get_into_the_protocol",),
+    ),
+    "small-answers": Promise(
+        "The result of a check costs a model at most 250 tokens.",
+        ("results/test_saved_results.py::test_a_check_costs_at_most_250_tokens",),
+    ),
+    "results-saved": Promise(
+        "A result is downloaded as soon as it is there, because its address dies.",
+        (
+            "project/test_walk.py::test_an_image_is_started_waited_for_and_saved",
+            "engine/test_restart.py::test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check",
+        ),
+    ),
+    "schemas-hosts-accept": Promise(
+        "No tool has a name or a schema that a host rejects, and none asks for more tokens than "
+        "its budget.",
+        (
+            "project/test_snapshots.py::test_a_schema_has_nothing_that_hosts_reject",
+            "project/test_snapshots.py::test_all_tools_together_are_within_their_token_budget",
+        ),
+    ),
+    "interface-stable": Promise(
+        "Names, arguments and hints of tools change by decision only.",
+        ("project/test_snapshots.py::test_every_tool_is_as_its_snapshot_says",),
+    ),
+    "documents-true": Promise(
+        "What the documents show is what the program does.",
+        (
+            "project/test_documents.py::test_the_made_parts_are_up_to_date",
+            "project/test_documents.py::test_every_command_that_is_shown_is_understood",
+        ),
+    ),
+    "read-only": Promise(
+        "`--read-only` wins over every other setting: nothing that changes or costs is called.",
+        (
+            "catalogue/test_selection.py::test_read_only_wins_over_everything",
+            "catalogue/test_selection.py::test_read_only_wins_over_approval_tasks_and_prompts",
+        ),
+    ),
+    "host-files": Promise(
+        "Installing changes one entry of a host's file, keeps what a person put there, shows "
+        "nothing of the rest, and writes no key that it was not asked to.",
+        (
+            "cli/hosts/test_install.py::test_no_key_is_written_or_shown_unless_it_is_asked_for",
+            "cli/hosts/test_install.py::test_the_rest_of_a_file_and_its_comments_stay",
+            "cli/hosts/test_files.py::test_what_a_person_has_added_to_the_entry_stays",
+            "cli/hosts/test_files.py::test_what_stands_beside_the_entry_is_not_shown",
+        ),
+    ),
+    "flat": Promise(
+        "However many calls and hosts come and go, memory, open files, threads and tasks stay what "
+        "they were.",
+        (
+            "soak/test_soak.py::test_a_hundred_thousand_calls_over_http_leave_nothing",
+            "soak/test_soak.py::test_tens_of_thousands_of_calls_over_a_pipe_leave_nothing",
+            "soak/test_soak.py::test_thousands_of_calls_over_http_leave_nothing",
+            "mcp/http/test_sessions.py::test_hosts_that_never_say_goodbye_leave_no_more_sessions_than_there_is_room",
+        ),
+    ),
+    "any-folder": Promise(
+        "The server starts from any folder, whatever files lie in it.",
+        ("project/test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),
+    ),
+    "text-and-numbers": Promise(
+        "Text and numbers of a provider that could be written nowhere end no session, and a cost "
+        "that cannot be right is not counted.",
+        (
+            "engine/test_unwritable.py::test_an_object_that_is_handed_on_can_be_written",
+            "engine/test_unwritable.py::test_an_old_row_with_text_that_cannot_be_written_opens_lists_and_changes",
+            "engine/test_unwritable.py::test_a_cost_that_cannot_be_right_is_not_counted_and_a_warning_says_so",
+        ),
+    ),
+    "looks-go-on": Promise(
+        "A look at a paid job that fails, for whatever reason, is repeated.",
+        (
+            "engine/test_unwritable.py::test_a_look_that_fails_is_repeated_at_growing_distance_with_a_warning",
+            "engine/test_unwritable.py::test_one_poisoned_row_of_a_list_holds_up_no_other",
+        ),
+    ),
+    "accepted-and-unseen": Promise(
+        "What a provider accepted and did not show is not failed: results under other names are "
+        "handed out, and what did not come is looked for again and never paid for twice.",
+        (
+            "tools/test_zyng_names.py::test_results_under_derived_names_complete_the_job_that_opened_the_request",
+            "tools/test_zyng_names.py::test_what_was_accepted_and_did_not_come_is_unknown_never_run_again_and_looked_at_again",
+        ),
+    ),
+    "any-package": Promise(
+        "A provider may come from any package; the machine knows none by name.",
+        (
+            "project/test_adding_a_provider.py::test_an_installed_provider_is_found_by_its_entry_point",
+            "project/test_checks.py::test_imports_go_one_way",
+        ),
+    ),
+    "ledger-forgets": Promise(
+        "What was spent is forgotten once no cap, allowance or job needs it, and `get_spending` says "
+        "from when on it knows.",
+        (
+            "jobs/test_retention.py::test_the_ledger_forgets_with_the_jobs_and_says_since_when_it_knows",
+            "jobs/test_retention.py::test_keeping_jobs_for_a_day_loosens_no_cap_and_no_allowance_of_the_month",
+            "jobs/test_store.py::test_an_entry_is_forgotten_once_it_counts_nowhere",
+        ),
+    ),
+    "quota-said": Promise(
+        "Before a yes the person reads that a start waits for the provider's next day or is charged "
+        "for beyond its month; a start that would be refused asks nobody.",
+        (
+            "jobs/test_quota.py::test_a_start_that_would_wait_for_tomorrow_is_said_so_before_the_yes",
+            "jobs/test_quota.py::test_a_start_beyond_the_month_that_is_charged_for_is_said_so_before_the_yes",
+            "jobs/test_quota.py::test_a_start_beyond_the_month_is_refused_before_anybody_is_asked",
+            "jobs/test_quota.py::test_a_batch_is_said_what_it_meets_before_the_yes",
+        ),
+    ),
+    "batch-limits": Promise(
+        "A batch keeps to the providers' limits together with single calls and other servers, and "
+        "loses and doubles nothing when a provider refuses for a time.",
+        (
+            "engine/batches/test_limits.py::test_too_many_requests_slow_a_batch_down_and_lose_nothing",
+            "engine/batches/test_limits.py::test_two_batches_share_a_provider_evenly",
+            "engine/batches/test_processes.py::test_two_servers_answer_for_one_batch_and_keep_the_rate_together",
+        ),
+    ),
+    "hold-shared": Promise(
+        "A pause that a provider asks one server for holds every server with the same key, and ends "
+        "by itself, also when the one that was told is dead.",
+        (
+            "engine/batches/test_processes.py::test_a_429_that_one_server_meets_holds_the_other_too",
+            "engine/batches/test_processes.py::test_a_dead_servers_hold_ends_when_it_said",
+            "providers/client/test_shared_limits.py::test_a_hold_does_not_outlive_its_time_when_its_process_dies",
+        ),
+    ),
+    "batch-policy": Promise(
+        "A batch under the policy gate evaluates each distinct prompt once, side by side within the "
+        "policy provider's limits; what it leads to does not depend on which answer comes first.",
+        (
+            "engine/batches/test_guarded.py::test_a_thousand_distinct_prompts_are_evaluated_well_within_a_call",
+            "engine/batches/test_guarded.py::test_what_a_batch_leads_to_does_not_depend_on_which_answer_comes_first",
+            "engine/batches/test_guarded.py::test_more_prompts_than_the_rate_leaves_time_for_are_refused_before_any_is_evaluated",
+        ),
+    ),
+    "batch-goes-on": Promise(
+        "A batch goes on after a kill, and its manifest can be read at every moment.",
+        (
+            "engine/batches/test_processes.py::test_a_killed_server_s_batch_is_finished_by_the_next",
+            "engine/batches/test_processes.py::test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it",
+            "engine/batches/test_limits.py::test_the_manifest_is_whole_at_every_moment",
+        ),
+    ),
+    "batch-retry": Promise(
+        "`retry_batch` spends no more than the caps allow, and never runs an unknown again.",
+        (
+            "engine/batches/test_changing.py::test_a_retry_is_paid_for_again_and_passes_no_cap",
+            "engine/batches/test_batches.py::test_an_unknown_item_is_never_retried",
+        ),
+    ),
+}

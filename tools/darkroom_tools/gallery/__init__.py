@@ -1,0 +1,1 @@
+"""The gallery: results as an interactive page, in hosts with Apps."""

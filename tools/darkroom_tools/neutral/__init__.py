@@ -1,0 +1,1 @@
+"""Tools that belong to no provider: jobs, batches, results, spending, set-up."""

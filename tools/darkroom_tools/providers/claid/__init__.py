@@ -1,0 +1,1 @@
+"""Claid: image editing."""

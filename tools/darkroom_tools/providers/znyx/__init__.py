@@ -1,0 +1,1 @@
+"""ZNYX: policy evaluation of what goes into and comes out of models."""

@@ -1,0 +1,229 @@
+"""What ZNYX's operations take (https://pprd.znyx.ai/docs/api), and where it is filled in."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import quote
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from darkroom.providers import Params, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from darkroom.providers import JsonObject
+    from darkroom_tools.providers.znyx.provider import Settings
+
+# --- arguments of evaluations ("Runtime API") ---
+
+LONGEST_TEXT = 200_000
+LONGEST_NAME = 200
+MOST_CHUNKS = 1_000
+
+
+def not_empty(value: str) -> str:
+    """Want a name that a path can hold; said here, for a schema costs tokens in every tool."""
+    if not 0 < len(value) <= LONGEST_NAME or set(value) <= {"."}:
+        raise PydanticCustomError(
+            "name", "expected a name of at most {longest} characters", {"longest": LONGEST_NAME}
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(not_empty)]
+
+
+class Scope(Params):
+    """Whom an evaluation is for, and what its trace is found by."""
+
+    tenant_id: str | None = None
+    app_id: str | None = None
+    agent_id: str | None = None
+    env: str | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+    trace_id: str | None = None
+
+
+class EvaluateText(Scope):
+    """``POST /v1/evaluate/input`` and ``/output``."""
+
+    text: Annotated[str, Field(min_length=0, max_length=LONGEST_TEXT)]
+    metadata: dict[str, object] | None = None
+
+
+class EvaluateTool(Scope):
+    """``POST /v1/evaluate/tool``."""
+
+    tool_name: Name
+    tool_args: dict[str, object]
+    tool_result: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
+    metadata: dict[str, object] | None = None
+
+
+class EvaluateStream(Params):
+    """``POST /v1/evaluate/stream``."""
+
+    chunks: Annotated[list[str], Field(min_length=1, max_length=MOST_CHUNKS)]
+    context: Literal["input", "output"] | None = None
+    window_size: Annotated[int, Field(ge=50, le=2000)] | None = None
+    overlap: Annotated[int, Field(ge=0, le=500)] | None = None
+
+
+def scoped(params: Scope, settings: Settings, remembered: JsonObject) -> Scope:
+    """Fill in the scope ("tenant_id = org_id and app_id = project_id") and a request id."""
+    del remembered
+    return params.model_copy(
+        update={
+            "tenant_id": params.tenant_id or settings.org_id,
+            "app_id": params.app_id or settings.project_id,
+            "request_id": params.request_id or str(uuid.uuid4()),
+        }
+    )
+
+
+def stream_body(params: EvaluateStream, settings: Settings) -> JsonObject:
+    """Build the request; whom a stream is for may be left out."""
+    body: JsonObject = {"request_id": str(uuid.uuid4()), **params.model_dump(exclude_none=True)}
+    scope = {"tenant_id": settings.org_id, "app_id": settings.project_id}
+    return {**body, **{name: value for name, value in scope.items() if value is not None}}
+
+
+def scope_missing(params: Scope, settings: Settings) -> Iterable[str]:
+    """Name what of the scope is neither given nor configured."""
+    if not (params.tenant_id or settings.org_id):
+        yield missing("tenant_id", "ZNYX_ORG_ID")
+    if not (params.app_id or settings.project_id):
+        yield missing("app_id", "ZNYX_PROJECT_ID")
+
+
+def missing(argument: str, variable: str) -> str:
+    """Say how to give what is missing."""
+    return f"{argument}: missing; give it, or ask the person to set {variable}"
+
+
+# --- arguments of everything else ---
+
+Version = Annotated[int, Field(ge=1)]
+
+
+class LatestBundle(Params):
+    """``GET /v1/bundles/latest``."""
+
+    refresh: bool = False
+
+
+class OfOrg(Params):
+    """What belongs to an organisation."""
+
+    org_id: Name | None = None
+
+
+class OfProject(OfOrg):
+    """What belongs to a project."""
+
+    project_id: Name | None = None
+
+
+class OfEnv(OfProject):
+    """``.../envs/{env}``: ``dev``, ``staging``, ``prod``."""
+
+    env: Name
+
+
+class OfBundle(OfEnv):
+    """``.../bundles/{version}``."""
+
+    version: Version
+
+
+class PublishBundle(OfEnv):
+    """``POST .../bundles/publish``."""
+
+    policies: dict[str, object]
+    published_by: str | None = None
+
+
+class ListTokens(OfOrg):
+    """``GET /v1/orgs/{org_id}/tokens``."""
+
+    project_id: Name | None = None
+    key_type: Literal["runtime", "ci", "admin"] | None = None
+
+
+class CreateToken(OfProject):
+    """``POST /v1/orgs/{org_id}/tokens/{token_type}``; an admin token belongs to no project."""
+
+    token_type: Literal["runtime", "ci", "admin"]
+    environment_id: str | None = None
+    expires_in_days: Annotated[int, Field(ge=1)] | None = None
+
+
+class OfToken(OfOrg):
+    """``.../tokens/{key_id}``."""
+
+    key_id: Annotated[int, Field(ge=1, description="id from znyx_list_tokens")]
+
+
+class ListTraces(OfOrg):
+    """``GET /v1/orgs/{org_id}/traces``."""
+
+    decision: str | None = None
+    session_id: str | None = None
+    detector_name: str | None = None
+    days: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class GetTrace(OfOrg):
+    """``GET /v1/orgs/{org_id}/traces/{trace_id}``."""
+
+    trace_id: Name
+
+
+def placed(params: OfOrg, settings: Settings, remembered: JsonObject) -> OfOrg:
+    """Fill in organisation and, where the path has one, project."""
+    del remembered
+    known = {"org_id": params.org_id or settings.org_id}
+    if isinstance(params, OfProject):
+        known["project_id"] = params.project_id or settings.project_id
+    return params.model_copy(update=known)
+
+
+def place_missing(params: OfOrg, settings: Settings) -> Iterable[str]:
+    """Name what of the place is neither given nor configured."""
+    if not (params.org_id or settings.org_id):
+        yield missing("org_id", "ZNYX_ORG_ID")
+    if isinstance(params, OfProject) and not (params.project_id or settings.project_id):
+        yield missing("project_id", "ZNYX_PROJECT_ID")
+
+
+WITHOUT_PROJECT = "admin"
+
+
+def token_place_missing(params: CreateToken, settings: Settings) -> Iterable[str]:
+    """Name what is missing of the place, and what an admin token does not have."""
+    if params.token_type == WITHOUT_PROJECT:
+        if params.environment_id is not None:
+            yield "environment_id: an admin token has none; leave it out"
+        if not (params.org_id or settings.org_id):
+            yield missing("org_id", "ZNYX_ORG_ID")
+    else:
+        yield from place_missing(params, settings)
+
+
+def creation(params: CreateToken, settings: Settings) -> Request:
+    """Build the request that makes a token of the kind that is wanted."""
+    del settings
+    fields = (
+        {"project_id", "environment_id"} if params.token_type != WITHOUT_PROJECT else set[str]()
+    )
+    return Request(
+        method="POST",
+        path=f"/v1/orgs/{quote(params.org_id or '', safe='')}/tokens/{params.token_type}",
+        body=params.model_dump(include={"expires_in_days", *fields}, exclude_none=True),
+    )
