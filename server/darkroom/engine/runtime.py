@@ -1,4 +1,4 @@
-"""The parts of the machine that exist once the journal is open, and how they are put together."""
+"""The parts of the engine that need the journal, and how they are put together."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Limits, Provider
 
 DRAIN_SECONDS = 10.0
-"""How long open attempts have to finish when the machine stops."""
+"""Time for open attempts to finish when the engine stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Everything that moves jobs."""
+    """The parts that send, poll, download and approve jobs. They exist while the journal is open."""
 
     context: JobContext
     poller: Poller
@@ -68,14 +68,14 @@ class Runtime:
     go_on: list[Callable[[], Awaitable[None]]] = field(
         default_factory=list["Callable[[], Awaitable[None]]"]
     )
-    """Called when batches of a dead process were taken over."""
+    """Called after batches of a dead process were taken over."""
 
     def dead(self, holder: str) -> bool:
-        """Tell whether the process behind a holder is gone; without a journal there is only us."""
+        """Tell whether the process of a holder is dead; without a journal there is no other."""
         return self.lease is None or is_dead(self.context.settings.state_dir, holder)
 
     def queue(self, live: LiveJob, attempts: Sequence[Attempt]) -> None:
-        """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
+        """Queue a job whose row and attempts have been written, or wait for its approval."""
         live.attempt = next((a for a in attempts if a.item is None), None)
         live.items = {a.item: a for a in attempts if a.item is not None} or None
         if live.job.asks:
@@ -84,7 +84,7 @@ class Runtime:
             self.submitter.enqueue(live)
 
     async def drain(self) -> None:
-        """Start nothing new, and let open attempts finish, up to their deadline."""
+        """Start nothing new, and let open attempts finish within their deadline."""
         context = self.context
         context.closing = True
         with anyio.move_on_after(DRAIN_SECONDS, shield=True):
@@ -94,7 +94,7 @@ class Runtime:
             scope.cancel()
 
     async def close(self) -> None:
-        """Close connections and journal; the lock goes last."""
+        """Close the connections, then the journal, and release the lease last."""
         with anyio.CancelScope(shield=True):
             for live in tuple(self.context.registry):
                 await self.context.save(live)
@@ -198,7 +198,7 @@ async def open_runtime(
 def _shared(
     settings: Settings, provider: str, dependencies: Dependencies
 ) -> Callable[[str, Limits], LimitsState]:
-    """Return what makes the budgets that all processes with this journal share."""
+    """Return the function that opens the limits that all processes with this journal share."""
     folder = settings.state_dir / "pacing"
     return lambda fingerprint, limits: SharedLimits(
         folder / f"{provider}-{fingerprint}.lane", limits, dependencies.monotonic
