@@ -22,6 +22,7 @@ from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.nested import leaves, merge, texts
 from darkroom.core.templates import unfilled
+from darkroom.providers.params import MAX_WAIT_SECONDS
 from darkroom.providers.setting_values import Kind, PolicyName, Reading, ToolName, UnitName
 from darkroom.providers.settings import ProviderSettings, Section
 
@@ -89,6 +90,11 @@ class ResultsSection(Section):
         default="always",
         description="When outputs are downloaded (their addresses die): as soon as a job completes, "
         "when they are shown or saved, or never.",
+    )
+    previews: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether show_results gives pictures to the model, or only says where they are; "
+        "some hosts hand a picture on as tens of thousands of tokens of text.",
     )
 
 
@@ -160,6 +166,11 @@ class ServeSection(Section):
     exclude: tuple[str, ...] = Field(default=(), description="Not these tools.")
     read_only: bool = Field(
         default=False, description="Only tools that change and cost nothing; wins over the others."
+    )
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = Field(
+        default=25,
+        description="How long a check waits for news where the call does not say; lower it for a "
+        "host that cuts calls off after 5 or 10 s.",
     )
 
 
