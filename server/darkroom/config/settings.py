@@ -1,6 +1,6 @@
 """Settings: defaults, then the TOML file, then the environment, then the command line.
 
-`load` returns one frozen object, or raises `ConfigurationError` that names the file or variable,
+`load` returns one frozen object, or raises a `ConfigurationError` that names the file or variable,
 the key, and what was expected. Credentials are not settings: see `darkroom.providers.credentials`.
 """
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def names_of(providers: Sequence[Provider], tools: Iterable[str]) -> dict[Kind, Collection[str]]:
-    """Return what settings may name."""
+    """Return the names of the catalogue that a setting may contain."""
     operations = (o.name for provider in providers for o in provider.operations)
     return {
         "unit": {"money", *(f"{p.name}_{unit}" for p in providers for unit in p.units)},
@@ -79,8 +79,8 @@ class JobsSection(Section):
     )
     identical_window_seconds: Annotated[int, Field(ge=0)] = Field(
         default=120,
-        description="So long after a job completed an identical start call returns it; one that runs is "
-        "returned always. 0: both off, but for jobs of unknown fate.",
+        description="An identical start call returns the existing job while it runs and for this long "
+        "after it completed. 0 turns both off. An unknown job is always returned.",
     )
     keep_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="How long ended jobs, and what they cost, stay in the journal."
@@ -88,7 +88,7 @@ class JobsSection(Section):
 
 
 class ResultsSection(Section):
-    """What becomes of results."""
+    """Where results go."""
 
     folder: PathValue | None = Field(
         default=None,
@@ -96,7 +96,7 @@ class ResultsSection(Section):
     )
     download: Literal["always", "on_demand", "never"] = Field(
         default="always",
-        description="When outputs are downloaded (their addresses die): as soon as a job completes, "
+        description="When outputs are downloaded (their addresses expire): as soon as a job completes, "
         "when they are shown or saved, or never.",
     )
     previews: Literal["on", "off"] = Field(
@@ -131,10 +131,11 @@ class ApprovalSection(Section):
 
 
 class CredentialsSection(Section):
-    """Where keys go that a provider hands out."""
+    """Where new keys from a provider are saved."""
 
     dir: PathValue | None = Field(
-        default=None, description="Folder for new keys, one file each (0600). Without it: none."
+        default=None,
+        description="Folder for new keys, one file each (0600). Without it: no new keys can be made.",
     )
 
 
@@ -142,11 +143,12 @@ class GuardSection(Section):
     """Whether prompts are checked against a policy before they are sent."""
 
     provider: PolicyName | None = Field(
-        default=None, description="Provider whose policy checks prompts (znyx). Without it: none."
+        default=None,
+        description="Provider whose policy checks prompts (znyx). Without it: no check.",
     )
     fail: Literal["closed", "open"] = Field(
         default="closed",
-        description="When the policy cannot be asked: refuse (closed), or go on with a warning (open).",
+        description="If the policy cannot be asked: refuse the call (closed), or go on with a warning (open).",
     )
 
 
@@ -155,12 +157,12 @@ class HttpSection(Section):
 
     token_file: PathValue | None = Field(
         default=None,
-        description="File with the token that clients bear. Default: one is made in the state "
-        "folder. Needed to listen beyond this machine.",
+        description="File with the token that clients send. Default: a file that is made in the state "
+        "folder. Required for listening on addresses other than loopback.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
-        description="More names by which clients reach this server (behind a proxy, say).",
+        description="More host names by which clients reach this server, for example behind a proxy.",
     )
 
 
@@ -173,7 +175,8 @@ class ServeSection(Section):
     tools: tuple[str, ...] = Field(default=(), description="Only these tools.")
     exclude: tuple[str, ...] = Field(default=(), description="Not these tools.")
     read_only: bool = Field(
-        default=False, description="Only tools that change and cost nothing; wins over the others."
+        default=False,
+        description="Only tools that change nothing and cost nothing. Takes precedence over the others.",
     )
     wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = Field(
         default=25,
@@ -321,10 +324,10 @@ def _unfilled(
     providers: Sequence[Provider],
     path: Path | None,
 ) -> Iterator[str]:
-    """Name every setting whose value holds a template, wherever it was set.
+    """Yield an error for every setting whose value contains a template, wherever it was set.
 
-    A provider's own variable that is nothing but a template counts as not set: hosts pass those of
-    optional fields on.
+    A provider's own variable that is nothing but a template counts as not set: this is how hosts
+    pass on an optional field that was left empty.
     """
     given = [(f"{path}: {key}", text) for key, text in texts(from_file)]
     given += [(v, t) for v, t in environment.items() if v.startswith(PREFIX) and DELIMITER in v]
@@ -387,7 +390,7 @@ def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> d
 def _read_variables(
     environment: Mapping[str, str], providers: Sequence[Provider]
 ) -> dict[str, object]:
-    """Read the variables of the providers' own; one that cannot be read counts as not set."""
+    """Read the providers' own variables; one that cannot be read counts as not set."""
     values: dict[str, object] = {}
     for provider in providers:
         found = {
@@ -401,7 +404,7 @@ def _read_variables(
 
 
 def _parse(text: str) -> object:
-    """Lists and tables are JSON; everything else is text for the model to understand."""
+    """Return the value of a variable: JSON for lists and tables, otherwise the text itself."""
     if text[:1] in "[{":
         try:
             return cast("object", json.loads(text))

@@ -1,4 +1,4 @@
-"""Variables of the environment, and files that they name."""
+"""Environment variables, and files whose path a variable holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why there is no credential, in words for the person."""
+    """Why a variable has no value, as text for the person."""
 
     variable: str
     reason: str
@@ -43,5 +43,5 @@ def read_variable(environment: Mapping[str, str], variable: str) -> tuple[str, s
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return this process's environment, live."""
+    """Return this process's environment; later changes show in it."""
     return os.environ

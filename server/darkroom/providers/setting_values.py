@@ -1,6 +1,6 @@
-"""Values of settings that are read against something else: the catalogue, or a file beside.
+"""Types of settings that are checked against the catalogue, or read from another file.
 
-What is read against stands in the context of the validation; without one nothing is checked.
+The catalogue's names are passed in the validation context; without a context nothing is checked.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 Kind = Literal["unit", "tool", "policy"]
-"""What of the catalogue a setting names: a unit that something costs, a tool, a provider with a
-policy."""
+"""What a setting names: a unit in which a provider charges, a tool, a provider with a policy."""
 
 _UNKNOWN_NAMES: dict[Kind, str] = {
     "unit": "nothing here costs {name!r}",
@@ -33,14 +32,14 @@ _UNKNOWN_NAMES: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What values are read against: the configuration's folder, and the catalogue's names."""
+    """The validation context: the configuration's folder and the names of the catalogue."""
 
     folder: Path
     names: Mapping[Kind, Collection[str]] = field(default_factory=dict["Kind", "Collection[str]"])
 
 
 def _known(kind: Kind) -> AfterValidator:
-    """Return the check that a value names something of the catalogue."""
+    """Return a validator that accepts only names of the catalogue."""
 
     def check(name: str, info: ValidationInfo) -> str:
         reading = cast("Reading | None", info.context)
@@ -61,7 +60,7 @@ PolicyName = Annotated[str, _known("policy")]
 
 
 def read_table(value: object, info: ValidationInfo) -> object:
-    """Return a table as it is, or from the JSON file whose path the value is."""
+    """Return a table as it is; if the value is the path of a JSON file, return its content."""
     if not isinstance(value, str):
         return value
     if not value.endswith(".json"):
