@@ -22,7 +22,16 @@ from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.nested import leaves, merge, texts
 from darkroom.core.templates import unfilled
-from darkroom.providers.setting_values import Kind, PolicyName, Reading, ToolName, UnitName
+from darkroom.core.text_files import read_text
+from darkroom.providers.params import MAX_WAIT_SECONDS
+from darkroom.providers.setting_values import (
+    Kind,
+    PathValue,
+    PolicyName,
+    Reading,
+    ToolName,
+    UnitName,
+)
 from darkroom.providers.settings import ProviderSettings, Section
 
 if TYPE_CHECKING:
@@ -65,7 +74,7 @@ class JobsSection(Section):
         default="sqlite",
         description="Where jobs are kept: a journal on disk, or only this process's memory.",
     )
-    state_dir: Path | None = Field(
+    state_dir: PathValue | None = Field(
         default=None, description="Folder of the journal. Default: the platform's state folder."
     )
     identical_window_seconds: Annotated[int, Field(ge=0)] = Field(
@@ -81,7 +90,7 @@ class JobsSection(Section):
 class ResultsSection(Section):
     """Where results go."""
 
-    folder: Path | None = Field(
+    folder: PathValue | None = Field(
         default=None,
         description="Where results are saved. Default: Darkroom in the platform's pictures folder.",
     )
@@ -90,12 +99,17 @@ class ResultsSection(Section):
         description="When outputs are downloaded (their addresses expire): as soon as a job completes, "
         "when they are shown or saved, or never.",
     )
+    previews: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether show_results gives pictures to the model, or only says where they are; "
+        "some hosts hand a picture on as tens of thousands of tokens of text.",
+    )
 
 
 class FilesSection(Section):
     """Where files may be written."""
 
-    roots: tuple[Path, ...] = Field(
+    roots: tuple[PathValue, ...] = Field(
         default=(),
         description="Folders that results may be copied into; a relative target goes under the "
         "first. Default: the folder the server was started in, unless that is a home or root "
@@ -119,7 +133,7 @@ class ApprovalSection(Section):
 class CredentialsSection(Section):
     """Where new keys from a provider are saved."""
 
-    dir: Path | None = Field(
+    dir: PathValue | None = Field(
         default=None,
         description="Folder for new keys, one file each (0600). Without it: no new keys can be made.",
     )
@@ -141,7 +155,7 @@ class GuardSection(Section):
 class HttpSection(Section):
     """How `darkroom serve --http` is reached."""
 
-    token_file: Path | None = Field(
+    token_file: PathValue | None = Field(
         default=None,
         description="File with the token that clients send. Default: a file that is made in the state "
         "folder. Required for listening on addresses other than loopback.",
@@ -163,6 +177,11 @@ class ServeSection(Section):
     read_only: bool = Field(
         default=False,
         description="Only tools that change nothing and cost nothing. Takes precedence over the others.",
+    )
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = Field(
+        default=25,
+        description="How long a check waits for news where the call does not say; lower it for a "
+        "host that cuts calls off after 5 or 10 s.",
     )
 
 
@@ -201,7 +220,7 @@ class Settings(Section):
     def state_dir(self) -> Path:
         """The folder of the journal."""
         if self.jobs.state_dir is not None:
-            return self.jobs.state_dir.expanduser()
+            return self.jobs.state_dir
         import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
 
         return platformdirs.user_state_path("darkroom", appauthor=False)
@@ -210,7 +229,7 @@ class Settings(Section):
     def results_folder(self) -> Path:
         """The folder of the results."""
         if self.results.folder is not None:
-            return self.results.folder.expanduser()
+            return self.results.folder
         import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
 
         return platformdirs.user_pictures_path() / "Darkroom"
@@ -219,7 +238,7 @@ class Settings(Section):
     def file_roots(self) -> tuple[Path, ...]:
         """The folders that results may be copied into, resolved; the first is the default."""
         if self.files.roots:
-            return tuple(root.expanduser().resolve() for root in self.files.roots)
+            return tuple(root.resolve() for root in self.files.roots)
         started_in, results = Path.cwd().resolve(), self.results_folder.resolve()
         too_wide = started_in in {Path(started_in.anchor), Path.home().resolve()}
         return (results,) if too_wide else (started_in, results)
@@ -325,7 +344,7 @@ def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
     import tomllib  # noqa: PLC0415 -- start-up pays for it only where there is a file
 
     try:
-        values: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
+        values: dict[str, object] = tomllib.loads(read_text(path))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigurationError(

@@ -28,7 +28,6 @@ from darkroom.providers.operations import (
     StateSource,
 )
 from darkroom.providers.params import (
-    DEFAULT_WAIT_SECONDS,
     MAX_WAIT_SECONDS,
     Address,
     AddressMark,
@@ -52,7 +51,6 @@ from darkroom.providers.values import Cost, Output, Progress, Status, Unit
 
 __all__ = [
     "CHANGES",
-    "DEFAULT_WAIT_SECONDS",
     "DESTROYS",
     "LOCAL_READS",
     "MAX_WAIT_SECONDS",

@@ -75,7 +75,6 @@ def _check_job_id(value: str) -> str:
 JobId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_job_id)]
 
 MAX_WAIT_SECONDS = 40
-DEFAULT_WAIT_SECONDS = 25
 
 
 class JobParams(Params):
@@ -87,7 +86,9 @@ class JobParams(Params):
 class CheckParams(JobParams):
     """Arguments of a check tool."""
 
-    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] | None = None
+    """None: as long as ``[serve] wait_seconds`` says."""
+
     include_url: bool = False
 
 

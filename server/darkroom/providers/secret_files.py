@@ -56,7 +56,7 @@ def place(
             "ask the person to set [credentials] dir in the configuration",
         )
     else:
-        target = folder.expanduser() / f"{call.name}-{name}.key"
+        target = folder / f"{call.name}-{name}.key"
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}")

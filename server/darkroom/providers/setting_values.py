@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+from darkroom.core.text_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -66,9 +68,33 @@ def read_table(value: object, info: ValidationInfo) -> object:
     reading = cast("Reading | None", info.context)
     folder = reading.folder if reading is not None else Path()
     try:
-        return json.loads((folder / Path(value).expanduser()).read_text("utf-8"))
+        return json.loads(read_text(folder / Path(value).expanduser()))
     except OSError as error:
         reason = {"reason": error.strerror or type(error).__name__}
         raise PydanticCustomError("table", "the file cannot be read ({reason})", reason) from None
     except ValueError:
         raise PydanticCustomError("table", "the file does not hold valid JSON") from None
+
+
+def _read_path(value: object, info: ValidationInfo) -> object:
+    """Return a path as people write it, absolute: without quotes around it, ``~`` resolved.
+
+    A relative path begins at the configuration's folder; without a file, at the working folder.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    if not text or "\0" in text or "\n" in text:
+        raise PydanticCustomError("path", "expected a path on one line")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise PydanticCustomError("path", "there is no such home folder") from None
+    reading = cast("Reading | None", info.context)
+    return (reading.folder if reading is not None else Path()).absolute() / path
+
+
+PathValue = Annotated[Path, BeforeValidator(_read_path)]
+"""A path of the settings; it is absolute wherever it was written."""
