@@ -63,6 +63,9 @@ class Later:
     seconds: float | None
     """What it asked to wait; None where it did not say."""
 
+    key_replaced: bool = False
+    """The key that it was sent with has been replaced; with the new one this is no further try."""
+
 
 @dataclass(frozen=True, slots=True)
 class NeverLeft:
