@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from darkroom.config.settings import Settings
     from darkroom.core.executor import Executor
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,10 @@ class Dependencies:
     ``clock``: seconds since the epoch. ``monotonic``: the system's monotonic clock, which all
     processes share. ``run``: the executor for blocking work; None: threads. ``transport``: the HTTP
     transport to the providers; None: the network. ``sandbox``: the transport for
-    ``*.sandbox.test``, also for downloads. ``open_store`` replaces the journal. ``stopping`` is set
-    when the process is asked to end. ``time_scale`` is a factor on the expected duration of jobs,
-    because the embedded sandbox is faster than the providers.
+    ``*.sandbox.test``, also for downloads. ``open_storage`` replaces the journal, and the locks and
+    shared limits that belong to it. ``stopping`` is set when the process is asked to end.
+    ``time_scale`` is a factor on the expected duration of jobs, because the embedded sandbox is
+    faster than the providers.
     """
 
     environment: Mapping[str, str] = field(repr=False)
@@ -40,6 +41,6 @@ class Dependencies:
     run: Executor | None = None
     transport: httpx2.AsyncBaseTransport | None = None
     sandbox: httpx2.AsyncBaseTransport | None = None
-    open_store: Callable[[Settings], Awaitable[Store]] | None = None
+    open_storage: Callable[[Settings], Awaitable[Storage]] | None = None
     stopping: anyio.Event | None = None
     time_scale: float = 1.0

@@ -1,7 +1,8 @@
 """The protocol of a store of jobs and attempts.
 
 `darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` implement it and pass the same
-tests.
+tests. A `Storage` is a store together with the two other things that its processes share: which of
+them are alive (`Liveness`), and what they have used of a credential's limits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, AttemptState, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.providers.client.rate_limiter import LimitsState
+    from darkroom.providers.provider import Limits
     from darkroom.providers.values import Status
 
 UNDER_WAY: frozenset[Status] = frozenset({"queued", "submitting", "running"})
@@ -229,3 +232,78 @@ class Store(Protocol):
     async def close(self) -> None:
         """Close files and threads."""
         ...
+
+
+class Liveness(Protocol):
+    """Tells which of the processes that write to a store are alive.
+
+    It is opened before this process writes its first row and released after the last one. From
+    opening to `release`, or to its death, a process counts as alive for all others.
+    """
+
+    @property
+    def holder(self) -> str:
+        """The name under which this process holds rows."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether there can be other processes; if not, dead ones are not looked for."""
+        ...
+
+    @property
+    def beat_seconds(self) -> float | None:
+        """Interval of `beat`; None: once, after the jobs of dead processes were taken over."""
+        ...
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether a holder's process is dead. If that is not certain, it counts as alive.
+
+        It is called from any thread, also within a transaction of the store, so it must not wait
+        for a transaction.
+        """
+        ...
+
+    async def beat(self) -> None:
+        """Report that this process is alive, and remove what dead processes have left.
+
+        Raises
+        ------
+        JournalError: that is not possible now; it is called again later.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Report the end of this process; from now on it counts as dead."""
+        ...
+
+
+class Alone:
+    """The `Liveness` of a store that only this process can use; all other holders are dead."""
+
+    shared = False
+    beat_seconds = None
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether the holder is not this process."""
+        return holder != self.holder
+
+    async def beat(self) -> None:
+        """Do nothing: nobody is told."""
+
+    async def release(self) -> None:
+        """Do nothing: nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A store, with the liveness and the limits that its processes share."""
+
+    store: Store
+    liveness: Liveness
+    limits: Callable[[str, str, Limits], LimitsState] | None = None
+    """Returns the shared state of a credential's limits, for the provider's name and the credential's
+    fingerprint; None: only this process uses the limits."""

@@ -42,7 +42,7 @@ def job_view(
     ``url`` is left out if there is a local ``file``, unless ``include_url`` is set. Without
     ``addresses`` (in lists) it is always left out, and the number of polls is included.
     """
-    status = "running" if job.status == "submitting" else job.status
+    status = job.shown_status
     fields: dict[str, JsonValue] = {
         "job_id": job.job_id,
         "provider": job.provider,
