@@ -1,8 +1,4 @@
-"""Asks providers for the states of jobs, and processes the answers.
-
-There is one method, `Poller.ingest`, for a provider's state, wherever it came from: a poll, the
-answer to a cancellation, a list or a webhook.
-"""
+"""Asks providers for the states of jobs; every state, whatever its source, goes to `ingest`."""
 
 from __future__ import annotations
 
@@ -110,9 +106,7 @@ class Poller:
             settings = self._context.clients[live.job.provider].settings
             left = deadline(operation, settings, live) - self._context.clock()
             seconds = min(seconds, max(left, operation.poll_interval_seconds))
-            if unsent(
-                live
-            ):  # its own requests need the rate first; after the last of them `follow` is called
+            if unsent(live):  # its requests need the rate first; the last calls `follow`
                 seconds = LONGEST_INTERVAL_SECONDS
         self._context.schedule.at(
             ("poll", live.job.job_id), anyio.current_time() + seconds, lambda: self._ask(live)
