@@ -62,9 +62,7 @@ class ToolHandler:
                 extra_mistakes=self._mistakes(engine.settings),
             )
             result = await self._do(engine, params, person)
-            to_json(
-                result.structured
-            )  # a result that cannot be written ends this call, not the session
+            to_json(result.structured)  # a result that cannot be written ends only this call
             result.text.encode()
         except JournalError as error:
             raise CallError(error.failure) from None

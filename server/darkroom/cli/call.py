@@ -173,9 +173,7 @@ async def _wait(
         shown = f"{next(iter(asked.values()), look)}: {fields.get('status')}"
         with _shown_wait(f"{shown}, {anyio.current_time() - since:.0f} s"):
             result = await check.run(engine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
-    if (
-        fields.get("status") == "completed"
-    ):  # files may still be downloading: a check waits for them
+    if fields.get("status") == "completed":  # a check waits for files that are downloading
         result = await check.run(engine, {**asked, "wait_seconds": MAX_WAIT_SECONDS}, person)
     return result
 

@@ -36,9 +36,7 @@ async def wait_telling(
     told = -STEP
     while not until(live):
         waited = anyio.current_time() - began
-        if (
-            waited >= seconds - STEP
-        ):  # the remaining time may be smaller than the resolution of the clock
+        if waited >= seconds - STEP:  # less would be below the resolution of the clock
             break
         told = max(waited, told + STEP)
         seen = _how_it_stands(live.job)

@@ -82,9 +82,7 @@ class ItemSender:
         if unsent(live) or live.job.ended:
             return
         if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
-            await self._poller.ingest(
-                live, State(status="running")
-            )  # no item was accepted, so there is nothing to poll
+            await self._poller.ingest(live, State(status="running"))  # there is nothing to poll
         else:
             self._poller.follow(live)
 

@@ -50,9 +50,7 @@ class Canceller:
 
     async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
         """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
-        for job in reversed(
-            report.jobs
-        ):  # jobs that depend on others are cancelled before the others
+        for job in reversed(report.jobs):  # dependent jobs are cancelled first
             if job.status == "queued":
                 await self._queued(job, caller)
         done = anyio.Event()
@@ -214,9 +212,7 @@ class Retrier:
         except JournalError as error:
             raise CallError(error.failure) from None
         spent = context.tariff.entry(old)
-        if (
-            spent is not None and spent.state == "spent"
-        ):  # the cost of the first run stays in the ledger
+        if spent is not None and spent.state == "spent":  # the first run's cost is kept
             earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
             await context.registry.store.reserve(earlier, ())
         live = context.registry.add(job)

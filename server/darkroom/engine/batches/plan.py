@@ -322,9 +322,8 @@ async def _quota_said(
     if ahead.month is not None:
         there = await _left(runtime, declared, of, owner, REQUESTS_PER_JOB * beside)
         left = ahead.month.left
-        if (
-            there is not None
-        ):  # the provider knows how the key is used elsewhere; we know which jobs wait here
+        if there is not None:
+            # The provider knows how the key is used elsewhere; we know which jobs wait here.
             left = min(left, max(0, there - ahead.month.waiting))
         if left < count:
             rest = (
