@@ -2,12 +2,23 @@
 
 DarkroomError
 ├── ConfigurationError      the command cannot start: names file, key and what was expected
-├── CallError               a tool call ends here: one of our codes, our words, the way out
+├── CallError               a call or a job ends here: one of our codes, our words, the way out
+│   ├── JournalError        the journal cannot be read or written
+│   └── CapReached          jobs.spending: a cost would pass a cap
 ├── Stale                   a compare-and-set write met a newer version of its row
-├── JournalError            the journal cannot be read or written
-└── FetchError              an address could not be downloaded, or must not be
+├── FetchError              an address could not be downloaded, or must not be
+├── NotSentError            providers.client.http: a request certainly never arrived
+├── LostError               providers.client.http: a request left, and no whole answer came
+├── WithdrawnError          jobs.start_outcomes: a job was cancelled before its request left
+├── _AnsweredError          engine.approvals: another process has answered the question
+├── _FasterError            engine.batches.changes: somebody else has changed the job
+├── NotKeptError            results.integrity: a file is no longer what was downloaded
+├── NoPictureError          results.preview: a file is no picture that can be shown
+└── InputNeededError        mcp.elicitation: the host has to ask the person first
 
-Tools do not catch; `CallError.text` is what the model reads, and `darkroom.tool` is the one
+`UnreadableError` (providers.messages) is what readers of answers raise, beside the built-in errors.
+
+Tools do not catch. `CallError.text` is what the model reads; `darkroom.catalogue.dispatch` is the one
 boundary that turns every other exception into ``internal_error``.
 """
 
@@ -195,17 +206,24 @@ class CallError(DarkroomError):
         return self.failure.text
 
 
-class JournalError(DarkroomError):
-    """The journal cannot be read or written now: disk full, locked, read-only, damaged."""
+class JournalError(CallError):
+    """The journal cannot be read or written now: disk full, locked, read-only, damaged.
 
-    @property
-    def failure(self) -> Failure:
-        """What it means for the call that needed a row."""
-        return Failure(
-            code="internal_error",
-            message=str(self),
-            next_step="ask the person to look at the state folder of this server",
+    It is a call error, for what needed a row ends there. What has happened already and only cannot
+    be written down must not end: that is caught (`JobContext.record`) and written later.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            Failure(
+                code="internal_error",
+                message=message,
+                next_step="ask the person to look at the state folder of this server",
+            )
         )
+
+    def __str__(self) -> str:
+        return self.failure.message
 
 
 def call_error(

@@ -76,8 +76,7 @@ class Runtime:
 
     def queue(self, live: LiveJob, attempts: Sequence[Attempt]) -> None:
         """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        live.load(attempts)
         if live.job.asks:
             self.questions.follow(live)
         else:
