@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from darkroom.config.settings import Settings
     from darkroom.core.errors import CallError
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Intent, Job
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Basis, Cost, Unit
 
@@ -155,6 +155,24 @@ class Tariff:
             state=state,
             # by the day of the yes: otherwise an old question would pass the caps of a new day
             at=job.approval.given_at or job.created_at if job.approval else job.created_at,
+            holder=self._holder,
+        )
+
+    def reservation(self, intent: Intent) -> Entry | None:
+        """Return the entry that a job of this intent would begin with, had it asked nobody."""
+        if intent.cost is None:
+            return None
+        return Entry(
+            entry_id=intent.job_id,
+            owner=intent.owner,
+            provider=intent.provider,
+            operation=intent.operation,
+            unit=intent.cost.unit,
+            amount=intent.cost.amount,
+            basis=intent.cost.basis,
+            money=self.money(intent.provider, intent.cost),
+            state="reserved",
+            at=intent.created_at,
             holder=self._holder,
         )
 

@@ -87,7 +87,7 @@ class Opener:
         parent = self._row(batch_id, asked, folder, now)
         if not asked.dry_run:
             since = self._starter.identical_since()
-            known = await context.registry.store.foresee(parent, identical_since=since)
+            known = await context.registry.store.identical(parent, since=since)
             if known is not None:  # approved then, whatever has become of what it was made of
                 return await self._again(known, parent)
         made = None
