@@ -46,7 +46,8 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
     context = runtime.context
     store = context.registry.store
     taken = await store.claim(context.registry.holder, runtime.liveness.dead)
-    for job in taken:
+    # Those that run keep their slots before one that waits, maybe longer than they, can take one.
+    for job in sorted(taken, key=lambda job: job.status == "queued"):
         if job.operation in context.operations:
             await _take_up(runtime, context.registry.add(job))
     now = context.clock()

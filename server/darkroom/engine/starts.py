@@ -13,11 +13,10 @@ from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of
 from darkroom.engine.recovery import recover_from
-from darkroom.jobs.model import Attempt, Job
-from darkroom.jobs.quota import outlook
+from darkroom.jobs.model import Attempt, Intent
+from darkroom.jobs.quota import beginnings, outlook_of
 from darkroom.jobs.receipts import recall
 from darkroom.jobs.registry import LiveJob
-from darkroom.jobs.store import Created, Query
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
     from darkroom.engine.person import Person
     from darkroom.engine.policy_gate import Judgements, PolicyGate
     from darkroom.engine.runtime import Runtime
+    from darkroom.jobs.model import Job
     from darkroom.jobs.quota import Outlook
-    from darkroom.providers.credentials import Key
+    from darkroom.jobs.store import Created, Forecast
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
     from darkroom.providers.provider import Provider
@@ -46,9 +46,6 @@ IDENTICAL = (
 MOST_NAMED = 20
 """Maximum number of items that an error names."""
 
-MOST_BESIDE = 1_000
-"""Maximum number of jobs that are examined for an opened request."""
-
 STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
 
 
@@ -60,6 +57,21 @@ class Started:
     warnings: tuple[str, ...] = ()
     identical: bool = False
     """Whether an earlier identical call without a key had started it."""
+
+    known: bool = False
+    """An earlier call had started it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a job is called: by the batch that it is an item of, or by whoever starts it alone."""
+
+    job_id: str | None = None
+    batch_id: str | None = None
+    item: str | None = None
+    folder: str | None = None
+    idempotency_key: str | None = None
+    created_at: float | None = None
 
 
 class Starter:
@@ -85,15 +97,14 @@ class Starter:
             the person said no.
         """
         context, began = self._context, anyio.current_time()
-        key = context.credentials.key(provider, operation.credential, owner=self._owner)
-        asked = self._draft(provider, operation, params, params, key)
-        known = await context.registry.store.foresee(asked, identical_since=self.identical_since())
-        if known is not None:  # whatever has become of what it was made of
+        intent = self._intent(provider, operation, params)
+        forecast = await self._foresee(provider, operation, intent)
+        if forecast.known is not None:  # whatever has become of what it was made of
             started = await self._again(
-                known, asked.intent, by_key=params.idempotency_key is not None
+                forecast.known, intent.intent, by_key=params.idempotency_key is not None
             )
         else:
-            started = await self._start_new(provider, operation, params, key, person)
+            started = await self._start_new(provider, operation, params, intent, forecast, person)
         left = began + ANSWER_SECONDS - anyio.current_time()
         live = await context.registry.wait(
             started.live, min(left, SENDING_SECONDS), until=_has_left_or_waits
@@ -109,34 +120,55 @@ class Starter:
         provider: Provider,
         operation: JobOperation,
         params: StartParams,
-        key: Key,
+        intent: Intent,
+        forecast: Forecast,
         person: Person,
     ) -> Started:
-        self._need_limits(provider, key)
-        screened = await self.screen(operation, params, person, {})
-        bound = await self._bind(provider, operation, screened.params)
-        draft = self._draft(provider, operation, params, bound, key)
-        draft = replace(draft, warnings=screened.warnings)
-        await self._refuse_used_names(operation, bound, draft)
-        if missing := await self._runtime.inputs.missing(draft, self._owner):
+        screened, bound = await self._prepared(provider, operation, params, intent, person, {})
+        arguments = intent.arguments if bound is params else canonical_arguments(bound)
+        job = intent.job(arguments, warnings=screened.warnings)
+        if missing := await self._runtime.inputs.missing(job, self._owner):
             raise call_error(
                 "invalid_argument",
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        ahead = await outlook(self._context, provider, operation, self._owner)
+        ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        question = await self._question(provider, draft, ahead)
+        question = self._question(provider, intent, ahead)
+        if question is not None and forecast.reached is not None:
+            raise forecast.reached
         if question is not None and person.answers_tasks:
-            draft = self._runtime.questions.ask(draft, question)
+            approval = self._runtime.questions.approval(question)
+            job = intent.job(arguments, warnings=screened.warnings, approval=approval)
         else:
             if question is not None:
-                binding = digest(draft.intent, draft.idempotency_key or "", *ahead.said)
-                await person.approve(draft.operation, question, binding)
+                binding = digest(intent.intent, intent.idempotency_key or "", *ahead.said)
+                await person.approve(intent.operation, question, binding)
             if ahead.charge is not None:
-                draft = replace(draft, warnings=(*draft.warnings, ahead.charge))
-        return await self._context.detached(lambda: self._begin(operation, bound, draft))
+                job = intent.job(arguments, warnings=(*screened.warnings, ahead.charge))
+        started = await self._context.detached(lambda: self._begin(operation, bound, job))
+        if (other := forecast.doubtful) is not None and not started.known:
+            said = f"{other.job_id} has the same arguments and is of unknown fate"
+            return replace(started, warnings=(*started.warnings, said))
+        return started
+
+    async def _prepared(
+        self,
+        provider: Provider,
+        operation: JobOperation,
+        params: StartParams,
+        intent: Intent,
+        person: Person,
+        judged: Judgements,
+    ) -> tuple[Screened, StartParams]:
+        """Return the arguments as the policy lets them be sent, and as they are sent."""
+        self._need_limits(provider, intent.fingerprint)
+        screened = await self.screen(operation, params, person, judged)
+        bound = await self._bind(provider, operation, screened.params)
+        await self._refuse_used_names(operation, bound, intent)
+        return screened, bound
 
     async def screen(
         self,
@@ -166,19 +198,17 @@ class Starter:
         params: StartParams,
         person: Person,
         judged: Judgements,
+        place: Place,
     ) -> tuple[Job, list[Attempt]]:
         """Return the rows that a start call would write; a batch writes them together.
 
         ``judged`` holds the policy's decisions about the batch's texts (see `judge`).
         """
-        key = self._context.credentials.key(provider, operation.credential, owner=self._owner)
-        self._need_limits(provider, key)
-        screened = await self.screen(operation, params, person, judged)
-        bound = await self._bind(provider, operation, screened.params)
-        draft = self._draft(provider, operation, params, bound, key)
-        draft = replace(draft, warnings=screened.warnings)
-        await self._refuse_used_names(operation, bound, draft)
-        return draft, self.attempts(operation, bound, draft)
+        intent = self._intent(provider, operation, params, place)
+        screened, bound = await self._prepared(provider, operation, params, intent, person, judged)
+        arguments = intent.arguments if bound is params else canonical_arguments(bound)
+        job = intent.job(arguments, warnings=screened.warnings)
+        return job, self.attempts(operation, bound, job)
 
     def attempts_again(self, job: Job, operation: JobOperation) -> list[Attempt]:
         """Return new attempts for a job that is run again."""
@@ -191,23 +221,13 @@ class Starter:
         provider: Provider,
         operation: JobOperation,
         arguments: JsonObject,
-        *,
-        batch_id: str,
-        item: str,
-        folder: str | None,
+        place: Place,
     ) -> None:
         """Add a job to a running batch; calling it again, in any process, has no effect."""
         params = validate(operation.params, arguments, admitted=self._context.admitted)
         given = cast("StartParams", params)
-        job, attempts = await self.rows(provider, operation, given, Nobody(), {})
-        job = replace(
-            job,
-            batch_id=batch_id,
-            item=item,
-            folder=folder,
-            idempotency_key=f"{batch_id}:{item}",
-        )
-        await self._insert(job, attempts)
+        once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
+        await self._insert(*await self.rows(provider, operation, given, Nobody(), {}, once))
 
     async def _bind(
         self, provider: Provider, operation: JobOperation, params: StartParams
@@ -227,29 +247,25 @@ class Starter:
         return cast("StartParams", operation.bind(params, settings, remembered))
 
     async def _refuse_used_names(
-        self, operation: JobOperation, params: StartParams, draft: Job
+        self, operation: JobOperation, params: StartParams, intent: Intent
     ) -> None:
-        """Refuse names that were used before, unless the intent is the same."""
-        if not isinstance(operation, FanOutOperation) or draft.provider_job_id is None:
-            return
-        store = self._context.registry.store
-        if await store.foresee(draft, identical_since=self.identical_since()) is None:
-            await self.refuse_sent_names(operation, params, draft)
+        """Refuse names used before, unless it is the same intent: then its job is returned."""
+        try:
+            await self.refuse_sent_names(operation, params, intent)
+        except CallError:
+            store = self._context.registry.store
+            if await store.identical(intent, since=self.identical_since()) is None:
+                raise
 
     async def refuse_sent_names(
-        self, operation: JobOperation, params: StartParams, draft: Job
+        self, operation: JobOperation, params: StartParams, to: Intent | Job
     ) -> None:
-        """Refuse items that were sent before to the same open request: results have their names."""
-        store, opened = self._context.registry.store, draft.provider_job_id
+        """Refuse items that were sent before to what the arguments name: results are told by them."""
+        opened = to.provider_job_id
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
-        used: set[str | None] = set()
-        beside = Query(
-            owner=self._owner, provider=draft.provider, provider_job_id=opened, limit=MOST_BESIDE
-        )
-        for job in await store.list(beside):
-            attempts = await store.attempts(job.job_id)
-            used.update(each.item for each in attempts if each.state != "refused")
+        store = self._context.registry.store
+        used = await store.sent_items(self._owner, to.provider, opened)
         if again := [name for name in operation.items(params) if name in used]:
             raise call_error(
                 "invalid_argument",
@@ -257,44 +273,59 @@ class Starter:
                 "give names that are new there",
             )
 
-    def _need_limits(self, provider: Provider, key: Key) -> None:
-        """Refuse to start while the limits cannot be shared with the other servers."""
-        trouble = self._context.clients[provider.name].limiter(key.fingerprint).trouble
+    def _need_limits(self, provider: Provider, fingerprint: str) -> None:
+        """Refuse to start what would be sent without regard to the other servers' requests."""
+        trouble = self._context.clients[provider.name].limiter(fingerprint).trouble
         if trouble is not None:
             reason = trouble.strerror or type(trouble).__name__
             said = f"the limits of {provider.title} cannot be shared between servers: {reason}"
             raise JournalError(said)
 
-    def _draft(
+    def _intent(
         self,
         provider: Provider,
         operation: JobOperation,
         params: StartParams,
-        bound: StartParams,
-        key: Key,
-    ) -> Job:
-        """Return the row of a new job; it is not written yet."""
-        context, now = self._context, self._context.clock()
-        intent = digest(self._owner, operation.name, canonical(canonical_arguments(params)))
-        client = context.clients[provider.name]
-        return Job(
-            job_id=f"{provider.name}_{context.new_id()}",
+        place: Place | None = None,
+    ) -> Intent:
+        """Return what a start call asks for; a batch says by ``place`` what its items are called."""
+        context = self._context
+        key = context.credentials.key(provider, operation.credential, owner=self._owner)
+        client, arguments = context.clients[provider.name], canonical_arguments(params)
+        opened = operation.opened(params) if isinstance(operation, FanOutOperation) else None
+        if place is None:
+            place = Place(idempotency_key=params.idempotency_key)
+        return Intent(
+            job_id=place.job_id or f"{provider.name}_{context.new_id()}",
             owner=self._owner,
             provider=provider.name,
             operation=operation.name,
-            status="queued",
-            arguments=canonical_arguments(bound),
-            intent=intent,
+            arguments=arguments,
+            intent=digest(self._owner, operation.name, canonical(arguments)),
             fingerprint=key.fingerprint,
-            created_at=now,
-            updated_at=now,
+            created_at=context.clock() if place.created_at is None else place.created_at,
             holder=context.registry.holder,
-            idempotency_key=params.idempotency_key,
-            provider_job_id=operation.opened(params)
-            if isinstance(operation, FanOutOperation)
-            else None,
+            idempotency_key=place.idempotency_key,
+            batch_id=place.batch_id,
+            item=place.item,
+            folder=place.folder,
+            provider_job_id=opened,
             cost=operation.cost(params, client.settings),
             sandbox=client.sandbox,
+        )
+
+    async def _foresee(
+        self, provider: Provider, operation: JobOperation, intent: Intent
+    ) -> Forecast:
+        """Look up, in one turn to the store, all that decides about a start."""
+        context, now = self._context, intent.created_at
+        cost = intent.cost
+        return await context.registry.store.foresee(
+            intent,
+            identical_since=self.identical_since(),
+            entry=context.tariff.reservation(intent),
+            caps=context.tariff.caps(provider.name, cost.unit, now) if cost is not None else (),
+            used_since=beginnings(context, provider, operation, now),
         )
 
     def identical_since(self) -> float | None:
@@ -302,25 +333,16 @@ class Starter:
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
 
-    async def _question(self, provider: Provider, draft: Job, ahead: Outlook) -> str | None:
-        """Return the question before a cost above the configured amount.
+    def _question(self, provider: Provider, intent: Intent, ahead: Outlook) -> str | None:
+        """Return what the person is asked before a cost above the configured amount, if it is.
 
-        None if the cost is lower, or if no new job would be started. The approval applies only to
-        what the question says: a higher price or a later start needs another question.
+        A yes holds for what was said with the question, and for nothing dearer or later.
         """
         context = self._context
-        if draft.cost is None or draft.operation in context.settings.approval.never_ask:
+        if intent.cost is None or intent.operation in context.settings.approval.never_ask:
             return None
-        question = context.tariff.question(draft.operation, provider, draft.cost)
-        if question is None:
-            return None
-        known = await context.registry.store.foresee(
-            draft,
-            identical_since=self.identical_since(),
-            entry=context.tariff.entry(draft),
-            caps=context.tariff.caps_for(draft, context.clock()),
-        )
-        return " ".join([question, *ahead.said]) if known is None else None
+        question = context.tariff.question(intent.operation, provider, intent.cost)
+        return " ".join([question, *ahead.said]) if question is not None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
         """Write the job with its attempts, and queue it; return the existing one if there is one."""
@@ -328,7 +350,7 @@ class Starter:
         created, live = await self._insert(job, attempts)
         if not created.made:
             return await self._again(created.job, job.intent, by_key=created.by_key)
-        return Started(live, await self._beside_unknown(job))
+        return Started(live)
 
     async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
         """Write a job with its attempts in one transaction, and queue it if it is new."""
@@ -375,17 +397,7 @@ class Starter:
         if not job.ended:
             await recover_from(self._runtime, [job.holder])
         live = await self._context.registry.get(job.job_id) or LiveJob(job)
-        return Started(live, identical=not by_key)
-
-    async def _beside_unknown(self, job: Job) -> tuple[str, ...]:
-        """Return a warning if an unknown job has the same arguments; only a new key allows this."""
-        if job.idempotency_key is None:
-            return ()
-        keyless = replace(job, idempotency_key=None)
-        other = await self._context.registry.store.foresee(keyless, identical_since=None)
-        if other is None:
-            return ()
-        return (f"{other.job_id} has the same arguments and is of unknown fate",)
+        return Started(live, identical=not by_key, known=True)
 
 
 def _has_left_or_waits(live: LiveJob) -> bool:

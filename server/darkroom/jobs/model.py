@@ -72,6 +72,63 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a start call asks for, before anything is written: the part of a job that is fixed then.
+
+    ``intent`` is a hash of owner, operation and canonical arguments: equal for identical calls.
+    """
+
+    job_id: str
+    owner: str
+    provider: str
+    operation: str
+    arguments: JsonObject
+    intent: str
+    fingerprint: str
+    created_at: float
+    holder: str
+    idempotency_key: str | None = None
+    batch_id: str | None = None
+    item: str | None = None
+    folder: str | None = None
+    provider_job_id: str | None = None
+    cost: Cost | None = None
+    sandbox: bool = False
+
+    def job(
+        self,
+        arguments: JsonObject,
+        *,
+        warnings: tuple[str, ...] = (),
+        approval: Approval | None = None,
+    ) -> Job:
+        """Return the job's first row, with the arguments as they are sent."""
+        return Job(
+            job_id=self.job_id,
+            owner=self.owner,
+            provider=self.provider,
+            operation=self.operation,
+            status="queued",
+            arguments=arguments,
+            intent=self.intent,
+            fingerprint=self.fingerprint,
+            created_at=self.created_at,
+            updated_at=self.created_at,
+            holder=self.holder,
+            idempotency_key=self.idempotency_key,
+            batch_id=self.batch_id,
+            item=self.item,
+            folder=self.folder,
+            queued_for="approval" if approval is not None else None,
+            provider_job_id=self.provider_job_id,
+            cost=self.cost,
+            approval=approval,
+            warnings=warnings,
+            sandbox=self.sandbox,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What the person asked for. Times are seconds since the epoch, UTC."""
 

@@ -38,10 +38,9 @@ class Questions:
         self._context = context
         context.registry.watchers.append(self._forget)
 
-    def ask(self, job: Job, question: str) -> Job:
-        """Return a job that is not written yet, with a question to the person."""
-        approval = Approval(question=question, until=self._context.clock() + ANSWER_SECONDS)
-        return replace(job, queued_for="approval", approval=approval)
+    def approval(self, question: str) -> Approval:
+        """Return what a job that is written nowhere yet asks first."""
+        return Approval(question=question, until=self._context.clock() + ANSWER_SECONDS)
 
     async def ask_anew(self, live: LiveJob, instead_of: Approval, question: str) -> None:
         """Ask again, because the price or the start time has changed since the person was asked.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from darkroom.core.errors import call_error
 from darkroom.core.times import iso
 from darkroom.jobs.spending import beginning
+from darkroom.jobs.store import Usage
 from darkroom.providers.operations import Quota
 
 if TYPE_CHECKING:
@@ -101,22 +102,49 @@ async def outlook(
     *,
     behind: bool = True,
 ) -> Outlook:
-    """Return what the quota means for new jobs, ``behind`` the waiting jobs or before them."""
-    quota, now = quota_of(context, provider.name, operation), context.clock()
-    waiting = 0
-    if behind and quota != Quota():
-        waiting = await context.registry.store.waiting(owner, operation.name)
+    """Return what new jobs of an operation meet, ``behind`` all that wait here or before them."""
+    now = context.clock()
+    periods = beginnings(context, provider, operation, now)
+    usage = Usage(0, ())
+    if periods:
+        usage = await context.registry.store.usage(owner, operation.name, periods)
+    return outlook_of(context, provider, operation, usage, now, behind=behind)
 
-    async def room(most: int | None, since: float) -> Room | None:
+
+def beginnings(
+    context: JobContext, provider: Provider, operation: JobOperation, now: float
+) -> tuple[float, ...]:
+    """Return when the periods began that an operation's quota counts in: the day, the month."""
+    quota = quota_of(context, provider.name, operation)
+    found: list[float] = []
+    if quota.daily is not None:
+        found.append(beginning("day", now))
+    if quota.monthly is not None:
+        found.append(beginning("month", now))
+    return tuple(found)
+
+
+def outlook_of(
+    context: JobContext,
+    provider: Provider,
+    operation: JobOperation,
+    usage: Usage,
+    now: float,
+    *,
+    behind: bool = True,
+) -> Outlook:
+    """Return what new jobs meet, given how many there were since `beginnings`."""
+    quota, accepted = quota_of(context, provider.name, operation), list(usage.accepted)
+
+    def room(most: int | None) -> Room | None:
         if most is None:
             return None
-        free = max(0, most - await context.registry.store.count(owner, operation.name, since))
-        return Room(most, free, waiting)
+        return Room(most, max(0, most - accepted.pop(0)), usage.waiting if behind else 0)
 
     return Outlook(
         title=provider.title,
-        day=await room(quota.daily, beginning("day", now)),
-        month=await room(quota.monthly, beginning("month", now)),
+        day=room(quota.daily),
+        month=room(quota.monthly),
         overage=quota.overage,
         tomorrow=beginning("day", now) + DAY_SECONDS,
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from darkroom.config.settings import Settings
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Intent, Job
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Basis, Cost, Unit
 
@@ -156,6 +156,24 @@ class Tariff:
     def caps_for(self, job: Job, now: float) -> Sequence[Cap]:
         """Return the caps that a job's cost counts against; none for a job that costs nothing."""
         return self.caps(job.provider, job.cost.unit, now) if job.cost is not None else ()
+
+    def reservation(self, intent: Intent) -> Entry | None:
+        """Return the entry that a job of this intent would begin with, had it asked nobody."""
+        if intent.cost is None:
+            return None
+        return Entry(
+            entry_id=intent.job_id,
+            owner=intent.owner,
+            provider=intent.provider,
+            operation=intent.operation,
+            unit=intent.cost.unit,
+            amount=intent.cost.amount,
+            basis=intent.cost.basis,
+            money=self.money(intent.provider, intent.cost),
+            state="reserved",
+            at=intent.created_at,
+            holder=self._holder,
+        )
 
     def caps(self, provider: str, unit: Unit, now: float) -> list[Cap]:
         """Return the caps that apply to a provider's unit, and those in money that apply to all."""

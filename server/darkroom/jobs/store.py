@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from darkroom.jobs.model import Attempt, AttemptState, Job
-    from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.jobs.model import Attempt, AttemptState, Intent, Job
+    from darkroom.jobs.spending import Cap, CapReached, Entry, Sum
     from darkroom.providers.client.rate_limiter import LimitsState
     from darkroom.providers.provider import Limits
     from darkroom.providers.values import Status
@@ -44,6 +44,58 @@ class Query:
     limit: int = 20
     before: tuple[float, str] | None = None
     """``(created_at, job_id)`` of the last row of the page before."""
+
+
+class Intended(Protocol):
+    """What tells whether an intent is here already: a job, or what is to become one."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def intent(self) -> str:
+        """Hash of owner, operation and canonical arguments."""
+        ...
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The caller's own name for it."""
+        ...
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch that it is an item of."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many jobs of an operation there are.
+
+    ``waiting`` have not been sent yet, without those that ask the person first. ``accepted`` since
+    each of the times asked for were accepted, or may have been: by ``submitted_at``, or
+    ``created_at`` while there is none.
+    """
+
+    waiting: int
+    accepted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a start meets, looked up at once.
+
+    ``known`` is the job that `Store.create` would return instead of a new one. ``doubtful``: with an
+    idempotency key, the job that stands in the way of the same call without one: its fate is not
+    known. ``reached``: the error that `Store.create` would raise.
+    """
+
+    known: Job | None
+    doubtful: Job | None
+    reached: CapReached | None
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +182,22 @@ class Store(Protocol):
 
     async def foresee(
         self,
-        job: Job,
+        intended: Intent,
         *,
         identical_since: float | None,
-        entry: Entry | None = None,
-        caps: Sequence[Cap] = (),
-    ) -> Job | None:
-        """Return the job that `create` would return instead of a new one, or raise as it would."""
+        entry: Entry | None,
+        caps: Sequence[Cap],
+        used_since: Sequence[float],
+    ) -> Forecast:
+        """Look up everything that decides about a start; nothing is written.
+
+        ``used_since``: the beginnings of the quota's periods; where there are none, nothing is
+        counted.
+        """
+        ...
+
+    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+        """Return the job that `create` would return instead of a new one."""
         ...
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
@@ -203,15 +264,12 @@ class Store(Protocol):
         """
         ...
 
-    async def count(self, owner: str, operation: str, since: float) -> int:
-        """Count the jobs of an operation that were accepted, or may have been, since a time.
-
-        The time of a job is ``submitted_at``, or ``created_at`` while it has none.
-        """
+    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
+        """Count the jobs of an operation; see `Usage`."""
         ...
 
-    async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent and do not wait for approval."""
+    async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
+        """Return the names of items that were or may be sent to what the provider gave this id."""
         ...
 
     async def changed(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from darkroom.config.tool_filter import keeps
@@ -13,6 +13,7 @@ from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.explain import nearest, shown
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import circles, resolved
+from darkroom.engine.starts import Place
 from darkroom.jobs.quota import outlook
 from darkroom.providers.client.rate_limiter import REQUESTS_PER_JOB
 from darkroom.providers.messages import UNREADABLE, Request
@@ -106,23 +107,20 @@ async def plan(
             continue
         provider, operation, params = wanted[place]
         try:
-            job, attempts = await starter.rows(provider, operation, params, person, judged)
+            name = Place(
+                job_id=ids[item.id],
+                batch_id=batch_id,
+                item=item.id,
+                folder=folder,
+                created_at=began + place * ORDER_SECONDS,
+            )
+            rows = await starter.rows(provider, operation, params, person, judged, name)
         except JournalError:
             raise
         except CallError as error:
             mistakes.append(_mistake(item, error))
             continue
-        job = replace(
-            job,
-            job_id=ids[item.id],
-            batch_id=batch_id,
-            item=item.id,
-            folder=folder,
-            idempotency_key=None,
-            created_at=began + place * ORDER_SECONDS,
-        )
-        attempts = [replace(attempt, job_id=job.job_id) for attempt in attempts]
-        planned.append(Planned(job, attempts, operation, provider))
+        planned.append(Planned(*rows, operation, provider))
     mistakes.extend(await _missing(runtime, planned, set(ids.values())))
     if mistakes:
         raise _refusal(mistakes)

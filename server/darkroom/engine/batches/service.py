@@ -17,6 +17,7 @@ from darkroom.engine.batches.changes import Canceller, Retrier
 from darkroom.engine.batches.report import PROVIDER, Reports
 from darkroom.engine.batches.start import Opener
 from darkroom.engine.recovery import recover_from
+from darkroom.engine.starts import Place
 from darkroom.jobs.store import Query
 from darkroom.providers.operations import JobOperation
 
@@ -172,9 +173,11 @@ class Batches:
                     provider,
                     operation,
                     given,
-                    batch_id=parent.job.job_id,
-                    item=f"{job.item}>{output.index}",
-                    folder=parent.job.folder,
+                    Place(
+                        batch_id=parent.job.job_id,
+                        item=f"{job.item}>{output.index}",
+                        folder=parent.job.folder,
+                    ),
                 )
             except CallError as error:
                 await self._warn(parent.job.job_id, error)

@@ -87,8 +87,8 @@ class Opener:
         parent = self._row(batch_id, asked, folder, now)
         if not asked.dry_run:
             since = self._starter.identical_since()
-            known = await context.registry.store.foresee(parent, identical_since=since)
-            if known is not None:  # it was approved when it was started, whatever has changed since
+            known = await context.registry.store.identical(parent, since=since)
+            if known is not None:  # approved then, whatever has become of what it was made of
                 return await self._again(known, parent)
         made = None
         with anyio.move_on_after(PLAN_SECONDS):

@@ -49,6 +49,20 @@ UNAPPROVED = (
 )
 """Condition for jobs that were not approved, the same as `Job.unapproved`."""
 
+WAITING = (
+    "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
+    f" AND status = 'queued' AND {OPEN} AND NOT {UNAPPROVED}"
+)
+ACCEPTED_SINCE = (
+    "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
+    f" AND {COUNTED_AT} >= ? AND {COUNTED}"
+)
+SENT_ITEMS = (
+    "SELECT DISTINCT json_extract(attempts.row, '$.item') AS item FROM jobs JOIN attempts"
+    " ON attempts.job_id = jobs.job_id WHERE jobs.owner = ? AND jobs.provider = ?"
+    " AND jobs.provider_job_id = ? AND attempts.state != 'refused' AND item IS NOT NULL"
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE jobs (

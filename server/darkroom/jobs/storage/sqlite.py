@@ -7,15 +7,17 @@ Every call of SQLite runs in the `Executor`, so that a commit does not block the
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from darkroom.core.errors import Stale
 from darkroom.core.executor import worker_thread
 from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
+from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
 from darkroom.jobs.storage.journal import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
-from darkroom.jobs.store import Created
+from darkroom.jobs.store import Created, Forecast, Usage
 from darkroom.providers.messages import read_row
 from darkroom.providers.values import ENDED
 
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.core.executor import Executor
-    from darkroom.jobs.model import Attempt, Job, Row
+    from darkroom.jobs.model import Attempt, Intent, Job, Row
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.jobs.store import Child, Horizon, Intended, Query
 
 T = TypeVar("T")
 
@@ -114,21 +116,35 @@ class SqliteStore:
 
     async def foresee(
         self,
-        job: Job,
+        intended: Intent,
         *,
         identical_since: float | None,
-        entry: Entry | None = None,
-        caps: Sequence[Cap] = (),
-    ) -> Job | None:
-        """Return the job that `create` would return instead of a new one; raise what it would."""
+        entry: Entry | None,
+        caps: Sequence[Cap],
+        used_since: Sequence[float],
+    ) -> Forecast:
+        """Look up everything that decides about a start; nothing is written."""
 
-        def look(database: sqlite3.Connection) -> Job | None:
-            known = _same_intent(database, job, identical_since)
-            if known is None and entry is not None:
-                ledger.check_all(database, entry, caps)
-            return known
+        def look(database: sqlite3.Connection) -> Forecast:
+            doubtful, reached, usage = None, None, Usage(0, ())
+            if intended.idempotency_key is not None:
+                keyless = replace(intended, idempotency_key=None)
+                doubtful = _same_intent(database, keyless, None)
+            try:
+                if entry is not None:
+                    ledger.check_all(database, entry, caps)
+            except CapReached as error:
+                reached = error
+            if used_since:
+                usage = _usage(database, intended.owner, intended.operation, used_since)
+            known = _same_intent(database, intended, identical_since)
+            return Forecast(known, doubtful, reached, usage)
 
         return await self._read(look)
+
+    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+        """Return the job that `create` would return instead of a new one."""
+        return await self._read(lambda database: _same_intent(database, intended, since))
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -157,7 +173,7 @@ class SqliteStore:
     ) -> None:
         """Replace rows by their next versions, all or none."""
 
-        def replace(database: sqlite3.Connection) -> None:
+        def put(database: sqlite3.Connection) -> None:
             if entry is not None:
                 ledger.check_all(database, entry, caps)
             if job is not None:
@@ -168,7 +184,7 @@ class SqliteStore:
 
         unsent = attempts and all(attempt.state == "prepared" for attempt in attempts)
         await self._change(
-            replace, "so nothing was sent" if unsent else "so this change is not recorded"
+            put, "so nothing was sent" if unsent else "so this change is not recorded"
         )
 
     async def job(self, job_id: str) -> Job | None:
@@ -243,24 +259,15 @@ class SqliteStore:
 
         return await self._read(look)
 
-    async def count(self, owner: str, operation: str, since: float) -> int:
-        """Count the jobs of an operation that were accepted, or may have been, since a time."""
-        statement = (
-            "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-            f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
-        )
-        return await self._read(
-            lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
-        )
+    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
+        """Count the jobs of an operation; see `Usage`."""
+        return await self._read(lambda database: _usage(database, owner, operation, since))
 
-    async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
-        statement = (
-            "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-            f"AND status = 'queued' AND {tables.OPEN} AND NOT {tables.UNAPPROVED}"
-        )
+    async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
+        """Return the names of items that were or may be sent to what the provider gave this id."""
+        wanted = (owner, provider, provider_job_id)
         return await self._read(
-            lambda database: database.execute(statement, (owner, operation)).fetchone()[0]
+            lambda database: {item for (item,) in database.execute(tables.SENT_ITEMS, wanted)}
         )
 
     async def changed(self) -> bool:
@@ -366,8 +373,16 @@ def _data_version(database: sqlite3.Connection) -> int:
     return database.execute("PRAGMA data_version").fetchone()[0]
 
 
+def _usage(
+    database: sqlite3.Connection, owner: str, operation: str, since: Sequence[float]
+) -> Usage:
+    (waiting,) = database.execute(tables.WAITING, (owner, operation)).fetchone()
+    accepted = (database.execute(tables.ACCEPTED_SINCE, (owner, operation, at)) for at in since)
+    return Usage(waiting, tuple(found.fetchone()[0] for found in accepted))
+
+
 def _same_intent(
-    database: sqlite3.Connection, job: Job, identical_since: float | None
+    database: sqlite3.Connection, job: Intended, identical_since: float | None
 ) -> Job | None:
     if job.idempotency_key is not None:
         found = database.execute(
