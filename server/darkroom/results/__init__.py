@@ -1,4 +1,4 @@
-"""Results as files: fetched because addresses die, named for people, shown, and copied where wanted.
+"""Results as files: downloaded, named, shown and copied.
 
 downloads      downloads what jobs made, and asks the provider again where an address has died
 filenames      day folders and names, and giving a finished download its name

@@ -35,7 +35,7 @@ LONGEST_SECONDS = 10.0
 CALL_SECONDS = 12.0
 """For all pictures of a call; beyond it each may take `LEAST_SECONDS`, in which a sound one is made."""
 
-LEAST_SECONDS = 0.5
+LEAST_SECONDS = 1.0
 LAST_SECONDS = 18.0
 """After so long no further picture of the call is decoded, so that the call answers in time."""
 

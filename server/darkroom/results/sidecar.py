@@ -1,4 +1,4 @@
-"""What stands beside each saved file: where it came from, with what parameters, and what it cost."""
+"""The JSON file beside each saved file: provider, operation, parameters, cost and times."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SUFFIX = ".json"
 
 
 def sidecar_path(file: Path) -> Path:
-    """Return where the sidecar of a file stands."""
+    """Return the path of a file's sidecar."""
     return file.with_name(file.name + SUFFIX)
 
 
 def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
-    """Describe a saved file. Addresses lose everything that may be a signature or a secret."""
+    """Return the description of a saved file; addresses lose what may be a signature or secret."""
     fields: dict[str, JsonValue] = {
         "provider": job.provider,
         "operation": job.operation,
