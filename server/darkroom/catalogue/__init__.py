@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.store import Query
     from darkroom.jobs.view import job_view
     from darkroom.results import preview
+    from darkroom.results.decoder import Session
     from darkroom.results.export import target
     from darkroom.results.integrity import NotKeptError
     from darkroom.results.outputs import Outputs, ResultItem
@@ -69,6 +70,7 @@ __all__ = [
     "Resource",
     "Result",
     "ResultItem",
+    "Session",
     "Sum",
     "Tool",
     "beginning",
@@ -131,6 +133,7 @@ __getattr__ = lazy_names(
         "darkroom.jobs.store": ("Query",),
         "darkroom.jobs.view": ("job_view",),
         "darkroom.results": ("preview",),
+        "darkroom.results.decoder": ("Session",),
         "darkroom.results.export": ("target",),
         "darkroom.results.integrity": ("NotKeptError",),
         "darkroom.results.outputs": (

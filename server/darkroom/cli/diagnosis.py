@@ -21,6 +21,7 @@ from darkroom.catalogue.selection import NO_TOOLS
 from darkroom.config.settings import CONFIG_VARIABLE
 from darkroom.core.environment import Missing
 from darkroom.core.errors import CallError, ConfigurationError, Failure, JournalError
+from darkroom.core.files import trusted
 from darkroom.engine.engine import running
 from darkroom.jobs.storage.lease import others
 from darkroom.mcp.http import token as bearer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from darkroom.cli.context import CommandContext
+    from darkroom.config.settings import Settings
     from darkroom.engine.engine import Engine
     from darkroom.providers.provider import Limits, Provider
 
@@ -142,6 +144,7 @@ async def examine(context: CommandContext) -> Findings:
             findings.problems.append(str(error))
     if has_state:
         findings.problems += await _journal(settings.state_dir / "journal.sqlite")
+    findings.problems += _token(settings)
     try:
         broken = await _ask_all(context, findings)
     except Exception as error:  # noqa: BLE001 -- a server that cannot start is what is looked for
@@ -211,6 +214,15 @@ def _folders(context: CommandContext) -> list[FolderFinding]:
     return [_folder(purpose, path) for purpose, path in wanted]
 
 
+def _token(settings: Settings) -> list[str]:
+    """Return what is wrong with the file that holds the token for HTTP, if there is one."""
+    try:
+        trusted(bearer.path_of(settings), bearer.WHAT)
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
+
+
 def _folder(purpose: str, path: Path) -> FolderFinding:
     """Test a folder with an unnamed temporary file; for a missing folder, test the one above it."""
     exists, nearest, problem = False, path, None
@@ -219,6 +231,10 @@ def _folder(purpose: str, path: Path) -> FolderFinding:
         nearest = next(each for each in (path, *path.parents) if each.exists())
         with tempfile.TemporaryFile(dir=nearest):
             pass
+        if purpose == "state":
+            trusted(path, "the state folder")
+    except ConfigurationError as error:
+        problem = str(error)
     except OSError as error:
         problem = f"{nearest} cannot be written to ({error.strerror or type(error).__name__})"
     return FolderFinding(

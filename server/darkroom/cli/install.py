@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from darkroom.config.settings import Settings
     from darkroom.providers.provider import Provider
 
+FOREIGN_VARIABLES = ("LD_", "DYLD_", "PYTHON", PREFIX)
+"""Beginnings of variables that decide what code runs, or how it is configured."""
+
+FOREIGN_KEYS = frozenset({"envfile", "cwd"})
+"""Keys of an entry that bring variables or modules from elsewhere."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Show the change, ask, and write it.
@@ -61,11 +67,14 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(alone(where, entry, toml=host.toml))
         return 0
 
+    names = plain_names(context.providers)
+
     def joined(old: Entry) -> Entry:
-        return host.joined(old, entry, handed)
+        return host.joined(_trusted(old, names) if options.project else old, entry, handed)
 
     planned = change(path, where, joined, toml=host.toml)
-    return apply(planned, context.providers, yes=options.yes, host=host)
+    private = bool(options.with_keys and found)
+    return apply(planned, context.providers, yes=options.yes, host=host, private=private)
 
 
 def _warn(
@@ -84,7 +93,31 @@ def _warn(
         _say(f"{path} may be shared with others: the entry contains paths of this computer.")
 
 
-def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: Host) -> int:
+def _trusted(old: Entry, names: Collection[str]) -> Entry:
+    """Return a project's entry without what decides which program runs or whom it asks.
+
+    Whoever wrote the project's file would read the person's keys with a library, a folder of
+    modules, a configuration or a base address of their own.
+    """
+    kept = {key: value for key, value in old.items() if key.lower() not in FOREIGN_KEYS}
+    env = old.get("env")
+    if isinstance(env, dict):
+        kept["env"] = {
+            name: value
+            for name, value in cast("Entry", env).items()
+            if not name.upper().startswith(FOREIGN_VARIABLES) and name.upper() not in names
+        }
+    return kept
+
+
+def apply(
+    planned: Change,
+    providers: Collection[Provider],
+    *,
+    yes: bool,
+    host: Host,
+    private: bool = False,
+) -> int:
     """Show a change, ask the person, and write it; 1 after a no."""
     if not planned.needed:
         _say(f"{planned.path}: nothing to change")
@@ -100,7 +133,7 @@ def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: 
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             _say("Nothing was written.")
             return 1
-    copy = planned.write()
+    copy = planned.write(private=private)
     _say(f"Written. Start {host.title} again.")
     if copy is not None:
         keys = planned.holds([c.variable for p in providers for c in p.credentials])
@@ -113,13 +146,19 @@ def file_of(host: Host, environment: Mapping[str, str], *, project: bool) -> Pat
 
     Raises
     ------
-    ConfigurationError: the host reads none in projects.
+    ConfigurationError: the host reads none in projects, or a link leads out of this one.
     """
     if not project:
         return host.file(environment)
     if host.project_file is None:
         raise ConfigurationError(f"{host.title} reads no file in a project")
-    return Path.cwd() / host.project_file
+    root = Path.cwd().resolve()
+    path = root / host.project_file
+    if path.is_symlink() or not path.resolve().is_relative_to(root):
+        raise ConfigurationError(
+            f"{path} leads out of the project, or is a link: nothing was written"
+        )
+    return path
 
 
 def this_program() -> list[str]:

@@ -39,14 +39,14 @@ def run(options: argparse.Namespace) -> NoReturn:
     gc.enable()
     gc.freeze()
     if options.http:
-        from darkroom.mcp.http import parser as web_engine  # noqa: PLC0415 -- as below
+        from darkroom.mcp.http import connections  # noqa: PLC0415 -- as below
         from darkroom.mcp.http import server as web  # noqa: PLC0415 -- only where it is asked for
 
         host = options.host or web.DEFAULT_HOST
         port = web.DEFAULT_PORT if options.port is None else options.port
         anyio.run(
             *(web.serve_http, server, context.settings, host, port, stopping),
-            backend_options=web_engine.event_loop(),
+            backend_options=connections.event_loop(),
         )
     else:
         from darkroom.mcp.stdio import serve  # noqa: PLC0415 -- only where it is asked for

@@ -14,10 +14,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from darkroom.core.json_types import JsonValue
 
 MAX_ADDRESS_CHARACTERS = 4096
 SANDBOX_SUFFIX = ".sandbox.test"
@@ -212,3 +214,26 @@ def _host(host: str) -> str:
             "(international names are written xn--...)"
         )
     return host
+
+
+_ADDRESS = re.compile(r"\bhttps?://\S+", re.IGNORECASE)
+
+
+def unsigned(value: JsonValue) -> JsonValue:
+    """Return a value whose addresses have no user, query or fragment: nothing that may be secret."""
+    if isinstance(value, str):
+        return _ADDRESS.sub(lambda match: _bare(match[0]), value)
+    if isinstance(value, list):
+        return [unsigned(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: unsigned(inner) for key, inner in value.items()}
+    return value
+
+
+def _bare(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "[address]"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

@@ -32,6 +32,7 @@ from mcp_types import (
 from pydantic_core import PydanticSerializationError, to_json
 
 from darkroom.core.log import log
+from darkroom.mcp.frames import FrameError, checked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,6 +75,7 @@ async def serve(server: MCPServer[Any], stopping: anyio.Event) -> None:
     async with anyio.create_task_group() as tasks:
         await tasks.start(_end_at_signals, lines.end)
         lines.begin()
+        tasks.start_soon(_refuse, lines, out)
         try:
             with anyio.CancelScope() as flushing:
                 async with stdio_server(cast("Any", lines), cast("Any", out)) as (reads, writes):
@@ -86,6 +88,13 @@ async def serve(server: MCPServer[Any], stopping: anyio.Event) -> None:
         except* _HostGoneError:
             pass  # the host has stopped reading; what was sent has been recorded
         tasks.cancel_scope.cancel()
+
+
+async def _refuse(lines: _Lines, out: _Out) -> None:
+    """Answer lines that cannot be taken."""
+    with suppress(_HostGoneError):
+        async for answer in lines.refused:
+            await out.write(answer + "\n")
 
 
 def _take(descriptor: int, stand_in: int) -> int:
@@ -130,6 +139,8 @@ class _Lines:
         self._descriptor = descriptor
         self._at_end = at_end
         self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
+        self._refusals, self.refused = anyio.create_memory_object_stream[str](math.inf)
+        """What the senders of lines that cannot be taken are told."""
 
     def begin(self) -> None:
         """Start reading."""
@@ -139,6 +150,7 @@ class _Lines:
     def end(self) -> None:
         """Stop reading."""
         self._send.close()
+        self._refusals.close()
 
     def _read(self, token: anyio.lowlevel.EventLoopToken) -> None:
         start: list[bytes] = []
@@ -161,8 +173,12 @@ class _Lines:
     def _put(self, lines: list[bytes]) -> None:
         with suppress(anyio.ClosedResourceError):  # ended by a signal
             for line in lines:
-                if line.strip():
-                    self._send.send_nowait(line.decode("utf-8", "replace"))
+                if not line.strip():
+                    continue
+                try:
+                    self._send.send_nowait(checked(line).decode())
+                except FrameError as error:
+                    self._refusals.send_nowait(error.answer)
 
     def __aiter__(self) -> _Lines:
         return self
@@ -184,11 +200,13 @@ class _Out:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._one_at_a_time = anyio.Lock()
 
     async def write(self, text: str) -> None:
         """Write a line in a thread, so that a host that does not read blocks nothing else."""
         try:
-            await anyio.to_thread.run_sync(self._write, text.encode(), abandon_on_cancel=True)
+            async with self._one_at_a_time:
+                await anyio.to_thread.run_sync(self._write, text.encode(), abandon_on_cancel=True)
         except OSError:
             raise _HostGoneError from None
 

@@ -1,6 +1,7 @@
 """The outputs of jobs, for tools and resources: found, downloaded if missing, shown, copied.
 
-Pictures are processed in a worker thread, one at a time, to limit the memory.
+Pictures are decoded in a child process for each call (`darkroom.results.decoder`); everything else
+that blocks is done in worker threads.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import anyio
 
 from darkroom.core.errors import call_error
 from darkroom.jobs.store import Query
+from darkroom.results.decoder import Decoder
 from darkroom.results.export import CONVERTED, Target, media_type_of, opened
 from darkroom.results.integrity import NotKeptError, open_kept
+from darkroom.results.problems import NoPictureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from PIL.Image import Image
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.client.fetch import Offload
     from darkroom.providers.values import Output
+    from darkroom.results.decoder import Session
     from darkroom.results.downloads import OutputDownloader
     from darkroom.results.preview import SaveFormat
 
@@ -69,7 +74,7 @@ class Outputs:
         self._downloader = downloader
         self._folder = folder
         self._offload = offload
-        self._one_at_a_time = anyio.Lock()
+        self._decoder = Decoder(offload)
 
     # --- finding ---
 
@@ -138,20 +143,17 @@ class Outputs:
         ------
         NotKeptError: the file is not there or is not the one that was saved.
         """
-        if item.problem is not None:
-            raise NotKeptError(item.problem)
+        opening = self._opening(item)
 
         def open_and_use() -> T:
-            with open_kept(self._folder, item.output) as file:
+            with opening() as file:
                 return use(file)
 
-        async with self._one_at_a_time:
-            return await self._offload(open_and_use)
+        return await self._offload(open_and_use)
 
     async def make(self, work: Callable[[], T]) -> T:
-        """Run a function on pictures that needs no file, in the worker thread."""
-        async with self._one_at_a_time:
-            return await self._offload(work)
+        """Run picture work that needs no file."""
+        return await self._offload(work)
 
     async def bytes(self, item: ResultItem, most: int) -> bytes:
         """Return a whole file.
@@ -164,17 +166,24 @@ class Outputs:
             raise NotKeptError(f"it is longer than {most} bytes: read the file itself")
         return await self.work(item, lambda file: file.read(most + 1))
 
-    async def thumbnail(self, item: ResultItem, side: int) -> Image:
-        """Return a small version of an item's picture.
+    def decoding(self) -> AbstractAsyncContextManager[Session]:
+        """Return the session in which a call decodes its pictures."""
+        return self._decoder.session()
+
+    async def thumbnail(self, item: ResultItem, side: int, session: Session) -> Image:
+        """Return an item's picture, small.
 
         Raises
         ------
         NotKeptError: there is no file. NoPictureError: it cannot be shown as a picture.
         """
-        from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
+        return await session.thumbnail(self._opening(item), item.output.media_type or "", side)
 
-        media_type = item.output.media_type or ""
-        return await self.work(item, lambda file: preview.thumbnail(file, media_type, side))
+    def _opening(self, item: ResultItem) -> Callable[[], BinaryIO]:
+        """Return what opens an item's file in a worker thread."""
+        if item.problem is not None:
+            raise NotKeptError(item.problem)
+        return lambda: open_kept(self._folder, item.output)
 
     # --- copying ---
 
@@ -193,29 +202,49 @@ class Outputs:
             _must_be_convertible(item, name)
         if not overwrite:
             await self._offload(lambda: _must_be_free(where, [name for _, name in named]))
-        saved: list[Saved] = []
-        for item, name in named:
-            try:
+        async with self.decoding() as session:
+            return [
+                await self._saved(item, where, name, overwrite, session) for item, name in named
+            ]
+
+    async def _saved(
+        self,
+        item: ResultItem,
+        where: Target,
+        name: str,
+        overwrite: bool,  # noqa: FBT001 -- called from one place
+        session: Session,
+    ) -> Saved:
+        """Copy an output, converted where its name asks for it."""
+        wanted = media_type_of(name)
+        try:
+            if wanted == item.output.media_type:
                 written = await self.work(
-                    item,
-                    lambda file, item=item, name=name: _copy(item, file, where, name, overwrite),
+                    item, lambda file: _write(file, where, name, overwrite=overwrite)
                 )
-            except NotKeptError as error:
-                raise call_error(
-                    "expired",
-                    f"output {item.output.index} of {item.job.job_id} cannot be saved: {error}",
-                    "start the job again if the person wants it; list_jobs shows what is kept",
-                ) from None
-            except FileExistsError:
-                raise _taken(where, [name]) from None
-            except OSError as error:
-                raise call_error(
-                    "invalid_argument",
-                    f"{where.path(name)} cannot be written: {os.strerror(error.errno or 0)}",
-                    "choose another folder, or ask the person to make room there",
-                ) from None
-            saved.append(Saved(item, where.path(name), written))
-        return saved
+            else:
+                to = cast("SaveFormat", CONVERTED[wanted])
+                data = await session.convert(self._opening(item), to)
+                written = await self._offload(
+                    lambda: _write(io.BytesIO(data), where, name, overwrite=overwrite)
+                )
+        except NoPictureError as error:
+            raise call_error("invalid_argument", f"to: {error}", CONVERT_NEXT_STEP) from None
+        except NotKeptError as error:
+            raise call_error(
+                "expired",
+                f"output {item.output.index} of {item.job.job_id} cannot be saved: {error}",
+                "start the job again if the person wants it; list_jobs shows what is kept",
+            ) from None
+        except FileExistsError:
+            raise _taken(where, [name]) from None
+        except OSError as error:
+            raise call_error(
+                "invalid_argument",
+                f"{where.path(name)} cannot be written: {os.strerror(error.errno or 0)}",
+                "choose another folder, or ask the person to make room there",
+            ) from None
+        return Saved(item, where.path(name), written)
 
 
 def _unfiled(output: Output) -> Output:
@@ -263,14 +292,6 @@ def _taken(where: Target, names: Sequence[str]) -> Exception:
     )
 
 
-def _copy(item: ResultItem, file: BinaryIO, where: Target, name: str, overwrite: bool) -> int:  # noqa: FBT001 -- called from one place
-    source, wanted = file, media_type_of(name)
-    if wanted != item.output.media_type:
-        from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
-
-        try:
-            source = io.BytesIO(preview.convert(file, cast("SaveFormat", CONVERTED[wanted])))
-        except preview.NoPictureError as error:
-            raise call_error("invalid_argument", f"to: {error}", CONVERT_NEXT_STEP) from None
+def _write(file: BinaryIO, where: Target, name: str, *, overwrite: bool) -> int:
     with opened(where) as folder:
-        return folder.write(name, source, overwrite=overwrite)
+        return folder.write(name, file, overwrite=overwrite)

@@ -1,7 +1,9 @@
 """Pictures small enough for a chat, from files of unknown origin.
 
-All functions block and must run in a worker thread. A JPEG is scaled down while it is decoded, and
-a picture with more than `MAX_PIXELS` is not decoded.
+Everything here blocks. `thumbnail` and `convert` decode, and run in a child process with limits
+(`darkroom.results.decoder`); the rest handles only pictures of ours, in a worker thread. Only what is
+needed is decoded: a JPEG is scaled while it is read, and a picture of more than `MAX_PIXELS` is not
+decoded at all.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageMath, ImageOps, UnidentifiedImageError
 
-from darkroom.core.errors import DarkroomError
+from darkroom.results.problems import NoPictureError
 from darkroom.results.webm import LOOK_BYTES, first_frame
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ MAX_PIXELS = 50_000_000
 MAX_HEADER_PIXELS = 400_000_000
 """The limit for JPEG, which is scaled down by up to eight while it is decoded."""
 
+SIXTEEN_BITS = 65_535
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 PREVIEW_TYPE = "image/jpeg"
 PAPER, INK, DIM, CARD = (248, 247, 244), (28, 27, 25), (110, 106, 100), (229, 226, 220)
@@ -37,16 +41,15 @@ _GUTTER = 8
 _BADGE = 0.14
 """Height of a number on a contact sheet, as a share of its cell."""
 
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, ArithmeticError, LookupError)
+"""What decoders raise; the AVIF decoder a bare RuntimeError."""
+
 SaveFormat = Literal["JPEG", "PNG", "WEBP"]
 _SAVE_OPTIONS: dict[SaveFormat, dict[str, int]] = {
     "JPEG": {"quality": 92},
     "PNG": {},
     "WEBP": {"quality": 92, "method": 4},
 }
-
-
-class NoPictureError(DarkroomError):
-    """A file cannot be shown as a picture; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,10 @@ def thumbnail(file: BinaryIO, media_type: str, side: int = LONG_SIDE) -> Image.I
         image.draft("RGB", (side, side))
         _check_size(image)
         try:
-            image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            return _flat(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
+            picture = _eight_bits(image)
+            picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return _flat(ImageOps.exif_transpose(picture))
+        except _DAMAGED:
             raise NoPictureError("the picture is damaged") from None
 
 
@@ -89,14 +93,14 @@ def convert(file: BinaryIO, to: SaveFormat) -> bytes:
     with _opened(file) as image:
         _check_size(image)
         try:
-            picture = ImageOps.exif_transpose(image)
+            picture = ImageOps.exif_transpose(_eight_bits(image))
             if to == "JPEG":
                 picture = _flat(picture)
             elif picture.mode not in {"RGB", "RGBA"}:
                 picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
             out = io.BytesIO()
             picture.save(out, to, **_SAVE_OPTIONS[to])
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
+        except _DAMAGED:
             raise NoPictureError("the picture is damaged") from None
         return out.getvalue()
 
@@ -158,7 +162,7 @@ def encode(picture: Image.Image, most_bytes: int) -> bytes:
 def _opened(file: BinaryIO) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, *_DAMAGED):
         raise NoPictureError("the picture cannot be read here") from None
     if image.width * image.height > MAX_HEADER_PIXELS:
         raise NoPictureError(_too_large(image))
@@ -172,6 +176,26 @@ def _check_size(image: Image.Image) -> None:
 
 def _too_large(image: Image.Image) -> str:
     return f"{image.width} x {image.height} pixels are too many to decode here"
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a picture whose channels have 8 bits; Pillow alone would cut larger values off.
+
+    Grey of 16 bits is divided. Other wide values have no stated range: theirs becomes the whole one.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    wide = image.convert("F")
+    low, high = 0.0, float(SIXTEEN_BITS)
+    if not image.mode.startswith("I;16") and image.format != "PNG":
+        low, high = cast("tuple[float, float]", wide.getextrema())
+    scale = 255 / (high - low) if high > low else 1.0
+    grey = ImageMath.lambda_eval(
+        lambda given: given["convert"](given["wide"] * scale + (0.5 - low * scale), "L"), wide=wide
+    )
+    if "exif" in image.info:
+        grey.info["exif"] = image.info["exif"]
+    return grey
 
 
 def _flat(image: Image.Image) -> Image.Image:

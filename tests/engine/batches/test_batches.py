@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -384,3 +385,28 @@ async def test_a_batch_starts_no_tool_that_a_filter_hides(
     async with dependencies.client() as client:
         text = await refused(client, "start_batch", **prompts(2))
     assert "is no start tool that is listed here" in text
+
+
+async def test_no_signature_of_an_input_stands_in_a_manifest_or_beside_a_file(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    signed = server.sandbox.sample("model", 1) + "?X-Amz-Signature=s3cret#s3cret"
+    async with server.client() as client:
+        started = await call(
+            client,
+            "start_batch",
+            tool="zupertry_start_tryon",
+            arguments={"model_image_url": signed},
+            for_each={"garment_image_url": [server.sandbox.sample("garment", n) for n in (1, 2)]},
+        )
+        ended = await until_done(client, started["batch_id"])
+        assert ended["status"] == "completed", ended
+        written = [path for path in server.results.rglob("*") if path.is_file()]
+        texts = {path.name: path.read_bytes() for path in written}
+    assert {"manifest.json", "manifest.csv"} < set(texts)
+    assert [name for name, data in texts.items() if b"s3cret" in data] == []
+    assert server.sandbox.sample("model", 1).encode() in texts["manifest.csv"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+    folders = {path.parent for path in written}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}

@@ -119,7 +119,8 @@ async def read_output(engine: Engine, variables: Mapping[str, str]) -> Content:
         from darkroom.catalogue import preview  # noqa: PLC0415 -- Pillow loads at the first picture
 
         side = _side(variables["width"])
-        picture = await outputs.thumbnail(item, side)
+        async with outputs.decoding() as session:
+            picture = await outputs.thumbnail(item, side, session)
         data = await outputs.make(lambda: preview.encode(picture, SCALED_BYTES))
         return Content(data=data, media_type=preview.PREVIEW_TYPE)
     except NotKeptError as error:

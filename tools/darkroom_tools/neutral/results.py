@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Outputs,
         Person,
         ResultItem,
+        Session,
     )
 
 MOST_JOBS = 100
@@ -92,12 +93,15 @@ async def show_results(engine: Engine, params: Results, person: Person) -> Resul
     outputs = await engine.outputs()
     items = await outputs.items(lives)
     wanted = engine.settings.results.previews == "on"
-    pictures = await _pictures(outputs, items) if wanted else ()
+    async with outputs.decoding() as session:
+        pictures = await _pictures(outputs, items, session) if wanted else ()
     meta: JsonObject = {gallery.JOBS_KEY: [live.job.job_id for live in lives[:MOST_JOBS]]}
     return Result(structured=None, text=text_of(engine, lives, items), pictures=pictures, meta=meta)
 
 
-async def _pictures(outputs: Outputs, items: Sequence[ResultItem]) -> tuple[Picture, ...]:
+async def _pictures(
+    outputs: Outputs, items: Sequence[ResultItem], session: Session
+) -> tuple[Picture, ...]:
     """Return one preview each, or one numbered contact sheet of many."""
     if not items:
         return ()
@@ -111,7 +115,7 @@ async def _pictures(outputs: Outputs, items: Sequence[ResultItem]) -> tuple[Pict
     tiles: list[preview.Tile] = []
     for item in shown:
         try:
-            made = await outputs.thumbnail(item, side)
+            made = await outputs.thumbnail(item, side, session)
         except (NotKeptError, preview.NoPictureError) as error:
             made = await outputs.make(
                 lambda item=item, error=error: preview.title_card(

@@ -61,8 +61,10 @@ class Change:
         found = cast("dict[str, object]", env) if isinstance(env, dict) else {}
         return sorted(n for n in names if n in found and not _REFERENCE.fullmatch(str(found[n])))
 
-    def write(self) -> Path | None:
-        """Write the file atomically; return the path of the copy of the old file.
+    def write(self, *, private: bool = False) -> Path | None:
+        """Write the file, whole or not at all; return the copy of what was there.
+
+        ``private``: nobody else may read it or its copy from now on, whatever its mode was.
 
         Raises
         ------
@@ -75,6 +77,8 @@ class Change:
             mode = stat.S_IMODE(path.stat().st_mode) if self.existed else NEW_FILE_MODE
             if not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
                 raise ConfigurationError(f"{path}: it is read-only; nothing was written")
+            if private:
+                mode = NEW_FILE_MODE
             path.parent.mkdir(parents=True, exist_ok=True)
             copy = _copy(path, mode) if self.existed else None
             new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError, JournalError
+from darkroom.core.files import make_private_folder, trusted
 from darkroom.jobs.storage.schema import STEPS
 
 if TYPE_CHECKING:
@@ -63,19 +64,26 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _make_private(path: Path) -> None:
-    """Create folder and file, readable by the user only; SQLite's other files get the same mode."""
+    """Make the folder and the file, for the person only; SQLite gives its other files that mode."""
+    trusted(path.parent, "the state folder")
+    for name in _names(path):
+        trusted(path.with_name(name), "the journal")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         with suppress(FileExistsError):
             # Do not open an existing file: closing it would release SQLite's locks of this process.
             path.touch(mode=0o600, exist_ok=False)
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        for name in _names(path):
             with suppress(FileNotFoundError):
                 path.with_name(name).chmod(0o600)
     except OSError as error:
         raise ConfigurationError(
             f"the journal {path} cannot be made or opened ({error.strerror}): {_ELSEWHERE}"
         ) from None
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    return (path.name, f"{path.name}-wal", f"{path.name}-shm")
 
 
 def _bring_up_to_date(database: sqlite3.Connection, path: Path) -> None:

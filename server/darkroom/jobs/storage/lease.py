@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.files import make_private_folder, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -60,11 +61,12 @@ class Lease:
     def take(cls, state_dir: Path) -> Lease:
         """Lock a new file in ``state_dir``; child processes do not inherit it (PEP 446).
 
-        Raises `ConfigurationError` where files cannot be made or locked.
+        Raises `ConfigurationError` where files cannot be made or locked, or others can write there.
         """
         folder = state_dir / "holders"
         try:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            trusted(state_dir, "the state folder")
+            make_private_folder(state_dir)
             folder.mkdir(mode=0o700, exist_ok=True)
             for _ in range(LOCK_TRIES):
                 path = folder / f"{secrets.token_hex(8)}.lock"

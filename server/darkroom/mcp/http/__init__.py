@@ -1,1 +1,1 @@
-"""Streamable HTTP: access checks, sessions and the token."""
+"""Streamable HTTP: the gate, connections, what clients need, sessions, the token."""

@@ -8,11 +8,12 @@ else.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -21,15 +22,16 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse, Response
 
 from darkroom.core.errors import CallError, ConfigurationError
-from darkroom.mcp.http import parser as web_engine
 from darkroom.mcp.http import token as bearer
+from darkroom.mcp.http.clients import METHODS, Clients, page_headers, preflight_headers
+from darkroom.mcp.http.connections import ACCEPTED_AT_ONCE, BEARS, OnceAMinute, watched
 from darkroom.mcp.http.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from darkroom.config.settings import Settings
     from darkroom.mcp.server import DarkroomServer
@@ -101,10 +103,31 @@ def _name(authority: str) -> str:
     return ""
 
 
+Headers: TypeAlias = dict[bytes, list[bytes]]
+
+
+def _gathered(scope: Scope) -> Headers:
+    headers: Headers = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value)
+    return headers
+
+
+def _readable(send: Send, origin: bytes) -> Send:
+    """Return a ``send`` that lets a page of the origin read the answer."""
+
+    async def sends(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *page_headers(origin)]}
+        await send(message)
+
+    return sends
+
+
 class Gate:
     """Passes on requests with a known host, an accepted origin and the token.
 
-    ``mcp`` answers at `PATH`, ``app`` everything else.
+    ``mcp`` answers at `PATH`; ``app`` has the lifespan.
     """
 
     def __init__(
@@ -119,34 +142,54 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on."""
         if scope["type"] == "http":
-            refusal = await self._refusal(scope)
+            headers = _gathered(scope)
+            refusal = self._stranger(headers)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-            if scope["path"] == PATH:
-                await self._mcp(scope, receive, send)
+            if origins := headers.get(b"origin"):
+                send = _readable(send, origins[0])
+            answer = await self._without_token(scope, headers)
+            if answer is not None:
+                await answer(scope, receive, send)
                 return
+            await self._mcp({**scope, "path": PATH}, receive, send)
+            return
         await self._app(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> Response | None:
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name, []).append(value)
+    def _stranger(self, headers: Headers) -> Response | None:
+        """Refuse who does not know our name, or comes from a foreign page."""
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or not self._names.known(hosts[0].decode("latin-1")):
             return PlainTextResponse("no server of that name is here: see [http] hosts\n", 421)
         for origin in headers.get(b"origin", []):
             if not self._names.origin(origin.decode("latin-1"), hosts[0].decode("latin-1")):
                 return PlainTextResponse("pages from there may not speak to this server\n", 403)
-        if scope["path"] == "/healthz":
+        return None
+
+    async def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+        """Answer what needs no token, and refuse who bears none."""
+        path = scope["path"]
+        if path == "/healthz":
             return PlainTextResponse("ok\n")
-        if scope["path"] == "/readyz":
+        if path == "/readyz":
             ready = await self._ready()
             return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+        if path.rstrip("/") != PATH:  # no issuer, no registration: clients then use their token
+            return PlainTextResponse("there is nothing here\n", 404)
+        if scope["method"] == "OPTIONS":
+            response = Response(status_code=204, headers={"allow": METHODS.decode()})
+            asked = headers.get(b"access-control-request-headers", [])
+            if b"origin" in headers:
+                response.raw_headers += preflight_headers(asked)
+            return response
         given = headers.get(b"authorization", [])
         if len(given) != 1 or not bearer.bears(given[0], self._token):
             challenge = {"www-authenticate": "Bearer"}
             return PlainTextResponse(UNAUTHORISED, 401, challenge)
+        bears = scope.get("state", {}).get(BEARS)
+        if bears is not None:  # without a socket there is none
+            bears()
         return None
 
 
@@ -181,17 +224,41 @@ def web_app(
         session_idle_timeout=IDLE_SECONDS,
         max_sessions=MOST_SERVED,
     )
-    # Directly to the transport: Starlette's layers in between are for web pages.
-    mcp = Sessions(server.session_manager.handle_request, most_sessions)
+    # Straight to the transport: the layers in between are for pages, which we have none of.
+    mcp = Clients(Sessions(server.session_manager.handle_request, most_sessions))
     return Gate(app, mcp, Names(host, names), token, ready)
 
 
-class _Uvicorn(uvicorn.Server):
-    """A server that shuts down in order at the first signal, and at once at the second."""
+async def _begun() -> None:
+    """Do nothing: the lifespan has begun."""
 
-    def __init__(self, config: uvicorn.Config, begin_end: Callable[[], None]) -> None:
+
+class _Uvicorn(uvicorn.Server):
+    """Ends in order at the first signal, and at once at the second; does not begin without an engine."""
+
+    def __init__(
+        self, config: uvicorn.Config, server: DarkroomServer, begin_end: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._server = server
         self._begin_end = begin_end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the engine before anybody is let in: a server without one answers nothing.
+
+        Raises
+        ------
+        ConfigurationError: the engine cannot start.
+        """
+        await self.lifespan.startup()
+        engine = self._server.engine
+        if engine is not None and (problem := await engine.broken()) is not None:
+            await self.lifespan.shutdown()
+            raise ConfigurationError(str(problem))
+        self.lifespan.startup = _begun  # which uvicorn calls next
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(BACKLOG)  # more may wait than the event loop takes at once
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal; it is not raised again at the end, so that the exit status is 0."""
@@ -221,7 +288,8 @@ async def serve_http(
     app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
     config = uvicorn.Config(
         cast("Any", app),
-        http=cast("Any", web_engine.parser()),
+        http=cast("Any", watched()),
+        backlog=ACCEPTED_AT_ONCE,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -237,6 +305,7 @@ async def serve_http(
         stopping.set()
         server.end_streams()
 
+    logging.getLogger("asyncio").addFilter(OnceAMinute())
     with listening:
         bound = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
@@ -244,7 +313,7 @@ async def serve_http(
             f"darkroom: http://{shown}:{bound}{PATH}, token in {bearer.path_of(settings)}\n"
         )
         sys.stderr.flush()
-        await _Uvicorn(config, begin_end).serve(sockets=[listening])
+        await _Uvicorn(config, server, begin_end).serve(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.files import make_private_folder, trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from darkroom.config.settings import Settings
 
 FILE = "http-token"
+WHAT = "the file of the token for HTTP,"
 TOKEN_BYTES = 32
 FEWEST_CHARACTERS = 16
 """Minimum length of a token; a shorter one could be guessed."""
@@ -35,12 +37,14 @@ def token(settings: Settings) -> bytes:
 
     Raises
     ------
-    ConfigurationError: the file cannot be read or made, or does not contain a valid token.
+    ConfigurationError: the file cannot be read or made, others decide what it holds, or that is no
+        token.
     """
     path = path_of(settings)
     try:
         if settings.http.token_file is None and not path.exists():
             _make(path)
+        trusted(path, WHAT)
         found = path.read_bytes().removeprefix(BOM_UTF8).strip()
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -53,8 +57,8 @@ def token(settings: Settings) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write a new token atomically; if another process was first, its token is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Put a new token there, whole or not at all; another process may be first."""
+    make_private_folder(path.parent)
     new = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

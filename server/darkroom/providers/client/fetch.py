@@ -29,6 +29,7 @@ import anyio.to_thread
 import httpx2
 
 from darkroom.core.errors import FetchError
+from darkroom.core.files import make_private_folder
 from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
 from darkroom.core.urls import SANDBOX_SUFFIX, Origin, address_fault, is_loopback_ip, is_public_ip
 from darkroom.providers.client.decoding import Decoder
@@ -336,7 +337,7 @@ class _PartialFile:
         self._bytes = 0
 
     def open(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         descriptor, path = tempfile.mkstemp(
             dir=self._folder, prefix=PART_PREFIX, suffix=PART_SUFFIX
         )
