@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from darkroom.core.errors import Code
+from darkroom.core.foreign import MOST_CHARACTERS
 from darkroom.providers.messages import (
     Method,
     Request,
@@ -160,6 +161,9 @@ class CallOperation(Declared):
 
     result: Callable[[Response, Any], JsonObject] | None = None
     state: Callable[[Response], State] | None = None
+    most_characters: int = MOST_CHARACTERS
+    """Of JSON that the model gets of the answer; what does not fit is left out, and named."""
+
     remembers: Callable[[Response, Any], tuple[str, JsonObject]] | None = None
     """What a later job builds upon: the provider's id of it, and what is kept in the journal."""
 
