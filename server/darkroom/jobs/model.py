@@ -101,6 +101,12 @@ class Job:
     approval: Approval | None = None
     """Where the job is what asks; a call that asked by itself wrote nothing before the yes."""
 
+    runs: int = 1
+    """How often it was begun; each run is an entry of the ledger, on the day that it began."""
+
+    run_at: float | None = None
+    """When the present run was begun, where it is not the first."""
+
     error: Failure | None = None
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
