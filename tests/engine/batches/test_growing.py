@@ -118,7 +118,7 @@ async def test_outputs_beyond_what_was_approved_are_not_followed_up(
         started = await call(client, "start_batch", items=items, then=EDIT)
         report = await until_done(client, started["batch_id"])
     assert not person.questions  # one credit is not above one
-    edits = len(asked(dependencies, "claid", "edit_async"))
+    edits = len(asked(dependencies, "claid", "submit"))
     if above:
         assert edits == 1
         assert "2 outputs more than were planned" in report["warnings"][0]
