@@ -53,6 +53,7 @@ _IGNORABLE = frozenset(
 """Characters that show nothing, beside the categories C: fillers and variation selectors."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_.:/=+-]{1,200}")
 _SIGNED = re.compile(r"https?://\S+[?@]\S*", re.IGNORECASE)
 ADDRESS = "[address]"
 
@@ -69,6 +70,11 @@ def hidden(character: str) -> bool:
 def identifier(text: str | None) -> str | None:
     """Return a provider's code or request id if it is one; None for anything that could be read."""
     return text if text is not None and _IDENTIFIER.fullmatch(text) else None
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can stand for something in a question to the person: no sentence can."""
+    return _NAME.fullmatch(text) is not None
 
 
 def tame(text: str) -> str:

@@ -6,11 +6,11 @@ is shown, and the person decides: they are asked, for a wrong word frees a cap o
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from darkroom.core.digests import digest
 from darkroom.core.errors import call_error, failure
+from darkroom.core.foreign import is_name
 from darkroom.core.times import iso
 from darkroom.jobs.spending import counted
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 Resolution = Literal["submitted", "not_submitted"]
 
 TOOL = "resolve_job"
-
-_ID = re.compile(r"[\w.:/=+-]+")
-"""What an id of a provider is made of; no sentence gets into the question in its place."""
 
 
 async def settle(
@@ -61,7 +58,7 @@ async def settle(
             "provider_job_id: missing; a submitted job needs the id that the provider gave it",
             "take it from the provider's own page or list, then call again",
         )
-    if _ID.fullmatch(provider_job_id) is None:
+    if not is_name(provider_job_id):
         raise call_error(
             "invalid_argument",
             "provider_job_id: expected an id as the provider gives it, without blanks or quotes",

@@ -6,6 +6,7 @@ readers of answers stand in `darkroom.providers.reading`.
 """
 
 from darkroom.core.errors import Code, call_error, failure
+from darkroom.core.foreign import is_name
 from darkroom.core.json_types import JsonObject, JsonValue
 from darkroom.providers import reading
 from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
@@ -27,6 +28,7 @@ from darkroom.providers.operations import (
     Secret,
     StateSource,
 )
+from darkroom.providers.outward import outward_mistakes
 from darkroom.providers.params import (
     DEFAULT_WAIT_SECONDS,
     MAX_WAIT_SECONDS,
@@ -100,6 +102,8 @@ __all__ = [
     "call_error",
     "check_address",
     "failure",
+    "is_name",
+    "outward_mistakes",
     "read_json",
     "reading",
 ]

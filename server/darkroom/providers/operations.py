@@ -140,6 +140,9 @@ class CallOperation(Declared):
     bind: Bind | None = None
     repeatable: bool = True
     asks: str | None = None
+    summary: Callable[[Any], str] | None = None
+    """What the question adds about arguments that are no names (``params -> text``), in our words."""
+
     cost: Cost | None = None
     secret: Secret | None = None
     if_lost: str | None = None

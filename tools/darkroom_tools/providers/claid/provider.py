@@ -54,6 +54,9 @@ class Settings(ProviderSettings):
         pattern=r"^(/[\w.-]+)*$",
         description="What every path begins with; newer pages of the provider say /v1.",
     )
+    output_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts and storages that output may name; results go there."
+    )
 
 
 # --- answers ---
