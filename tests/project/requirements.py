@@ -11,6 +11,8 @@ class Promise:
 
     text: str
     tests: tuple[str, ...]
+    against: str | None = None
+    """From whom it protects, where that is its point; `docs/security.md` lists those."""
 
 
 PROMISES = {
@@ -220,6 +222,95 @@ PROMISES = {
     "any-folder": Promise(
         "The server starts from any folder, whatever files lie in it.",
         ("project/test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),
+    ),
+    "handed-on-bounded": Promise(
+        "What a getter or a list hands on has at most 16,384 characters, no character that shows "
+        "nothing, and no address that opens something; what is missing is named.",
+        (
+            "core/test_foreign.py::test_whatever_is_said_what_is_shown_is_bounded_and_tame",
+            "core/test_foreign.py::test_a_hidden_character_goes_from_texts_and_from_names",
+            "providers/test_provider_text.py::test_a_full_list_of_tryons_has_no_address_and_costs_few_tokens",
+        ),
+        against="a provider",
+    ),
+    "quoted-last": Promise(
+        "A provider's words stand last in an error, quoted as JSON, and codes and request ids are "
+        "identifiers: none of it can be read as our words.",
+        (
+            "core/test_foreign.py::test_a_quotation_stands_last_and_cannot_end_itself",
+            "core/test_foreign.py::test_what_could_be_read_as_words_is_no_identifier",
+        ),
+        against="a provider",
+    ),
+    "key-repeated": Promise(
+        "A key that an answer repeats is taken out of it, however it is spelled there.",
+        ("core/test_redaction.py::test_a_key_is_taken_out_after_decoding",),
+        against="a provider",
+    ),
+    "bounded-work": Promise(
+        "The work that an answer makes is bounded by what was asked: values, results, downloads.",
+        (
+            "core/test_redaction.py::test_an_answer_of_too_many_values_is_not_read",
+            "tools/test_zyng.py::test_the_work_of_matching_is_bounded_by_what_was_asked",
+            "tools/test_zyng.py::test_a_rid_that_was_started_elsewhere_keeps_no_more_than_is_expected",
+        ),
+        against="a provider",
+    ),
+    "terminal": Promise(
+        "A terminal gets nothing from the command that it would obey.",
+        (
+            "core/test_foreign.py::test_a_terminal_gets_nothing_that_it_would_obey",
+            "cli/test_call.py::test_a_terminal_obeys_neither_the_provider_nor_the_caller",
+        ),
+        against="a provider or a model",
+    ),
+    "question-is-ours": Promise(
+        "The question that a person answers is in our words: a caller's sentence in place of a "
+        "name is refused, and nobody is asked.",
+        (
+            "engine/test_questions.py::test_a_sentence_in_place_of_a_name_is_refused_and_nobody_is_asked",
+            "engine/test_questions.py::test_publishing_says_what_is_published",
+        ),
+        against="a model",
+    ),
+    "yes-binds": Promise(
+        "A yes to a batch is for what it sends: a second stage is counted by the outputs of the "
+        "first, and what goes beyond it is not sent. A retry counts on its own day.",
+        (
+            "engine/batches/test_growing.py::test_the_question_counts_an_edit_for_every_image_of_the_first_stage",
+            "engine/batches/test_growing.py::test_outputs_beyond_what_was_approved_are_not_followed_up",
+            "engine/batches/test_changing.py::test_a_retry_counts_on_the_day_on_which_it_runs",
+        ),
+        against="a model",
+    ),
+    "no-overwrite": Promise(
+        "A file of the person's is replaced only after a yes, and a kept file never.",
+        (
+            "results/test_save.py::test_a_file_of_the_persons_is_replaced_only_after_a_yes",
+            "results/test_save.py::test_a_kept_file_of_another_job_is_never_replaced",
+        ),
+        against="a model",
+    ),
+    "outward": Promise(
+        "Results go out only to hosts and storages that the configuration names.",
+        (
+            "engine/test_outward.py::test_a_target_that_is_not_configured_is_refused_before_anything_is_sent",
+        ),
+        against="a model",
+    ),
+    "every-text-judged": Promise(
+        "With a policy every free text of a start is judged; those that are not are excused by name.",
+        (
+            "engine/test_policy_gate.py::test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name",
+        ),
+        against="a model",
+    ),
+    "no-amplification": Promise(
+        "A small call makes no large journal.",
+        (
+            "engine/batches/test_grammar.py::test_an_object_that_many_items_share_is_counted_for_each",
+        ),
+        against="a model",
     ),
     "text-and-numbers": Promise(
         "Text and numbers of a provider that could be written nowhere end no session, and a cost "

@@ -166,7 +166,11 @@ START_IMAGE_EDIT = JobOperation(
     longest_seconds=LONGEST_EDIT_SECONDS,
     cost=lambda _params, _settings: Cost(1, "credits"),  # "consumes API call credits"
     label=source_of,
-    texts=("operations.generative.style_transfer.prompt",),
+    texts=(
+        "operations.generative.style_transfer.prompt",
+        "operations.background.remove.object_to_keep",
+        "operations.background.blur.object_to_keep",
+    ),
 )
 
 CHECK_IMAGE_EDIT = CheckOperation(
