@@ -1,4 +1,4 @@
-"""Sending the many requests of one job, a few at a time, each an attempt of its own."""
+"""Sends the requests of a job of many requests, a few at a time; each is an attempt."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from darkroom.core.errors import CallError, Code, JournalError
 from darkroom.jobs.fan_out_state import unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.providers.client.resend import ITEM_REFUSED_FOR_NOW, NEVER_LEFT, with_newer_key
 from darkroom.providers.messages import UNREADABLE, State
 from darkroom.providers.operations import FanOutOperation
 
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
     from darkroom.providers.client.outcomes import Outcome
 
 AT_ONCE = 4
-"""Requests of one job that are under way together."""
-
-MOST_TRIES = 3
-BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 5.0
+"""Requests of one job that are sent at the same time."""
 
 ALL_ALIKE: frozenset[Code] = frozenset(
     {
@@ -38,11 +35,11 @@ ALL_ALIKE: frozenset[Code] = frozenset(
         "not_configured",
     }
 )
-"""Refusals that every further request would meet: the rest is not sent."""
+"""Refusals that apply to all further requests of the job, so that the rest is not sent."""
 
 
 class ItemSender:
-    """Sends the items of `FanOutOperation` jobs."""
+    """Sends the items of jobs of a `FanOutOperation`."""
 
     def __init__(self, context: JobContext, poller: Poller, inputs: Inputs) -> None:
         self._context = context
@@ -50,7 +47,7 @@ class ItemSender:
         self._inputs = inputs
 
     def start(self, live: LiveJob) -> None:
-        """Send every item of a job that was not sent yet."""
+        """Send every item of a job that has not been sent yet."""
         waiting = [a for a in (live.items or {}).values() if a.state == "prepared"]
         waiting.reverse()
         for _ in range(min(AT_ONCE, len(waiting))):
@@ -62,9 +59,8 @@ class ItemSender:
             attempt = waiting.pop()
             tried = 0
             while True:
-                tried += 1
                 permit = await limiter.permit(live.job.batch_id or "start")
-                if self._context.closing:  # the rest is sent by whoever starts next
+                if self._context.closing:  # the next process sends the rest
                     permit.give_back()
                     return
                 with self._context.under_way():
@@ -72,18 +68,21 @@ class ItemSender:
                         attempt, outcome = await self._send(live, attempt)
                     finally:
                         permit.done()
-                    if tried == MOST_TRIES or not isinstance(outcome, (Later, NeverLeft)):
+                    if not (replaced := isinstance(outcome, Later) and outcome.key_replaced):
+                        tried += 1
+                    wait = 0.0 if replaced else _wait_after(outcome, tried)
+                    if wait is None:
                         if await self._settle(live, attempt, outcome) and waiting:
                             await self._give_up(live, waiting)
                         break
-                if isinstance(outcome, Later):
-                    limiter.hold("start", outcome.seconds or DEFAULT_LATER_SECONDS)
+                if isinstance(outcome, NeverLeft):
+                    await anyio.sleep(wait)
                 else:
-                    await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
+                    limiter.hold("start", wait)
         if unsent(live) or live.job.ended:
             return
         if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
-            await self._poller.ingest(live, State(status="running"))  # there is nothing to ask for
+            await self._poller.ingest(live, State(status="running"))  # there is nothing to poll
         else:
             self._poller.follow(live)
 
@@ -109,7 +108,9 @@ class ItemSender:
             return attempt, Refused(not_understood())
         self._keep(live, sent)
         response = await client.change(request, key)
-        outcome = judge(client.provider, response, needs_id=False)
+        outcome = with_newer_key(
+            self._context.credentials, key, judge(client.provider, response, needs_id=False)
+        )
         if isinstance(outcome, (Later, NeverLeft)):
             sent = sent.next(state="prepared", sent_at=None)
             await self._context.record(live, lambda _: None, [sent])
@@ -117,7 +118,7 @@ class ItemSender:
         return sent, outcome
 
     async def _settle(self, live: LiveJob, attempt: Attempt, outcome: Outcome) -> bool:
-        """Write down what became of an item; tell whether the others would fare the same."""
+        """Record the outcome of an item; tell whether all further items would be refused too."""
         now = self._context.clock()
         error = None
         match outcome:
@@ -149,3 +150,14 @@ class ItemSender:
     def _keep(live: LiveJob, attempt: Attempt) -> None:
         if live.items is not None and attempt.item is not None:
             live.items[attempt.item] = attempt
+
+
+def _wait_after(outcome: Outcome, tried: int) -> float | None:
+    """Return how long to wait before an item is sent again; None: this outcome is final."""
+    match outcome:
+        case Later(_, seconds) if not ITEM_REFUSED_FOR_NOW.over(tried):
+            return seconds or ITEM_REFUSED_FOR_NOW.wait(tried)
+        case NeverLeft() if not NEVER_LEFT.over(tried):
+            return NEVER_LEFT.wait(tried)
+        case _:
+            return None

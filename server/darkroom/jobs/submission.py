@@ -1,7 +1,6 @@
-"""Sending what starts a job: written down before it leaves, sent once, its answer written down.
+"""Sends the request that starts a job, at most once.
 
-Everything here runs in the machine's own tasks. A caller that gives up, a host that dies, changes
-nothing about a request that is on its way.
+All of it runs in tasks of the engine: a caller that gives up does not affect the request.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from darkroom.providers.client.outcomes import (
     Unknown,
     judge,
 )
+from darkroom.providers.client.resend import NEVER_LEFT, REFUSED_FOR_NOW, with_newer_key
 from darkroom.providers.messages import UNREADABLE, Request
 from darkroom.providers.operations import FanOutOperation
 
@@ -44,22 +44,16 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import References
 
-MOST_CONNECTION_TRIES = 3
-"""How often a request is tried that certainly never arrived."""
-
-CONNECTION_BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 3.0
-LONGEST_LATER_SECONDS = 300.0
 LOOK_FOR_DEAD_SECONDS = 15.0
-"""How often it is looked, while a job waits for a slot, whether a dead process has one."""
+"""How often dead processes are looked for while a job waits for a slot."""
 
 
 class _WithdrawnError(DarkroomError):
-    """The job was cancelled before its request left."""
+    """The job was cancelled before its request was sent."""
 
 
 class Submitter:
-    """Moves jobs from ``queued`` to what the provider made of them."""
+    """Sends queued jobs, and records whether the provider accepted them."""
 
     def __init__(
         self, context: JobContext, poller: Poller, items: ItemSender, inputs: Inputs
@@ -71,9 +65,9 @@ class Submitter:
         self._tries: dict[str, int] = {}
         self._daily = anyio.Lock()
         self.take_over: Callable[[], Awaitable[None]] | None = None
-        """Takes over the jobs of dead processes, where there can be others."""
+        """Takes over the jobs of dead processes; None if no other process can share the store."""
 
-    # --- waiting for a turn ---
+    # --- waiting for a permit ---
 
     def enqueue(self, live: LiveJob) -> None:
         """Send the request that starts a job as soon as its inputs and the limits allow."""
@@ -93,7 +87,7 @@ class Submitter:
             await self._without_input(live, gone(job_id))
 
     async def _without_input(self, live: LiveJob, error: Failure) -> None:
-        """End a job whose input will never come: its request never left."""
+        """End a job whose input will never exist; its request was not sent."""
         now = self._context.clock()
         attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
         closed = [attempt.next(state="refused", answered_at=now) for attempt in attempts]
@@ -127,7 +121,7 @@ class Submitter:
             self._show(live, "pacing", self._context.clock() + limiter.estimate(kind))
 
     def _look_for_dead(self, limiter: RateLimiter) -> None:
-        """See to it that a dead process's jobs, and their slots, are nobody's for long."""
+        """Take over the jobs of dead processes regularly, so that their slots become free."""
         take_over = self.take_over
         if take_over is None or self._context.schedule.due("dead") is not None:
             return
@@ -143,7 +137,7 @@ class Submitter:
         self._context.schedule.at("dead", due, lambda: self._context.spawn(look))
 
     def _again(self, live: LiveJob, reason: QueuedFor | None, seconds: float) -> None:
-        """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
+        """Enqueue a job again after a time; without a reason its shown state does not change."""
         if reason is not None:
             self._show(live, reason, self._context.clock() + seconds)
         self._context.schedule.at(
@@ -154,7 +148,7 @@ class Submitter:
 
     @staticmethod
     def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
-        """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
+        """Show why a job waits. This is kept only in memory; in the journal it is ``queued``."""
         live.job = dataclasses.replace(live.job, queued_for=reason, starts_at=starts_at)
         live.wake()
 
@@ -168,7 +162,7 @@ class Submitter:
                 await self._submit_now(live, permit)
 
     def _leave(self, live: LiveJob, permit: Permit) -> None:
-        """Let a job stay queued, for whoever starts next."""
+        """Leave a job queued for the next process."""
         permit.give_back()
         self._free(live.job)
         self._show(live, "pacing", None)
@@ -214,7 +208,7 @@ class Submitter:
         permit: Permit,
         inputs: References | None,
     ) -> Outcome | None:
-        """Send the request, once; None where the job waits for the provider's next day."""
+        """Send the request once; return None if the job has to wait for the provider's next day."""
         try:
             key = self._context.credentials.key(
                 client.provider, operation.credential, owner=live.job.owner
@@ -255,16 +249,10 @@ class Submitter:
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
-        match outcome:
-            case Refused(error) if (
-                error.code == "auth_failed" and self._context.credentials.renewed(key)
-            ):
-                return Later(error, 0.0)  # the key was rotated meanwhile
-            case _:
-                return outcome
+        return with_newer_key(self._context.credentials, key, outcome)
 
     async def _mark_sent(self, live: LiveJob) -> None:
-        """Make it durable that the request is about to leave."""
+        """Record durably that the request is about to be sent."""
         now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
             raise _WithdrawnError
@@ -282,10 +270,11 @@ class Submitter:
                 starts_at=None,
             )
 
+        # From here on it counts as sent: after a crash it is unknown and is not sent again.
         await self._context.registry.update(live, change, [attempt])
         live.attempt = attempt
 
-    # --- what became of it ---
+    # --- the outcome ---
 
     async def _settle(
         self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
@@ -295,8 +284,8 @@ class Submitter:
                 await self._accept(live, "accepted", provider_id)
             case Refused(error):
                 await self._refuse(live, client, error)
-            case Later(error, seconds):
-                await self._try_later(live, operation, client, error, seconds)
+            case Later():
+                await self._try_later(live, operation, client, outcome)
             case NeverLeft(error):
                 await self._try_again(live, client, error)
             case Unknown(error, evidence):
@@ -313,14 +302,14 @@ class Submitter:
                 look_for_evidence(self._context, live)
 
     def answered(self, live: LiveJob, state: str, **changes: object) -> Sequence[Attempt]:
-        """Return the attempt that starts the job as its answer, or the person, settled it."""
+        """Return the attempt that starts the job, with the state that its answer gave it."""
         if live.attempt is None:
             return ()
         live.attempt = live.attempt.next(state=state, answered_at=self._context.clock(), **changes)
         return (live.attempt,)
 
     async def _accept(self, live: LiveJob, state: str | None, provider_id: str | None) -> None:
-        """Follow a job that the provider has; without a ``state`` nothing had to be sent for it."""
+        """Follow a job that the provider accepted; without a ``state`` no request was necessary."""
         now = self._context.clock()
         attempts = self.answered(live, state, provider_id=provider_id) if state else ()
 
@@ -372,18 +361,20 @@ class Submitter:
         live: LiveJob,
         operation: JobOperation,
         client: ProviderClient,
-        error: Failure,
-        seconds: float | None,
+        later: Later,
     ) -> None:
-        """Put a job back that the provider will take later; end it if the allowance is used up."""
-        if seconds is None and await self._exhausted(live.job, operation, client):
+        """Queue a job again that the provider will accept later; end it if the allowance is used up."""
+        if later.seconds is None and await self._exhausted(live.job, operation, client):
             title = client.provider.title
-            said = failure("quota_exhausted", title, provider_message=error.provider_message)
+            said = failure(
+                "quota_exhausted", title, provider_message=later.failure.provider_message
+            )
             await self._refuse(live, client, said)
             return
-        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
-        wait = backoff if seconds is None else seconds
+        wait = 0.0
+        if not later.key_replaced:
+            tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
+            wait = REFUSED_FOR_NOW.wait(tries) if later.seconds is None else later.seconds
         limiter = client.limiter(live.job.fingerprint)
         limiter.hold("start", wait)
         await self._back_to_queue(live, "refused")
@@ -405,14 +396,14 @@ class Submitter:
             return False
 
     async def _try_again(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
-        """Send a request again that certainly never arrived; give up after a few tries."""
+        """Send a request again that certainly never arrived, at most a few times."""
         tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        if tries >= MOST_CONNECTION_TRIES:
+        if NEVER_LEFT.over(tries):
             await self._refuse(live, client, error)
             return
         await self._back_to_queue(live, "refused")
         client.limiter(live.job.fingerprint).release(live.job.job_id)
-        self._again(live, None, CONNECTION_BACKOFF_SECONDS * 2 ** (tries - 1))
+        self._again(live, None, NEVER_LEFT.wait(tries))
 
     async def _back_to_queue(self, live: LiveJob, state: str) -> None:
         """Close the attempt and prepare the next one, in one write."""
@@ -437,7 +428,7 @@ class Submitter:
         )
 
     def free_slot(self, live: LiveJob) -> None:
-        """Give a job's slot back before its time."""
+        """Give a job's slot back."""
         job = live.job
         self._context.schedule.cancel(("slot", job.job_id))
         self._free(job)
@@ -446,7 +437,7 @@ class Submitter:
         self._context.clients[job.provider].limiter(job.fingerprint).release(job.job_id)
 
     def keep_slot(self, live: LiveJob, seconds: float) -> None:
-        """Count a job of unknown fate as running, for so long."""
+        """Keep the slot of an unknown job for the given time, because it may be running."""
         job = live.job
         limiter = self._context.clients[job.provider].limiter(job.fingerprint)
         limiter.occupy(job.job_id)
