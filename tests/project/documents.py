@@ -344,6 +344,16 @@ def promises() -> str:
     return table(("id", "promise", "tests"), rows)
 
 
+def protections() -> str:
+    """Return the table of what is promised against somebody, and which tests hold it."""
+    rows = [
+        (promise.against, promise.text, "<br>".join(f"`{test}`" for test in promise.tests))
+        for promise in PROMISES.values()
+        if promise.against is not None
+    ]
+    return table(("against", "promise", "tests"), sorted(rows))
+
+
 def file(name: str) -> str:
     """Return a file, or a section of it (``path § limits``), as a block of code."""
     path, _, section = name.partition(" § ")
@@ -365,6 +375,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "packages": packages,
     "promises": promises,
+    "protections": protections,
     "plots": in_numbers,
     "shortfalls": lambda: report().shortfalls(),
 }

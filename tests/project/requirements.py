@@ -11,6 +11,8 @@ class Promise:
 
     text: str
     tests: tuple[str, ...]
+    against: str | None = None
+    """From whom it protects, where that is its point; `docs/security.md` lists those."""
 
 
 PROMISES = {
@@ -83,6 +85,7 @@ PROMISES = {
     "journal-private": Promise(
         "The journal can be read by its owner only.",
         ("jobs/storage/test_sqlite.py::test_the_journal_is_for_the_person_only",),
+        against="another user",
     ),
     "bad-disk": Promise(
         "A full disk, a read-only folder or a damaged journal stops the paid call, not the server.",
@@ -114,6 +117,7 @@ PROMISES = {
             "engine/test_destroying.py::test_no_answer_within_40_seconds_is_a_no",
             "engine/test_destroying.py::test_a_host_that_cannot_ask_gets_a_refusal_that_names_the_setting",
         ),
+        against="a model",
     ),
     "limits-kept": Promise(
         "No more requests or jobs than the provider allows, starts and questions together.",
@@ -151,10 +155,12 @@ PROMISES = {
     "quoted-data": Promise(
         "Text from a provider is quoted, short and cleaned, and never an instruction.",
         ("providers/test_provider_text.py::test_a_refusal_quotes_the_provider_and_no_more",),
+        against="a provider",
     ),
     "keys-unseen": Promise(
         "Of a key, only the last four characters are shown.",
         ("cli/test_doctor.py::test_no_key_is_shown_but_its_last_four_characters",),
+        against="a model",
     ),
     "protocol-only": Promise(
         "Nothing but the protocol is written to standard output.",
@@ -221,6 +227,113 @@ PROMISES = {
         "The server starts from any folder, whatever files lie in it.",
         ("project/test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),
     ),
+    "token-needed": Promise(
+        "Over HTTP only who bears the token is served, under the server's own name, and no foreign "
+        "page.",
+        (
+            "mcp/http/test_gate.py::test_who_bears_the_token_is_served",
+            "mcp/http/test_gate.py::test_a_name_that_is_not_ours_is_misdirected",
+            "mcp/http/test_gate.py::test_a_foreign_page_is_forbidden",
+        ),
+        against="a page",
+    ),
+    "public-only": Promise(
+        "A download goes to public addresses only, checked at each connection and redirect.",
+        (
+            "providers/client/test_fetch.py::test_a_host_with_any_address_that_is_not_public_is_never_dialled",
+            "providers/client/test_fetch.py::test_a_forbidden_address_is_refused_directly_and_after_a_redirect",
+        ),
+        against="a provider",
+    ),
+    "handed-on-bounded": Promise(
+        "What a getter or a list hands on has at most 16,384 characters, no character that shows "
+        "nothing, and no address that opens something; what is missing is named.",
+        (
+            "core/test_foreign.py::test_whatever_is_said_what_is_shown_is_bounded_and_tame",
+            "core/test_foreign.py::test_a_hidden_character_goes_from_texts_and_from_names",
+            "providers/test_provider_text.py::test_a_full_list_of_tryons_has_no_address_and_costs_few_tokens",
+        ),
+        against="a provider",
+    ),
+    "quoted-last": Promise(
+        "A provider's words stand last in an error, quoted as JSON, and codes and request ids are "
+        "identifiers: none of it can be read as our words.",
+        (
+            "core/test_foreign.py::test_a_quotation_stands_last_and_cannot_end_itself",
+            "core/test_foreign.py::test_what_could_be_read_as_words_is_no_identifier",
+        ),
+        against="a provider",
+    ),
+    "key-repeated": Promise(
+        "A key that an answer repeats is taken out of it, however it is spelled there.",
+        ("core/test_redaction.py::test_a_key_is_taken_out_after_decoding",),
+        against="a provider",
+    ),
+    "bounded-work": Promise(
+        "The work that an answer makes is bounded by what was asked: values, results, downloads.",
+        (
+            "core/test_redaction.py::test_an_answer_of_too_many_values_is_not_read",
+            "tools/test_zyng.py::test_the_work_of_matching_is_bounded_by_what_was_asked",
+            "tools/test_zyng.py::test_a_rid_that_was_started_elsewhere_keeps_no_more_than_is_expected",
+        ),
+        against="a provider",
+    ),
+    "terminal": Promise(
+        "A terminal gets nothing from the command that it would obey.",
+        (
+            "core/test_foreign.py::test_a_terminal_gets_nothing_that_it_would_obey",
+            "cli/test_call.py::test_a_terminal_obeys_neither_the_provider_nor_the_caller",
+        ),
+        against="a provider or a model",
+    ),
+    "question-is-ours": Promise(
+        "The question that a person answers is in our words: a caller's sentence in place of a "
+        "name is refused, and nobody is asked.",
+        (
+            "engine/test_questions.py::test_a_sentence_in_place_of_a_name_is_refused_and_nobody_is_asked",
+            "engine/test_questions.py::test_publishing_says_what_is_published",
+        ),
+        against="a model",
+    ),
+    "yes-binds": Promise(
+        "A yes to a batch is for what it sends: a second stage is counted by the outputs of the "
+        "first, and what goes beyond it is not sent. A retry counts on its own day.",
+        (
+            "engine/batches/test_growing.py::test_the_question_counts_an_edit_for_every_image_of_the_first_stage",
+            "engine/batches/test_growing.py::test_outputs_beyond_what_was_approved_are_not_followed_up",
+            "engine/batches/test_changing.py::test_a_retry_counts_on_the_day_on_which_it_runs",
+        ),
+        against="a model",
+    ),
+    "no-overwrite": Promise(
+        "A file of the person's is replaced only after a yes, and a kept file never.",
+        (
+            "results/test_save.py::test_a_file_of_the_persons_is_replaced_only_after_a_yes",
+            "results/test_save.py::test_a_kept_file_of_another_job_is_never_replaced",
+        ),
+        against="a model",
+    ),
+    "outward": Promise(
+        "Results go out only to hosts and storages that the configuration names.",
+        (
+            "engine/test_outward.py::test_a_target_that_is_not_configured_is_refused_before_anything_is_sent",
+        ),
+        against="a model",
+    ),
+    "every-text-judged": Promise(
+        "With a policy every free text of a start is judged; those that are not are excused by name.",
+        (
+            "engine/test_policy_gate.py::test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name",
+        ),
+        against="a model",
+    ),
+    "no-amplification": Promise(
+        "A small call makes no large journal.",
+        (
+            "engine/batches/test_grammar.py::test_an_object_that_many_items_share_is_counted_for_each",
+        ),
+        against="a model",
+    ),
     "text-and-numbers": Promise(
         "Text and numbers of a provider that could be written nowhere end no session, and a cost "
         "that cannot be right is not counted.",
@@ -229,6 +342,7 @@ PROMISES = {
             "engine/test_unwritable.py::test_an_old_row_with_text_that_cannot_be_written_opens_lists_and_changes",
             "engine/test_unwritable.py::test_a_cost_that_cannot_be_right_is_not_counted_and_a_warning_says_so",
         ),
+        against="a provider",
     ),
     "looks-go-on": Promise(
         "If a poll of a paid job fails, for whatever reason, it is repeated.",
@@ -297,6 +411,7 @@ PROMISES = {
             "engine/batches/test_guarded.py::test_what_a_batch_leads_to_does_not_depend_on_which_answer_comes_first",
             "engine/batches/test_guarded.py::test_more_prompts_than_the_rate_leaves_time_for_are_refused_before_any_is_evaluated",
         ),
+        against="a model",
     ),
     "batch-goes-on": Promise(
         "A batch goes on after a crash, and its manifest is complete at every moment.",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from darkroom.catalogue.prompts import Argument, Prompt
     from darkroom.core.environment import Missing
     from darkroom.core.errors import call_error
+    from darkroom.core.foreign import printable
     from darkroom.core.json_types import JsonObject, JsonValue
     from darkroom.core.times import iso
     from darkroom.engine.batches import grammar, manifest
@@ -82,6 +83,7 @@ __all__ = [
     "job_view",
     "manifest",
     "preview",
+    "printable",
     "statuses_shown_as",
     "target",
 ]
@@ -105,6 +107,7 @@ __getattr__ = lazy_names(
         ),
         "darkroom.core.environment": ("Missing",),
         "darkroom.core.errors": ("call_error",),
+        "darkroom.core.foreign": ("printable",),
         "darkroom.core.json_types": (
             "JsonObject",
             "JsonValue",

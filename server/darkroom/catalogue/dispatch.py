@@ -15,6 +15,7 @@ from darkroom.catalogue.declarations import Result, Tool
 from darkroom.catalogue.loading import made_beforehand
 from darkroom.catalogue.selection import selected
 from darkroom.core.errors import DarkroomError, call_error
+from darkroom.core.foreign import handed_on
 from darkroom.core.log import log
 from darkroom.engine.arguments.schema import input_schema
 from darkroom.engine.arguments.validation import validate
@@ -101,7 +102,8 @@ class ToolHandler:
                 live = await engine.check(provider, tool, check, person)
                 return job_result(engine, live, tool.name, include_url=check.include_url)
             case CallOperation():
-                fields = await engine.call(provider, tool, params, person)
+                said = await engine.call(provider, tool, params, person)
+                fields = handed_on(said, tool.most_characters)
                 return Result(structured=fields, text=shortened(fields))
             case _:
                 raise TypeError(tool.name)

@@ -14,6 +14,7 @@ import anyio.to_thread
 from darkroom.catalogue.dispatch import desks
 from darkroom.cli.context import prepare
 from darkroom.core.errors import CallError, ConfigurationError, call_error
+from darkroom.core.foreign import printable
 from darkroom.engine.engine import running
 from darkroom.engine.person import declined
 from darkroom.providers.operations import CheckOperation, JobOperation
@@ -56,7 +57,7 @@ class TerminalPerson:
                 f"{tool} needs a person's approval ({question}), and nobody can be asked here",
                 "call it at a terminal, or with --yes",
             )
-        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.write(printable(f"{question} [y/N] "))
         sys.stderr.flush()
         response = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
         if response.strip().lower() not in {"y", "yes"}:
@@ -130,12 +131,12 @@ async def call(
             if wait:
                 result = await _wait(context, engine, handler, arguments, result, person)
         except CallError as error:
-            sys.stderr.write(error.text + "\n")
+            sys.stderr.write(printable(error.text) + "\n")
             return FAILED
     fields = result.structured
-    sys.stdout.write(_shown(fields) if fields is not None else result.text + "\n")
+    sys.stdout.write(printable(_shown(fields) if fields is not None else result.text + "\n"))
     if wait and fields is not None and not _went_well(fields):
-        sys.stderr.write(result.text + "\n")
+        sys.stderr.write(printable(result.text) + "\n")
         return FAILED
     return DONE
 
@@ -184,7 +185,7 @@ def _shown_wait(text: str) -> Generator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    sys.stderr.write(text)
+    sys.stderr.write(printable(text))
     sys.stderr.flush()
     try:
         yield

@@ -12,6 +12,7 @@ import anyio
 from darkroom.cli.context import prepare
 from darkroom.cli.diagnosis import examine, in_words
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.foreign import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -106,4 +107,4 @@ def _credential(credential: CredentialFinding) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")

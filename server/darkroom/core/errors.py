@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
+
+from darkroom.core.foreign import hidden, identifier
 
 if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
@@ -177,12 +178,6 @@ class Failure:
     def text(self) -> str:
         """The whole error as text for the model, because hosts drop the structured part."""
         parts = [f"[{self.code}] {self.message}"]
-        if self.provider_message or self.provider_code:
-            said = f' "{self.provider_message}"' if self.provider_message else ""
-            code = f" ({self.provider_code})" if self.provider_code else ""
-            parts.append(f"provider said:{said}{code}")
-        if self.request_id:
-            parts.append(f"request id {self.request_id}")
         if self.retry_after_seconds is not None:
             parts.append(f"trying again helps after {self.retry_after_seconds:.0f} s")
         else:
@@ -190,7 +185,15 @@ class Failure:
                 "trying again may help" if self.retryable else "trying again does not help"
             )
         parts.append(f"next: {self.next_step}")
-        return " ".join(part if part.endswith(("?", "!", ".")) else f"{part}." for part in parts)
+        # the provider's words stand last and as JSON, so that none of them can be taken for ours
+        if request_id := identifier(self.request_id):
+            parts.append(f"request id {request_id}")
+        text = " ".join(part if part.endswith(("?", "!", ".")) else f"{part}." for part in parts)
+        code = identifier(self.provider_code)
+        if self.provider_message or code:
+            quoted = json.dumps(self.provider_message or "", ensure_ascii=False)
+            text += f" provider said: {quoted}{f' ({code})' if code else ''}"
+        return text
 
 
 class CallError(DarkroomError):
@@ -257,9 +260,9 @@ def failure(
         next_step=next_step or _NEXT_STEPS.get(code, "tell the person"),
         retryable=code in _RETRYABLE,
         retry_after_seconds=retry_after_seconds,
-        provider_code=clean(provider_code) or None,
+        provider_code=identifier(provider_code),
         provider_message=clean(provider_message) or None,
-        request_id=clean(request_id) or None,
+        request_id=identifier(request_id),
     )
 
 
@@ -280,7 +283,7 @@ def clean(text: str | None) -> str:
     text = "".join(
         " " if character.isspace() else character
         for character in text
-        if character.isspace() or not unicodedata.category(character).startswith("C")
+        if character.isspace() or not hidden(character)
     )
     text = " ".join(_ADDRESS.sub("[address]", text).split())
     if len(text) > PROVIDER_MESSAGE_CHARACTERS:
@@ -302,7 +305,15 @@ def read_error_body(body: JsonValue) -> ErrorBody:
     ``{error: {code, message}}`` · ``{error: "..."}`` · ``{error_code, error_message}`` ·
     ``{detail: {error_code, ...}}`` · ``{detail: "..."}`` · ``{detail: {error, message}}`` ·
     ``{detail: [{loc, msg, type}]}``; anything else, text and HTML included, is its own message.
+    A code that is a sentence is the message where there is no other.
     """
+    said = _read_error_body(body)
+    if said.code is not None and identifier(said.code) is None:
+        return ErrorBody(None, said.message or said.code)
+    return said
+
+
+def _read_error_body(body: JsonValue) -> ErrorBody:
     if isinstance(body, str):
         return ErrorBody(None, body)
     if isinstance(body, list):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from string import Formatter
 from typing import TYPE_CHECKING
 
 import anyio
 
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
+from darkroom.core.foreign import is_name
 from darkroom.core.log import log
 from darkroom.engine.arguments.validation import canonical_arguments
 from darkroom.jobs.model import Attempt
@@ -79,7 +81,7 @@ class Caller:
             sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
         target = await self._target(provider, call, key)
         if call.asks is not None and call.name not in context.settings.approval.never_ask:
-            question = call.asks.format(**params.model_dump(exclude_none=True))
+            question = _question(call, params)
             await person.approve(call.name, question, canonical(canonical_arguments(params)))
         request = build_request(call, sent, client.settings)
         if call.conditional:
@@ -320,6 +322,28 @@ class Caller:
         if call.drops_outputs:
             gone = tuple(replace(o, url=None, expires_at=None) for o in live.job.outputs)
             await self._context.record(live, lambda job: job.next(outputs=gone), ())
+
+
+def _question(call: CallOperation, params: Params) -> str:
+    """Return what the person is asked: our words, with names of the caller's in quotes.
+
+    Raises
+    ------
+    CallError: ``invalid_argument``: what should be a name could be read as more of the question.
+    """
+    asks, named = call.asks or "", dict[str, str]()
+    for name in sorted({field for _, field, _, _ in Formatter().parse(asks) if field}):
+        given = str(getattr(params, name))
+        if not is_name(given):
+            raise call_error(
+                "invalid_argument",
+                f"{name}: expected letters, digits and any of . _ : / = + -; the person reads it "
+                "in the question whether this may be done",
+                "give the name or id as the provider writes it",
+            )
+        named[name] = f'"{given}"'
+    summary = f" {call.summary(params)}" if call.summary is not None else ""
+    return asks.format(**named) + summary
 
 
 def _provider_id(provider: Provider, given: str, live: LiveJob | None) -> str:

@@ -7,11 +7,11 @@ to confirm, because a wrong answer releases a reserved amount or leads to a seco
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from darkroom.core.digests import digest
 from darkroom.core.errors import call_error, failure
+from darkroom.core.foreign import is_name
 from darkroom.core.times import iso
 from darkroom.jobs import slots
 from darkroom.jobs.spending import counted
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 Resolution = Literal["submitted", "not_submitted"]
 
 TOOL = "resolve_job"
-
-_ID = re.compile(r"[\w.:/=+-]+")
-"""The characters of a provider's id, so that the question cannot contain a sentence instead."""
 
 
 async def settle(
@@ -63,7 +60,7 @@ async def settle(
             "provider_job_id: missing; a submitted job needs the id that the provider gave it",
             "take it from the provider's own page or list, then call again",
         )
-    if _ID.fullmatch(provider_job_id) is None:
+    if not is_name(provider_job_id):
         raise call_error(
             "invalid_argument",
             "provider_job_id: expected an id as the provider gives it, without blanks or quotes",

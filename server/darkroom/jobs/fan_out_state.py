@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from darkroom.providers.settings import ProviderSettings
     from darkroom.providers.values import Cost, Output
 
+MOST_ELSEWHERE = 1_000
+"""Results of a job that was started elsewhere, where nothing says how many are expected."""
+
 NAMED_CHARACTERS = 150
 """Characters for names of items in a warning; further items are only counted."""
 
@@ -132,6 +135,7 @@ def _elsewhere(
     now: float,
 ) -> State:
     expected = operation.expected(live.job.arguments)
+    state = _at_most(state, MOST_ELSEWHERE if expected is None else expected)
     come = len(state.outputs)
     progress = Progress(min(come, expected), expected) if expected is not None else None
     if expected is not None and come >= expected:
@@ -143,6 +147,15 @@ def _elsewhere(
     missing = f"{expected - come} images never came before the deadline" if expected else ""
     warnings = (*state.warnings, missing) if missing else state.warnings
     return replace(state, status="completed", progress=progress, warnings=warnings)
+
+
+def _at_most(state: State, most: int) -> State:
+    """Return a state with no more outputs than are expected: each is downloaded, and kept."""
+    over = len(state.outputs) - most
+    if over <= 0:
+        return state
+    said = f"{over} results more than the {most} that are expected are not looked at"
+    return replace(state, outputs=state.outputs[:most], warnings=(*state.warnings, said))
 
 
 def _unseen(operation: FanOutOperation, provider: Provider, state: State) -> State:

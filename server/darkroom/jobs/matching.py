@@ -35,16 +35,20 @@ def by_name(
     """
     names = {item: operation.item_names(item) for item in items}
     left = list({(each.name, each.url): each for each in outputs}.values())
+    offered = [operation.output_names(output) for output in left]
     come: dict[str, Output] = {}
+    taken: set[int] = set()
     for rank in range(len(names[items[0]])):
+        wanted = {names[item][rank] for item in items if item not in come}
         bearing: dict[str, Output] = {}
-        for output in left:
-            bearing.setdefault(operation.output_names(output)[rank], output)
+        for output, said in zip(left, offered, strict=True):
+            if said[rank] in wanted and id(output) not in taken:
+                bearing.setdefault(said[rank], output)
         for item in items:
             if item not in come and (found := bearing.pop(names[item][rank], None)) is not None:
                 come[item] = found
-        taken = {id(each) for each in come.values()}
-        left = [each for each in left if id(each) not in taken]
+                taken.add(id(found))
+    left = [each for each in left if id(each) not in taken]
     known = {each.name for each in come.values()}
     return come, [each for each in left if each.name not in known][:MOST_LEFT]
 

@@ -169,6 +169,12 @@ class Job:
     approval: Approval | None = None
     """The question, if the job asks within a task; a call that asks writes no row before the yes."""
 
+    runs: int = 1
+    """How often it was begun; each run is an entry of the ledger, on the day that it began."""
+
+    run_at: float | None = None
+    """When the present run was begun, where it is not the first."""
+
     error: Failure | None = None
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()

@@ -30,7 +30,9 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One paid action: ``entry_id`` is the job's id, or the attempt's where there is no job.
+    """One paid action.
+
+    ``entry_id`` is the job's id, with the number of a later run, or the attempt's without a job.
 
     ``money`` is what it costs in the currency of the prices; None where no price is known.
     ``at`` is when it was reserved (seconds since the epoch).
@@ -139,7 +141,7 @@ class Tariff:
         else:
             state = "spent" if accepted else "released"
         return Entry(
-            entry_id=job.job_id,
+            entry_id=job.job_id if job.runs == 1 else f"{job.job_id}@{job.runs}",
             owner=job.owner,
             provider=job.provider,
             operation=job.operation,
@@ -148,8 +150,7 @@ class Tariff:
             basis=job.cost.basis,
             money=self.money(job.provider, job.cost),
             state=state,
-            # The day of the yes counts; otherwise an old question would bypass the caps of a new day.
-            at=job.approval.given_at or job.created_at if job.approval else job.created_at,
+            at=job.run_at or _begun(job),
             holder=self._holder,
         )
 
@@ -246,6 +247,11 @@ class Tariff:
             elif amount > 0:
                 unpriced.append(f"{provider}_{unit}")
         return known, unpriced
+
+
+def _begun(job: Job) -> float:
+    """Return when a job's first run began: with the yes, or an old one would pass a new day's caps."""
+    return (job.approval.given_at if job.approval else None) or job.created_at
 
 
 def wants(cap: Cap, entry: Entry) -> float:

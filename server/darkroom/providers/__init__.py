@@ -6,6 +6,7 @@ how. The functions that read a provider's responses are in `darkroom.providers.r
 """
 
 from darkroom.core.errors import Code, call_error, failure
+from darkroom.core.foreign import is_name
 from darkroom.core.json_types import JsonObject, JsonValue
 from darkroom.providers import reading
 from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
@@ -27,6 +28,7 @@ from darkroom.providers.operations import (
     Secret,
     StateSource,
 )
+from darkroom.providers.outward import outward_mistakes
 from darkroom.providers.params import (
     MAX_WAIT_SECONDS,
     Address,
@@ -99,6 +101,8 @@ __all__ = [
     "call_error",
     "check_address",
     "failure",
+    "is_name",
+    "outward_mistakes",
     "read_json",
     "reading",
 ]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from darkroom.core.errors import Code
+from darkroom.core.foreign import MOST_CHARACTERS
 from darkroom.providers.messages import (
     Method,
     Request,
@@ -136,6 +137,9 @@ class CallOperation(Declared):
     bind: Bind | None = None
     repeatable: bool = True
     asks: str | None = None
+    summary: Callable[[Any], str] | None = None
+    """What the question adds about arguments that are no names (``params -> text``), in our words."""
+
     cost: Cost | None = None
     secret: Secret | None = None
     if_lost: str | None = None
@@ -157,6 +161,9 @@ class CallOperation(Declared):
 
     result: Callable[[Response, Any], JsonObject] | None = None
     state: Callable[[Response], State] | None = None
+    most_characters: int = MOST_CHARACTERS
+    """Of JSON that the model gets of the answer; what does not fit is left out, and named."""
+
     remembers: Callable[[Response, Any], tuple[str, JsonObject]] | None = None
     """What a later job needs of this call: the provider's id for it, and what the journal keeps."""
 

@@ -141,7 +141,7 @@ def _without(value: JsonValue, secret: str) -> JsonValue:
         return {
             name: _without(inner, secret)
             for name, inner in value.items()
-            if not (isinstance(inner, str) and secret in inner)
+            if not (secret in name or (isinstance(inner, str) and secret in inner))
         }
     if isinstance(value, list):
         return [

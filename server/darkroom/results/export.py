@@ -152,12 +152,12 @@ class Folder:
         FileExistsError: the name is taken, and ``overwrite`` is not set.
         """
         reserved = not overwrite
+        if not reserved and not self.replaceable(name):
+            raise FileExistsError(name)
         if reserved:
             os.close(os.open(self._at(name), _NEW, 0o666, dir_fd=self._descriptor))
         growing = f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
         try:
-            if not reserved:
-                self._must_be_replaceable(name)
             written = self._fill(growing, source)
             self._rename(growing, name)
         except BaseException:
@@ -169,11 +169,13 @@ class Folder:
             raise
         return written
 
-    def _must_be_replaceable(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+    def replaceable(self, name: str) -> bool:
+        """Tell whether a name is free or a plain file's, and no link, folder or device."""
+        try:
             found = os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
-            if not stat.S_ISREG(found.st_mode):
-                raise FileExistsError(name)
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(found.st_mode)
 
     def _fill(self, name: str, source: BinaryIO) -> int:
         descriptor = os.open(self._at(name), _NEW, 0o666, dir_fd=self._descriptor)

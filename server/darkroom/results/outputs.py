@@ -21,7 +21,7 @@ from darkroom.results.integrity import NotKeptError, open_kept
 from darkroom.results.problems import NoPictureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from darkroom.results.decoder import Session
     from darkroom.results.downloads import OutputDownloader
     from darkroom.results.preview import SaveFormat
+
+    Replacing = Callable[[Sequence[Path]], Awaitable[None]]
 
 T = TypeVar("T")
 
@@ -120,10 +122,26 @@ class Outputs:
                     await live.change()
 
     def _gone(self, job: Job) -> set[int]:
-        """Return which files of a job are gone; none if the results folder itself is missing."""
+        """Return which files of a job are gone; none while the whole folder is not there.
+
+        A file that was changed counts, where its address lives: a new copy is fetched beside it.
+        """
         if not self._folder.is_dir():
             return set()
-        return {o.index for o in job.outputs if o.file is not None and not os.path.lexists(o.file)}
+        now = self._context.clock()
+        return {
+            o.index
+            for o in job.outputs
+            if o.file is not None
+            and (not os.path.lexists(o.file) or (_lives(o, now) and self._changed(o)))
+        }
+
+    def _changed(self, output: Output) -> bool:
+        try:
+            open_kept(self._folder, output).close()
+        except NotKeptError:
+            return True
+        return False
 
     def _why_missing(self, output: Output) -> str:
         if self._context.settings.results.download == "never":
@@ -187,10 +205,21 @@ class Outputs:
 
     # --- copying ---
 
+    def _ours(self, where: Target) -> Path | None:
+        """Return which folder of this server's a target lies in, if any."""
+        settings = self._context.settings
+        kept = (self._folder, settings.state_dir, settings.credentials.dir)
+        inside = where.root.joinpath(*where.folders).resolve()
+        folders = (folder.resolve() for folder in kept if folder is not None)
+        return next((folder for folder in folders if inside.is_relative_to(folder)), None)
+
     async def save(
-        self, items: Sequence[ResultItem], where: Target, *, overwrite: bool
+        self, items: Sequence[ResultItem], where: Target, may_replace: Replacing | None
     ) -> list[Saved]:
         """Copy outputs; nothing is written if one of the names is taken.
+
+        ``may_replace`` returns when the files that it is given may be replaced, and raises if not;
+        None: no file may. A file that this server keeps is never replaced.
 
         Raises
         ------
@@ -200,11 +229,21 @@ class Outputs:
         named = list(zip(items, _names(items, where), strict=True))
         for item, name in named:
             _must_be_convertible(item, name)
-        if not overwrite:
-            await self._offload(lambda: _must_be_free(where, [name for _, name in named]))
+        taken, fixed = await self._offload(lambda: _taken_of(where, [name for _, name in named]))
+        if taken and (may_replace is None or fixed):
+            raise _taken(where, fixed or taken)
+        ours = await self._offload(lambda: self._ours(where)) if taken else None
+        if ours is not None:
+            raise call_error(
+                "conflict",
+                f"{where.path(taken[0])} is a file of this server's, in {ours}",
+                "choose another folder",
+            )
+        if taken and may_replace is not None:
+            await may_replace([where.path(name) for name in taken])
         async with self.decoding() as session:
             return [
-                await self._saved(item, where, name, overwrite, session) for item, name in named
+                await self._saved(item, where, name, name in taken, session) for item, name in named
             ]
 
     async def _saved(
@@ -247,6 +286,11 @@ class Outputs:
         return Saved(item, where.path(name), written)
 
 
+def _lives(output: Output, now: float) -> bool:
+    """Tell whether an output can be fetched again."""
+    return output.url is not None and (output.expires_at is None or output.expires_at > now)
+
+
 def _unfiled(output: Output) -> Output:
     return replace(output, file=None, sha256=None, fetch_error=None)
 
@@ -277,11 +321,11 @@ def _must_be_convertible(item: ResultItem, name: str) -> None:
         )
 
 
-def _must_be_free(where: Target, names: Sequence[str]) -> None:
+def _taken_of(where: Target, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names that are taken, and those of them that are no plain files."""
     with opened(where) as folder:
         taken = [name for name in names if folder.exists(name)]
-    if taken:
-        raise _taken(where, taken)
+        return taken, [name for name in taken if not folder.replaceable(name)]
 
 
 def _taken(where: Target, names: Sequence[str]) -> Exception:

@@ -9,6 +9,7 @@ import pytest
 
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.batches.support import charged, look_book, prompts, until_done
+from tests.engine.support import DAY
 from tests.harness import call, refused, rig
 
 if TYPE_CHECKING:
@@ -157,6 +158,40 @@ async def test_a_retry_is_paid_for_again_and_passes_no_cap(
     assert text.startswith("[spend_cap_reached]")
     assert outcome(report) == {"failed": 1}
     assert charged(dependencies, "zsky") == 3
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_retry_counts_on_the_day_on_which_it_runs(
+    clock: Callable[[], float], tmp_path: Path, store: str
+) -> None:
+    dependencies = rig(
+        clock,
+        tmp_path,
+        store=store,  # pyright: ignore[reportArgumentType] -- one of the two
+        environment={"DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "3"},
+    )
+    async with dependencies.client() as client:
+        started = await call(
+            client,
+            "start_batch",
+            items=[
+                {"tool": "zsky_start_image", "arguments": {"prompt": f"fails-in-processing {n}"}}
+                for n in range(3)
+            ],
+        )
+        await until_done(client, started["batch_id"])
+        await anyio.sleep(DAY)
+        again = await call(client, "retry_batch", batch_id=started["batch_id"])
+        assert again["retried"] == 3
+        await until_done(client, started["batch_id"])
+        # both days are full: neither a retry nor a start goes through
+        text = await refused(client, "retry_batch", batch_id=started["batch_id"])
+        assert text.startswith("[spend_cap_reached]")
+        text = await refused(client, "zsky_start_image", prompt="A fourth one")
+        assert text.startswith("[spend_cap_reached]")
+        spending = await call(client, "get_spending")
+    assert spending["providers"][0]["spent"] == 3  # of today
+    assert charged(dependencies, "zsky") == 6
 
 
 async def test_a_dry_run_says_that_a_cap_is_in_the_way(

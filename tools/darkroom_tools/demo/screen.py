@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.foreign import printable
 from darkroom_tools.demo.plan import ENDED
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Screen:
             line += f" after {shot.seconds(anyio.current_time()):.1f} s"
         if self._said.get(shot) != line:
             self._said[shot] = line
-            self.say(line)
+            self.say(printable(line))
 
     async def animate(self) -> None:
         """Redraw the shots until cancelled."""
@@ -85,8 +86,10 @@ class Screen:
     def _line(self, shot: Shot, width: int) -> str:
         mark = self._mark(shot)
         seconds = f"{shot.seconds(anyio.current_time()):5.1f} s" if shot.started else " " * 7
-        state = shot.progress if shot.progress and shot.state == "running" else shot.state
-        rest = shot.words[: max(0, width - 50)]
+        state = printable(
+            shot.progress if shot.progress and shot.state == "running" else shot.state
+        )
+        rest = printable(shot.words)[: max(0, width - 50)]
         return (
             f"  {mark} {shot.provider:<13}{shot.title:<14}{state:<10}{seconds}  {DIM}{rest}{PLAIN}"
         )
@@ -118,10 +121,11 @@ class Screen:
         self.say("")
         for row in (heads, *rows):
             line = "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+            line = printable(line)
             self.say(f"{BOLD}{line}{PLAIN}" if self.live and row is heads else line)
         for shot in shots:
             if not shot.good:
-                self.say(f"\n{shot.provider}, {shot.title}: {shot.note}")
+                self.say(printable(f"\n{shot.provider}, {shot.title}: {shot.note}"))
 
 
 def _files(shot: Shot) -> str:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from darkroom.catalogue import NotKeptError, Picture, Result, Tool, call_error, iso, target
+from darkroom.catalogue import (
+    NotKeptError,
+    Picture,
+    Result,
+    Tool,
+    call_error,
+    iso,
+    printable,
+    target,
+)
 from darkroom.providers import READS, Hints, Params
 from darkroom_tools.gallery import resource as gallery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from darkroom.catalogue import (
         Engine,
@@ -29,6 +40,10 @@ MOST_SINGLE = 4
 """For more outputs, one numbered contact sheet is shown instead of single pictures."""
 
 MOST_ON_SHEET = 64
+MOST_NAMED = 5
+"""Files that a question names."""
+
+SAVE = "save_results"
 MOST_BASE64 = 200 * 1024
 """Maximum length of all pictures of a result together, as base64."""
 
@@ -37,7 +52,7 @@ PROMPT_CHARACTERS = 120
 ADDRESS_CHARACTERS = 1_500
 """A longer address is left out of the text; the text then says how to get it."""
 
-WRITES = Hints(read_only=False, destructive=False, idempotent=True, open_world=False)
+WRITES = Hints(read_only=False, destructive=True, idempotent=True, open_world=False)
 
 
 class Results(Params):
@@ -189,8 +204,7 @@ def _fitting(lines: Sequence[str]) -> str:
 
 
 async def save_results(engine: Engine, params: SaveResults, person: Person) -> Result:
-    """Copy outputs to the given target."""
-    del person
+    """Copy outputs to where they are wanted; the person is asked before a file is replaced."""
     where = target(params.to, engine.settings.file_roots)
     lives = await _jobs(engine, params)
     outputs = await engine.outputs()
@@ -206,7 +220,17 @@ async def save_results(engine: Engine, params: SaveResults, person: Person) -> R
             f"to: one file was named, but there are {len(items)} outputs",
             "name a folder, ending in '/'",
         )
-    saved = await outputs.save(items, where, overwrite=params.overwrite)
+
+    async def may_replace(paths: Sequence[Path]) -> None:
+        if SAVE in engine.settings.approval.never_ask:
+            return
+        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+        named = ", ".join(json.dumps(str(path), ensure_ascii=False) for path in paths[:MOST_NAMED])
+        said = f"Replace {len(paths)} of your files by results of jobs: {printable(named)}{more}?"
+        binding = json.dumps([*map(str, paths), *(item.job.job_id for item in items)])
+        await person.approve(SAVE, said, binding)
+
+    saved = await outputs.save(items, where, may_replace if params.overwrite else None)
     entries: list[JsonValue] = [
         {
             "job_id": copy.item.job.job_id,
@@ -232,7 +256,7 @@ TOOLS = (
         run=show_results,
     ),
     Tool(
-        name="save_results",
+        name=SAVE,
         title="Save results",
         description="Copy the outputs of jobs into the person's project, converted as the "
         "extension says.",

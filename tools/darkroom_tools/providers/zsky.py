@@ -213,7 +213,7 @@ START_IMAGE = JobOperation(
         monthly=settings.images_per_month,
         overage=settings.allow_overage,
     ),
-    texts=("prompt",),
+    texts=("prompt", "negative"),
 )
 
 START_VIDEO = JobOperation(

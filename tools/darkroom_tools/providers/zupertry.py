@@ -37,7 +37,7 @@ from darkroom.providers import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from darkroom.providers import Code, JsonObject, Response, Status
+    from darkroom.providers import Code, JsonObject, JsonValue, Response, Status
 
 NAME, TITLE = "zupertry", "Zuper Try-On"
 
@@ -48,6 +48,12 @@ ADDRESS_SECONDS = 3_600
 """``output_url`` is a "Signed URL valid for 1 hour", counted from the response that contains it."""
 
 LARGEST_PAGE = 100
+LISTED_CHARACTERS = 4_800
+"""Of a list that a model gets: within 2,000 tokens."""
+
+LISTED = ("job_id", "status", "created_at", "credits_consumed", "error_code")
+"""Of each try-on in such a list; zupertry_check_tryon shows the rest."""
+
 TRYON_SECONDS = 8.0
 """An assumption: no document says how long a try-on takes."""
 
@@ -207,6 +213,18 @@ def workspaces(response: Response, params: Params) -> JsonObject:
     return {"workspaces": [*reading.objects(body)]}
 
 
+def tryons(response: Response, params: Params) -> JsonObject:
+    """Return the list without addresses, and of each try-on what tells it from others."""
+    del params
+    if "jobs" not in response.object:
+        raise reading.UnreadableError("no list of jobs")
+    jobs: list[JsonValue] = [
+        {name: job[name] for name in LISTED if job.get(name) is not None}
+        for job in reading.objects(response.object["jobs"])
+    ]
+    return {**response.object, "jobs": jobs}
+
+
 def cost_of(params: StartTryon, settings: Settings) -> Cost:
     """Return the cost of a try-on: one credit with a live key; the exact cost is known at the end."""
     del params, settings
@@ -258,6 +276,8 @@ LIST_TRYONS = CallOperation(
     params=ListTryons,
     hints=READS,
     path="/v1/jobs",
+    result=tryons,
+    most_characters=LISTED_CHARACTERS,
 )
 
 CANCEL_TRYON = CallOperation(

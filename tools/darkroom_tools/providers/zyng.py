@@ -33,6 +33,7 @@ from darkroom.providers import (
     StateSource,
     Table,
     call_error,
+    outward_mistakes,
     reading,
 )
 
@@ -75,6 +76,11 @@ class Settings(ProviderSettings):
     deadline_seconds: Annotated[int, Field(ge=1)] = Field(
         default=DEADLINE_SECONDS,
         description="How long after its last request a job waits for images that do not come.",
+    )
+    output_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts and storages that output_details of a call may name; those of a "
+        "configured workflow may name any.",
     )
     workflows: dict[str, Workflow] = Field(
         default_factory=dict[str, Workflow],
@@ -134,6 +140,9 @@ def workflow_mistakes(params: RegisterRequest | StartImages, settings: Settings)
     elif ways[2] and None in details:
         lacking = "workflow_details" if details[0] is None else "output_details"
         yield f"{lacking}: missing; the two objects belong together"
+    setting = "[zyng] output_hosts"
+    given = params.output_details
+    yield from outward_mistakes("output_details", given, settings.output_hosts, setting)
     if params.workflow is not None and params.workflow not in settings.workflows:
         yield _unknown_workflow(params.workflow, settings.workflows)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -198,6 +197,8 @@ class Retrier:
                 error=None,
                 evidence=None,
                 warnings=(),
+                runs=job.runs + 1,
+                run_at=now,
                 cost=self._cost(job, operation),
             )
 
@@ -206,10 +207,6 @@ class Retrier:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
             return False
-        spent = context.tariff.entry(old)
-        if spent is not None and spent.state == "spent":  # the first run's cost is kept
-            earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
-            await context.registry.store.reserve(earlier, ())
         live = context.registry.add(job)
         live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
         self._runtime.queue(live, attempts)

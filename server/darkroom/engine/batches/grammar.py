@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from darkroom.core.digests import canonical
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 ITEM = re.compile(r"item:([^#\s]{1,64})(?:#([0-9]{1,4}))?")
 MOST_ITEMS = 1_000
+MOST_CHARACTERS = 8_000_000
+"""Of the arguments of all jobs of a batch, as its rows and its manifest hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,30 @@ def expand(
         mistakes.append("items: there is nothing to start; give items, or tool with for_each")
     second = [_long_running(item, then) for item in first] if then is not None else []
     everything = [*first, *second]
+    if not mistakes and _too_large(everything):
+        mistakes.append(
+            f"the arguments of all jobs together are longer than {MOST_CHARACTERS / 1e6:g} million "
+            "characters; split it, or give less in each job"
+        )
     if len(everything) > MOST_ITEMS:
         mistakes.append(
             f"this makes {len(everything)} jobs; a batch takes at most {MOST_ITEMS}: split it"
         )
     return everything, mistakes
+
+
+def _too_large(items: Sequence[BatchItem]) -> bool:
+    """Tell whether rows would be too large: an object that items share is written for each."""
+    sizes: dict[int, int] = {}
+    left = MOST_CHARACTERS
+    for item in items:
+        for value in item.arguments.values():
+            if id(value) not in sizes:
+                sizes[id(value)] = len(canonical(value))
+            left -= sizes[id(value)]
+        if left < 0:
+            return True
+    return False
 
 
 def _crossed(

@@ -17,7 +17,7 @@ from darkroom.engine.starts import Place
 from darkroom.jobs.quota import outlook
 from darkroom.providers.client.rate_limiter import REQUESTS_PER_JOB
 from darkroom.providers.messages import UNREADABLE, Request
-from darkroom.providers.operations import JobOperation
+from darkroom.providers.operations import FanOutOperation, JobOperation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +64,9 @@ class Plan:
 
     planned: list[Planned]
     costs: dict[tuple[str, Unit], float] = field(default_factory=dict[tuple[str, "Unit"], float])
+    grows: int = 0
+    """Jobs of a second stage that follow from outputs beyond the first of each job."""
+
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list[str])
 
@@ -252,6 +255,15 @@ async def _estimated(runtime: Runtime, planned: list[Planned]) -> Plan:
     for each in planned:
         if each.job.cost is not None:
             costs[each.provider.name, each.job.cost.unit] += each.job.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+    second = {each.job.item: each for each in planned}
+    for each in planned:
+        follower = second.get(f"{each.job.item}>0")
+        if follower is None:
+            continue
+        more = outputs_of(runtime, each.job) - 1
+        made.grows += more
+        if more and (cost := follower.job.cost) is not None:
+            costs[follower.provider.name, cost.unit] += cost.amount * more  # pyright: ignore[reportArgumentType] -- amounts may be fractions
     made.costs = dict(costs)
     loads = [Load(each.provider, each.operation, len(each.attempts)) for each in planned]
     made.seconds = seconds_for(runtime, loads)
@@ -259,6 +271,14 @@ async def _estimated(runtime: Runtime, planned: list[Planned]) -> Plan:
     made.warnings.extend(said)
     made.seconds = max(made.seconds, seconds)
     return made
+
+
+def outputs_of(runtime: Runtime, job: Job) -> int:
+    """Return how many outputs a job is expected to have, as far as its arguments tell."""
+    operation = runtime.context.operations[job.operation]
+    if not isinstance(operation, FanOutOperation):
+        return 1
+    return max(1, len(operation.items(runtime.context.params(job, operation))))
 
 
 def seconds_for(runtime: Runtime, jobs: Sequence[Load]) -> float:

@@ -6,15 +6,17 @@ settled and downloaded like all others. The status of a batch follows from their
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError
+from darkroom.core.errors import CallError, call_error
 from darkroom.core.log import log
 from darkroom.engine.batches import manifest
 from darkroom.engine.batches.changes import Canceller, Retrier
-from darkroom.engine.batches.report import PROVIDER, Reports
+from darkroom.engine.batches.plan import outputs_of
+from darkroom.engine.batches.report import OPERATION, PROVIDER, Reports
 from darkroom.engine.batches.start import Opener
 from darkroom.engine.recovery import recover_from
 from darkroom.engine.starts import Place
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from darkroom.engine.starts import Starter
     from darkroom.jobs.model import Job
     from darkroom.providers.provider import Provider
+    from darkroom.providers.values import Unit
 
 MANIFEST_SECONDS = 1.0
 """Delay between a change and writing the manifest, so that many changes are written once."""
@@ -163,9 +166,15 @@ class Batches:
             return
         provider, operation = self._starts[str(stage["tool"])]
         arguments = stage["arguments"]
+        planned = outputs_of(self._runtime, job)
+        beyond = [output for output in job.outputs if output.index >= planned]
+        if beyond and await self._would_ask(parent.job, operation, job, len(beyond)):
+            await self._warn(parent.job.job_id, _not_approved(job, len(beyond), operation.name))
+        else:
+            beyond = []
         for output in job.outputs:
-            if output.index == 0:
-                continue  # it was planned with the batch
+            if output.index == 0 or output in beyond:
+                continue  # it was planned with the batch, or nobody has said yes to it
             given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
             given[str(stage["input"])] = f"job:{job.job_id}#{output.index}"
             try:
@@ -182,6 +191,20 @@ class Batches:
             except CallError as error:
                 await self._warn(parent.job.job_id, error)
                 return
+
+    async def _would_ask(self, batch: Job, operation: JobOperation, job: Job, more: int) -> bool:
+        """Tell whether the person would be asked for the batch with so many jobs more."""
+        if OPERATION in self._context.settings.approval.never_ask:
+            return False
+        costs: Counter[tuple[str, Unit]] = Counter()
+        report = await self._reports.of(batch.job_id)
+        for each in report.jobs:
+            if each.cost is None:
+                continue
+            costs[each.provider, each.cost.unit] += each.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+            if each.item == f"{job.item}>0" and each.operation == operation.name:
+                costs[each.provider, each.cost.unit] += each.cost.amount * more  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+        return self._context.tariff.question_for_all(costs) is not None
 
     async def _warn(self, batch_id: str, error: CallError) -> None:
         """Add a warning to the batch: its second stage was not continued, and why."""
@@ -216,3 +239,13 @@ class Batches:
                 ):
                     await self._grow(job)
             self._write_soon(parent.job_id)
+
+
+def _not_approved(job: Job, more: int, tool: str) -> CallError:
+    """Say that a job has more outputs than the person's yes to the batch was for."""
+    return call_error(
+        "declined",
+        f"{job.job_id} has {more} outputs more than were planned, and nobody has approved "
+        f"{tool} for them",
+        "start them as another batch",
+    )

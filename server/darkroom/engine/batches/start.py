@@ -117,7 +117,7 @@ class Opener:
                 made.warnings.append(f"it would be refused: {reached.failure.message}")
             return Opened(parent, made, made=True)
         await self.admit(parent, made.costs)
-        what = f"Start {len(made.planned)} jobs"
+        what = f"Start {len(made.planned) + made.grows} jobs"
         await self.ask(OPERATION, what, made.costs, made.warnings, parent, person)
         return await context.detached(lambda: self._begin(parent, made, totals))
 

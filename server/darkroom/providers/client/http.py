@@ -16,6 +16,7 @@ import anyio
 import httpx2
 
 from darkroom.core.errors import DarkroomError
+from darkroom.core.redaction import redacted
 from darkroom.providers.messages import Request, Response, read_body
 
 if TYPE_CHECKING:
@@ -192,17 +193,18 @@ class HttpClient:
                 course.stage = "connection" if self._transport is None else "sent"
                 response = await client.send(outgoing, stream=True)
                 try:
-                    body = _redacted(await self._read(response), key)
+                    body = await self._read(response)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await response.aclose()
         except Exception as error:  # noqa: BLE001 -- no request may be without a fate
             raise _fate(error, course.stage) from None
+        secret = key.secret.get_secret_value()
         return Response(
             status=response.status_code,
-            body=read_body(body),
+            body=read_body(body, secret),
             headers={
-                name.lower(): _redacted(value.encode(), key).decode()
+                redacted(name.lower(), secret): redacted(value, secret)
                 for name, value in response.headers.items()
             },
             received_at=self._clock(),
@@ -240,11 +242,6 @@ class HttpClient:
                     raise LostError(f"the answer was larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
                 chunks.append(chunk)
         return b"".join(chunks)
-
-
-def _redacted(body: bytes, key: Key) -> bytes:
-    """Remove the credential from a response that repeats it, so that no error can contain it."""
-    return body.replace(key.secret.get_secret_value().encode(), b"[credential]")
 
 
 def _kind(error: Exception) -> str:

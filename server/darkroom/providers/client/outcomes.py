@@ -20,6 +20,7 @@ from darkroom.core.errors import (
     failure,
     read_error_body,
 )
+from darkroom.core.foreign import identifier
 from darkroom.providers.client.http import LostError, NotSentError, retry_after
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def code_of(provider: Provider, response: Response, said: ErrorBody) -> Code:
 
 def request_id(response: Response) -> str | None:
     """Return the id by which the provider's support finds the request."""
-    return next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
+    said = (identifier(response.headers.get(header)) for header in REQUEST_ID_HEADERS)
+    return next(filter(None, said), None)
 
 
 def unknown(provider: Provider, what: str, response: Response | None = None) -> Unknown:
@@ -129,7 +131,7 @@ def unknown(provider: Provider, what: str, response: Response | None = None) -> 
         evidence["http_status"] = response.status
         if said := clean(read_error_body(response.body).message):
             evidence["provider_message"] = said
-        if found := clean(request_id(response)):
+        if found := request_id(response):
             evidence["request_id"] = found
     return Unknown(failure("outcome_unknown", provider.title), evidence)
 

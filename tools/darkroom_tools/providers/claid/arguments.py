@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.providers import AddressMark, Params, StartParams, check_address
+from darkroom.providers import AddressMark, Params, StartParams, check_address, outward_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic.config import JsonDict
 
     from darkroom.providers import JsonObject, JsonValue
+    from darkroom_tools.providers.claid.provider import Settings
 
 STORAGE = "storage://"
 LONGEST_ADDRESS = 4096
@@ -323,9 +324,11 @@ class StartImageEdit(StartParams):
 # --- what a schema cannot express ---
 
 
-def mistakes(params: StartImageEdit, settings: object) -> Iterable[str]:
-    """Yield mistakes: values that are not allowed together."""
-    del settings
+def mistakes(params: StartImageEdit, settings: Settings) -> Iterable[str]:
+    """Name what does not go together, and where no result may go."""
+    given = params.output
+    target = given.destination if isinstance(given, Target) else given
+    yield from outward_mistakes("output", target, settings.output_hosts, "[claid] output_hosts")
     if (resizing := params.operations.resizing) is not None:
         yield from _sides(resizing)
         if (

@@ -54,6 +54,9 @@ class Settings(ProviderSettings):
         pattern=r"^(/[\w.-]+)*$",
         description="What every path begins with; newer pages of the provider say /v1.",
     )
+    output_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts and storages that output may name; results go there."
+    )
 
 
 # --- responses ---
@@ -163,7 +166,11 @@ START_IMAGE_EDIT = JobOperation(
     longest_seconds=LONGEST_EDIT_SECONDS,
     cost=lambda _params, _settings: Cost(1, "credits"),  # "consumes API call credits"
     label=source_of,
-    texts=("operations.generative.style_transfer.prompt",),
+    texts=(
+        "operations.generative.style_transfer.prompt",
+        "operations.background.remove.object_to_keep",
+        "operations.background.blur.object_to_keep",
+    ),
 )
 
 CHECK_IMAGE_EDIT = CheckOperation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
@@ -9,7 +10,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from darkroom.providers import Params, Request
+from darkroom.providers import Params, Request, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,16 @@ def not_empty(value: str) -> str:
         raise PydanticCustomError(
             "name", "expected a name of at most {longest} characters", {"longest": LONGEST_NAME}
         )
+    return value
+
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+def one_of_three(value: str) -> str:
+    """Want an environment that ZNYX has; said here for the same reason."""
+    if value not in ENVIRONMENTS:
+        raise PydanticCustomError("environment", "expected one of 'dev', 'staging', 'prod'")
     return value
 
 
@@ -131,7 +142,7 @@ class OfProject(OfOrg):
 class OfEnv(OfProject):
     """``.../envs/{env}``: ``dev``, ``staging``, ``prod``."""
 
-    env: Name
+    env: Annotated[str, AfterValidator(one_of_three)]
 
 
 class OfBundle(OfEnv):
@@ -145,6 +156,18 @@ class PublishBundle(OfEnv):
 
     policies: dict[str, object]
     published_by: str | None = None
+
+
+MOST_POLICIES_NAMED = 5
+
+
+def policies_said(params: PublishBundle) -> str:
+    """Say how many policies there are, how large they are, and what the first ones are called."""
+    names = [name for name in params.policies if is_name(name)][:MOST_POLICIES_NAMED]
+    size = len(json.dumps(params.policies, ensure_ascii=False, default=str))
+    rest = len(params.policies) - len(names)
+    named = [f'"{name}"' for name in names] + ([f"{rest} more"] if rest else [])
+    return f"They are {size} characters: {', '.join(named) or 'no policy at all'}."
 
 
 class ListTokens(OfOrg):

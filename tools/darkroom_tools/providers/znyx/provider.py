@@ -40,6 +40,7 @@ from darkroom_tools.providers.znyx.arguments import (
     creation,
     place_missing,
     placed,
+    policies_said,
     scope_missing,
     scoped,
     stream_body,
@@ -190,6 +191,7 @@ PUBLISH_BUNDLE = CallOperation(
     check=place_missing,
     repeatable=False,
     asks="Publish new policies to {env} of project {project_id}?",
+    summary=policies_said,
     result=znyx_answers.required,
 )
 
