@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from darkroom.catalogue.declarations import Result, Tool
 from darkroom.catalogue.loading import made_beforehand
 from darkroom.catalogue.selection import selected
-from darkroom.core.errors import CallError, DarkroomError, JournalError, call_error
+from darkroom.core.errors import DarkroomError, call_error
 from darkroom.core.log import log
 from darkroom.engine.arguments.schema import input_schema
 from darkroom.engine.arguments.validation import validate
@@ -64,8 +64,6 @@ class ToolHandler:
             result = await self._do(engine, params, person)
             to_json(result.structured)  # a result that cannot be written ends only this call
             result.text.encode()
-        except JournalError as error:
-            raise CallError(error.failure) from None
         except DarkroomError:
             raise
         except Exception as error:  # noqa: BLE001 -- the boundary: nothing else reaches a model

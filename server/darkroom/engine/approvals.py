@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from darkroom.core.errors import CallError, DarkroomError
+from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.engine.arguments.validation import canonical_arguments
 from darkroom.engine.person import Nobody, declined
 from darkroom.jobs.inputs import not_understood
 from darkroom.jobs.pending_approvals import unanswered
 from darkroom.jobs.quota import outlook
-from darkroom.jobs.spending import CapReached
 
 if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
@@ -45,6 +44,8 @@ async def answer(
     else:
         try:
             await _go_on(runtime, starter, live, to)
+        except JournalError:
+            raise
         except CallError as error:
             await questions.refuse(live, to, error.failure)
         except _AnsweredError:
@@ -90,12 +91,8 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
             updated_at=now,
         )
 
-    unit = job.cost.unit if job.cost is not None else None
-    caps = context.tariff.caps(job.provider, unit, now) if unit is not None else ()
-    try:
-        job = await context.registry.update(live, change, attempts, caps=caps)
-    except CapReached as reached:
-        raise reached.error from None
+    caps = context.tariff.caps_for(job, now)
+    job = await context.registry.update(live, change, attempts, caps=caps)
     runtime.queue(context.registry.add(job), attempts)
 
 

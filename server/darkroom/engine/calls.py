@@ -165,13 +165,8 @@ class Caller:
         if entry is None:
             return None
         context = self._context
-        try:
-            caps = context.tariff.caps(provider.name, entry.unit, entry.at)
-            await context.registry.store.reserve(entry, caps)
-        except CapReached as reached:
-            raise reached.error from None
-        except JournalError as error:
-            raise CallError(error.failure) from None
+        caps = context.tariff.caps(provider.name, entry.unit, entry.at)
+        await context.registry.store.reserve(entry, caps)
         return entry
 
     async def _settle(self, entry: Entry | None, times: int) -> None:
@@ -229,8 +224,6 @@ class Caller:
             attempt = attempt.next(state="sent", sent_at=context.clock())
             await store.write(None, [attempt])
             response = await client.change(request, key)
-        except JournalError as error:
-            raise CallError(error.failure) from None
         finally:
             permit.done()
         outcome = judge(provider, response, needs_id=False, also_accepts=call.accepts)
@@ -304,7 +297,7 @@ class Caller:
         """Cancel a job that still waits here and was not sent."""
         context, now = self._context, self._context.clock()
         asked = live.job.asks
-        attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
+        attempts = live.attempts()
 
         def change(job: Job) -> Job:
             if job.status != "queued" or job.asks != asked:  # after an approval it has new attempts

@@ -169,13 +169,12 @@ class PolicyGate:
         """
         asked = texts
         while asked and (reached := await self._caller.passed(*self._call(), len(asked))):
-            error = reached.error
             if not self._goes_on:
-                raise error
+                raise reached
             each = reached.wanted / len(asked)
             room = int((reached.cap.limit - reached.used) / each + ROUNDING)
             asked = texts[: max(0, min(room, len(asked) - 1))]
-            judged |= dict.fromkeys(texts[len(asked) :], error.failure)
+            judged |= dict.fromkeys(texts[len(asked) :], reached.failure)
         return asked
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import Stale
+from darkroom.jobs import slots
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.providers.client.outcomes import unknown
 
@@ -65,8 +66,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
     attempts = await context.registry.store.attempts(job.job_id)
-    live.attempt = next((a for a in reversed(attempts) if a.item is None), None)
-    live.items = {a.item: a for a in attempts if a.item is not None} or None
+    live.load(attempts)
     fate = unknown(context.clients[job.provider].provider, STOPPED)
     lost = [
         attempt.next(state="unknown", answered_at=now, evidence=fate.evidence)
@@ -74,10 +74,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
         if attempt.state == "sent"
     ]
     for attempt in lost:
-        if attempt.item is not None and live.items is not None:
-            live.items[attempt.item] = attempt
-        else:
-            live.attempt = attempt
+        live.keep(attempt)
     left = operation.longest_seconds - (now - (job.submitted_at or job.created_at))
     match job.status:
         case "queued" if job.asks:
@@ -85,7 +82,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
         case "queued":
             runtime.submitter.enqueue(live)
         case "submitting":
-            runtime.submitter.keep_slot(live, max(0.0, left))
+            slots.keep(context, job, max(0.0, left))
             await context.record(
                 live,
                 lambda job: job.next(
@@ -95,7 +92,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
             )
             look_for_evidence(context, live)
         case "unknown":
-            runtime.submitter.keep_slot(live, max(0.0, left))
+            slots.keep(context, job, max(0.0, left))
         case _:
             if lost:
                 await context.record(live, lambda _: None, lost)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from darkroom.core.digests import digest
 from darkroom.core.errors import call_error, failure
 from darkroom.core.times import iso
+from darkroom.jobs import slots
 from darkroom.jobs.spending import counted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from darkroom.engine.person import Person
     from darkroom.engine.runtime import Runtime
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import AttemptState, Job
     from darkroom.jobs.registry import LiveJob
 
 Resolution = Literal["submitted", "not_submitted"]
@@ -121,12 +122,16 @@ def _still_unknown(job: Job) -> None:
 
 
 async def _write(
-    runtime: Runtime, live: LiveJob, change: Callable[[Job], Job], state: str, **more: object
+    runtime: Runtime,
+    live: LiveJob,
+    change: Callable[[Job], Job],
+    state: AttemptState,
+    **more: object,
 ) -> None:
     """Write the decision and the settled attempt; if that fails, nothing is changed."""
     before = live.attempt
     try:
-        attempts = runtime.submitter.answered(live, state, **more)
+        attempts = live.answered(runtime.context.clock(), state, **more)
         await runtime.context.registry.update(live, change, attempts)
     except BaseException:
         live.attempt = before
@@ -135,7 +140,7 @@ async def _write(
 
 async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
     context, now = runtime.context, runtime.context.clock()
-    await live.load(context.registry.store)
+    await live.load_from(context.registry.store)
     title = context.clients[live.job.provider].provider.title
     error = failure("outcome_unknown", title, next_step="start it again if it is still wanted")
 
@@ -144,12 +149,12 @@ async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
     await _write(runtime, live, change, "refused")
-    runtime.submitter.free_slot(live)
+    slots.release_early(context, live.job)
 
 
 async def _was_submitted(runtime: Runtime, live: LiveJob, provider_job_id: str) -> None:
     context, now = runtime.context, runtime.context.clock()
-    await live.load(context.registry.store)
+    await live.load_from(context.registry.store)
 
     def change(job: Job) -> Job:
         _still_unknown(job)

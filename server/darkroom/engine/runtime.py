@@ -72,9 +72,8 @@ class Runtime:
     """Called after batches of a dead process were taken over."""
 
     def queue(self, live: LiveJob, attempts: Sequence[Attempt]) -> None:
-        """Queue a job whose row and attempts have been written, or wait for its approval."""
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
+        live.load(attempts)
         if live.job.asks:
             self.questions.follow(live)
         else:

@@ -17,7 +17,6 @@ from darkroom.jobs.model import Attempt, Job
 from darkroom.jobs.quota import outlook
 from darkroom.jobs.receipts import recall
 from darkroom.jobs.registry import LiveJob
-from darkroom.jobs.spending import CapReached
 from darkroom.jobs.store import Created, Query
 from darkroom.providers.operations import FanOutOperation
 
@@ -264,7 +263,7 @@ class Starter:
         if trouble is not None:
             reason = trouble.strerror or type(trouble).__name__
             said = f"the limits of {provider.title} cannot be shared between servers: {reason}"
-            raise CallError(JournalError(said).failure)
+            raise JournalError(said)
 
     def _draft(
         self,
@@ -315,15 +314,12 @@ class Starter:
         question = context.tariff.question(draft.operation, provider, draft.cost)
         if question is None:
             return None
-        try:
-            known = await context.registry.store.foresee(
-                draft,
-                identical_since=self.identical_since(),
-                entry=context.tariff.entry(draft),
-                caps=context.tariff.caps(provider.name, draft.cost.unit, context.clock()),
-            )
-        except CapReached as reached:
-            raise reached.error from None
+        known = await context.registry.store.foresee(
+            draft,
+            identical_since=self.identical_since(),
+            entry=context.tariff.entry(draft),
+            caps=context.tariff.caps_for(draft, context.clock()),
+        )
         return " ".join([question, *ahead.said]) if known is None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
@@ -337,21 +333,13 @@ class Starter:
     async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
         """Write a job with its attempts in one transaction, and queue it if it is new."""
         context = self._context
-        unit = job.cost.unit if job.cost is not None else None
-        try:
-            created = await context.registry.store.create(
-                job,
-                attempts,
-                identical_since=self.identical_since(),
-                entry=context.tariff.entry(job),
-                caps=context.tariff.caps(job.provider, unit, context.clock())
-                if unit is not None
-                else (),
-            )
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        except CapReached as reached:
-            raise reached.error from None
+        created = await context.registry.store.create(
+            job,
+            attempts,
+            identical_since=self.identical_since(),
+            entry=context.tariff.entry(job),
+            caps=context.tariff.caps_for(job, context.clock()),
+        )
         if not created.made:
             return created, LiveJob(created.job)
         live = context.registry.add(job)

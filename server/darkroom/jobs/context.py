@@ -112,11 +112,10 @@ class JobContext:
             else attempt
             for attempt in attempts
         ]
+        known = {attempt.attempt_id for attempt in live.attempts()}
         for attempt in newest:
-            if live.attempt is not None and live.attempt.attempt_id == attempt.attempt_id:
-                live.attempt = attempt
-            if live.items is not None and attempt.item in live.items:
-                live.items[attempt.item] = attempt
+            if attempt.attempt_id in known:
+                live.keep(attempt)
         return newest
 
     async def record_attempt(self, attempt: Attempt) -> None:

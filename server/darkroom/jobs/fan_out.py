@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, Code, JournalError
+from darkroom.core.errors import CallError, Code
 from darkroom.jobs.fan_out_state import unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
@@ -102,11 +102,11 @@ class ItemSender:
                 params, client.settings, live.job.provider_job_id or "", attempt.item or ""
             )
             await self._context.registry.update(live, lambda _: None, [sent])
-        except (CallError, JournalError) as error:
+        except CallError as error:
             return attempt, Refused(error.failure)
         except UNREADABLE:
             return attempt, Refused(not_understood())
-        self._keep(live, sent)
+        live.keep(sent)
         response = await client.change(request, key)
         outcome = with_newer_key(
             self._context.credentials, key, judge(client.provider, response, needs_id=False)
@@ -114,7 +114,7 @@ class ItemSender:
         if isinstance(outcome, (Later, NeverLeft)):
             sent = sent.next(state="prepared", sent_at=None)
             await self._context.record(live, lambda _: None, [sent])
-            self._keep(live, sent)
+            live.keep(sent)
         return sent, outcome
 
     async def _settle(self, live: LiveJob, attempt: Attempt, outcome: Outcome) -> bool:
@@ -129,7 +129,7 @@ class ItemSender:
             case Refused(error) | Later(error, _) | NeverLeft(error):
                 evidence = {"code": error.code, "provider_message": error.provider_message}
                 attempt = attempt.next(state="refused", answered_at=now, evidence=evidence)
-        self._keep(live, attempt)
+        live.keep(attempt)
         refused = error
         await self._context.record(
             live,
@@ -143,13 +143,8 @@ class ItemSender:
         refused = [attempt.next(state="refused", answered_at=now) for attempt in waiting]
         waiting.clear()
         for attempt in refused:
-            self._keep(live, attempt)
+            live.keep(attempt)
         await self._context.record(live, lambda _: None, refused)
-
-    @staticmethod
-    def _keep(live: LiveJob, attempt: Attempt) -> None:
-        if live.items is not None and attempt.item is not None:
-            live.items[attempt.item] = attempt
 
 
 def _wait_after(outcome: Outcome, tried: int) -> float | None:

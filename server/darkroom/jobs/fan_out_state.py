@@ -89,7 +89,7 @@ def gather(
         if items[name].state == "unknown"
     ]
     for attempt in adopted:
-        items[attempt.item or ""] = attempt
+        live.keep(attempt)
     state = replace(state, outputs=tuple(outputs), progress=progress)
     if going_on:
         return replace(state, status="running"), adopted

@@ -216,9 +216,8 @@ class Poller:
         try:
             yield
         except CallError as error:
-            live.not_found = 0
-            self._trouble(live, error.failure)
-        except JournalError as error:
+            if not isinstance(error, JournalError):  # the provider gave another answer than 404
+                live.not_found = 0
             self._trouble(live, error.failure)
         except Exception as error:  # noqa: BLE001 -- a job that is paid for is never given up
             log.error("looking for %s failed: %s", live.job.job_id, type(error).__name__)
@@ -319,8 +318,7 @@ class Poller:
 
     def _backoff(self, live: LiveJob) -> float:
         interval = self._estimate(live.job.operation).interval
-        backoff = Backoff(first=interval, longest=LONGEST_INTERVAL_SECONDS)
-        return backoff.wait(live.failed_polls + 1)
+        return Backoff(first=interval, longest=LONGEST_INTERVAL_SECONDS).wait(live.failed_polls + 1)
 
     def _trouble(self, live: LiveJob, error: Failure) -> None:
         """Leave the job unchanged, remember why the poll failed, and poll less often."""
@@ -401,7 +399,7 @@ class Poller:
             return
         live.looked_at = now
         operation = self._context.operations[job.operation]
-        await live.load(self._context.registry.store)
+        await live.load_from(self._context.registry.store)
         client = self._context.clients[job.provider]
         try:
             key = self._key(job)

@@ -8,7 +8,7 @@ are read from the store.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,7 +17,7 @@ from darkroom.core.errors import Stale
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.model import Attempt, AttemptState, Job
     from darkroom.jobs.spending import Cap, Entry, Tariff
     from darkroom.jobs.store import Store
     from darkroom.providers.values import Cost
@@ -88,12 +88,39 @@ class LiveJob:
         """Tell whether a wait for this job is over."""
         return (self.job.ended or self.job.status == "unknown") and not self.fetching
 
-    async def load(self, store: Store) -> None:
-        """Set the attempts of a job that another process has sent."""
-        if self.attempt is None and self.items is None:
-            attempts = await store.attempts(self.job.job_id)
-            self.attempt = next((a for a in reversed(attempts) if a.item is None), None)
-            self.items = {a.item: a for a in attempts if a.item is not None} or None
+    def load(self, attempts: Sequence[Attempt]) -> None:
+        """Take the job's attempts, in the order in which they were made."""
+        self.attempt = next((a for a in reversed(attempts) if a.item is None), None)
+        self.items = {a.item: a for a in attempts if a.item is not None} or None
+
+    async def load_from(self, store: Store) -> None:
+        """Read the attempts of a job that another process sent, if they are not known here."""
+        if not self.attempts():
+            self.load(await store.attempts(self.job.job_id))
+
+    def attempts(self) -> list[Attempt]:
+        """Return the newest version of the attempt that starts the job and of each item."""
+        return [
+            *([self.attempt] if self.attempt is not None else []),
+            *(self.items or {}).values(),
+        ]
+
+    def keep(self, attempt: Attempt) -> None:
+        """Take the next version of an attempt of the job, or the one that follows it."""
+        if attempt.item is None:
+            self.attempt = attempt
+        elif self.items is not None:
+            self.items[attempt.item] = attempt
+
+    def answered(self, at: float, state: AttemptState, **changes: Any) -> list[Attempt]:
+        """Settle the attempt that starts the job; return what has to be written, if there is one.
+
+        ``at`` is when its answer came, or the person settled it (seconds since the epoch).
+        """
+        if self.attempt is None:
+            return []
+        self.attempt = self.attempt.next(state=state, answered_at=at, **changes)
+        return [self.attempt]
 
     def wake(self) -> None:
         """Wake everything that waits for a change of the job."""

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from darkroom.core.errors import DarkroomError, call_error
+from darkroom.core.errors import CallError, call_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from darkroom.config.settings import Settings
-    from darkroom.core.errors import CallError
     from darkroom.jobs.model import Job
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Basis, Cost, Unit
@@ -76,24 +75,20 @@ class Sum:
     money: float | None
 
 
-class CapReached(DarkroomError):  # noqa: N818 -- a limit doing its work
-    """A reservation would exceed a cap; nothing was written."""
+class CapReached(CallError):  # noqa: N818 -- a limit doing its work
+    """A reservation would pass a cap; nothing was written and nothing is sent."""
 
     def __init__(self, cap: Cap, used: float, wanted: float) -> None:
-        super().__init__(cap.setting)
+        reached = call_error(
+            "spend_cap_reached",
+            f"[spending] {cap.setting} = {number(cap.limit)}: {number(used)} used, "
+            f"this call needs {number(wanted)} more; nothing was sent",
+            "tell the person; get_spending shows what is left",
+        )
+        super().__init__(reached.failure)
         self.cap = cap
         self.used = used
         self.wanted = wanted
-
-    @property
-    def error(self) -> CallError:
-        """The error of the call."""
-        return call_error(
-            "spend_cap_reached",
-            f"[spending] {self.cap.setting} = {number(self.cap.limit)}: {number(self.used)} used, "
-            f"this call needs {number(self.wanted)} more; nothing was sent",
-            "tell the person; get_spending shows what is left",
-        )
 
 
 def number(value: float) -> str:
@@ -157,6 +152,10 @@ class Tariff:
             at=job.approval.given_at or job.created_at if job.approval else job.created_at,
             holder=self._holder,
         )
+
+    def caps_for(self, job: Job, now: float) -> Sequence[Cap]:
+        """Return the caps that a job's cost counts against; none for a job that costs nothing."""
+        return self.caps(job.provider, job.cost.unit, now) if job.cost is not None else ()
 
     def caps(self, provider: str, unit: Unit, now: float) -> list[Cap]:
         """Return the caps that apply to a provider's unit, and those in money that apply to all."""

@@ -11,7 +11,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextConten
 
 from darkroom.catalogue.declarations import Tool
 from darkroom.catalogue.dispatch import job_result
-from darkroom.core.errors import CallError, JournalError
+from darkroom.core.errors import CallError
 from darkroom.core.log import log
 from darkroom.core.times import iso
 from darkroom.engine.person import Nobody
@@ -156,7 +156,7 @@ class JobTasks:
             return
         try:
             await engine.answer(live, approval, yes=yes)
-        except (CallError, JournalError) as error:
+        except CallError as error:
             raise MCPError(INTERNAL_ERROR, error.failure.message) from None
 
     async def cancel(self, context: Any, task_id: str) -> None:

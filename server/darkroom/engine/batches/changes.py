@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, DarkroomError, JournalError
+from darkroom.core.errors import CallError, DarkroomError
 from darkroom.engine.batches.plan import quotas_said
-from darkroom.jobs.spending import CapReached
 from darkroom.jobs.store import UNDER_WAY
 from darkroom.providers.operations import CallOperation
 
@@ -85,8 +84,9 @@ class Canceller:
             return
         try:
             await caller.withdraw(live)
-        except CallError:
-            return  # it has just been sent
+        except CallError as error:
+            if error.failure.code != "conflict":
+                raise  # otherwise it has just left
 
     async def _running(self, job: Job, caller: Caller, person: Person) -> None:
         provider = self._providers[job.provider]
@@ -201,16 +201,11 @@ class Retrier:
                 cost=self._cost(job, operation),
             )
 
-        unit = old.cost.unit if old.cost is not None else None
-        caps = context.tariff.caps(old.provider, unit, now) if unit is not None else ()
+        caps = context.tariff.caps_for(old, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
             return False
-        except CapReached as reached:
-            raise reached.error from None
-        except JournalError as error:
-            raise CallError(error.failure) from None
         spent = context.tariff.entry(old)
         if spent is not None and spent.state == "spent":  # the first run's cost is kept
             earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")

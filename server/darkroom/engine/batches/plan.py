@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from darkroom.config.tool_filter import keeps
-from darkroom.core.errors import CallError, call_error
+from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.explain import nearest, shown
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import circles, resolved
@@ -107,6 +107,8 @@ async def plan(
         provider, operation, params = wanted[place]
         try:
             job, attempts = await starter.rows(provider, operation, params, person, judged)
+        except JournalError:
+            raise
         except CallError as error:
             mistakes.append(_mistake(item, error))
             continue

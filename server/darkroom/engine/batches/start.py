@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.core.errors import call_error
 from darkroom.engine.batches.plan import Plan, plan, written_alike
 from darkroom.engine.batches.report import OPERATION, PROVIDER
 from darkroom.engine.recovery import recover_from
@@ -114,7 +114,7 @@ class Opener:
         totals = self.totals(parent, made.costs)
         if asked.dry_run:
             if (reached := await self._passed(totals)) is not None:
-                made.warnings.append(f"it would be refused: {reached.error.failure.message}")
+                made.warnings.append(f"it would be refused: {reached.failure.message}")
             return Opened(parent, made, made=True)
         await self.admit(parent, made.costs)
         what = f"Start {len(made.planned)} jobs"
@@ -216,7 +216,7 @@ class Opener:
     async def admit(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> None:
         """Refuse a batch that would exceed a cap, before the person is asked."""
         if (reached := await self._passed(self.totals(parent, costs))) is not None:
-            raise reached.error
+            raise reached
 
     async def ask(
         self,
@@ -242,14 +242,9 @@ class Opener:
         children = [
             Child(each.job, each.attempts, context.tariff.entry(each.job)) for each in made.planned
         ]
-        try:
-            created = await context.registry.store.create_all(
-                parent, children, identical_since=self._starter.identical_since(), totals=totals
-            )
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        except CapReached as reached:
-            raise reached.error from None
+        created = await context.registry.store.create_all(
+            parent, children, identical_since=self._starter.identical_since(), totals=totals
+        )
         if not created.made:
             return await self._again(created.job, parent)
         context.registry.add(parent)
