@@ -137,7 +137,9 @@ def apply(
     _say(f"Written. Start {host.title} again.")
     if copy is not None:
         keys = planned.holds([c.variable for p in providers for c in p.credentials])
-        _say(f"What was there before: {copy}" + (f", with {', '.join(keys)} in it" if keys else ""))
+        _say(
+            f"The old file is kept as {copy}" + (f", with {', '.join(keys)} in it" if keys else "")
+        )
     return 0
 
 

@@ -96,7 +96,7 @@ _MESSAGES: dict[Code, str] = {
     "provider_error": "{provider} failed",
     "bad_response": "{provider} answered something that cannot be understood",
     "timeout": "{provider} did not answer in time",
-    "outcome_unknown": "the request was sent, but nobody can tell whether {provider} accepted it",
+    "outcome_unknown": "the request was sent, but it is not known whether {provider} accepted it",
 }
 
 _NEXT_STEPS: dict[Code, str] = {
@@ -112,7 +112,7 @@ _NEXT_STEPS: dict[Code, str] = {
     "blocked_by_safety": "change the prompt or picture; repeating it can suspend the key",
     "provider_unavailable": "call again in a minute",
     "provider_error": "call again in a minute",
-    "bad_response": "call again in a minute; if it stays so, tell the person",
+    "bad_response": "call again in a minute; if it happens again, tell the person",
     "timeout": "call again in a minute",
     "outcome_unknown": "do not start it again: ask the person to look at the provider's own page, "
     "then settle it with resolve_job",

@@ -304,7 +304,7 @@ class Caller:
         def change(job: Job) -> Job:
             if job.status != "queued" or job.asks != asked:  # after an approval it has new attempts
                 raise call_error(
-                    "conflict", f"{job.job_id} has just left", "check it, then cancel it again"
+                    "conflict", f"{job.job_id} has just been sent", "check it, then cancel it again"
                 )
             return job.next(status="cancelled", updated_at=now, ended_at=now, queued_for=None)
 

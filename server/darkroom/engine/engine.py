@@ -161,7 +161,7 @@ class Engine:
         """Return the batches of the owner."""
         await self.runtime()
         if self._batches is None:
-            raise TypeError("the machine is ready without its batches")
+            raise TypeError("the engine has started without its batches")
         return self._batches
 
     async def caller(self) -> Caller:
@@ -219,7 +219,7 @@ class Engine:
         """Start a job; see `Starter.start`."""
         await self.runtime()
         if self._starter is None:
-            raise TypeError("the machine is ready without its starter")
+            raise TypeError("the engine has started without its starter")
         return await self._starter.start(provider, operation, params, person)
 
     async def answer(self, live: LiveJob, to: Approval, *, yes: bool) -> None:
@@ -233,7 +233,7 @@ class Engine:
 
         runtime, starter = await self.runtime(), self._starter
         if starter is None:
-            raise TypeError("the machine is ready without its starter")
+            raise TypeError("the engine has started without its starter")
         await runtime.context.detached(lambda: answer(runtime, starter, live, to, yes=yes))
 
     async def job(self, job_id: str) -> LiveJob | None:

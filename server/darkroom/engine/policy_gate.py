@@ -154,9 +154,7 @@ class PolicyGate:
         if done:
             way_out = f"start it as several batches of at most {done} distinct texts"
         else:
-            way_out = (
-                f"call again later; if it stays so, tell the person about {self._provider.title}"
-            )
+            way_out = f"call again later; if it happens again, tell the person about {self._provider.title}"
         return call_error(
             "timeout",
             f"{self._provider.title} evaluated {done} of {count} distinct texts in "

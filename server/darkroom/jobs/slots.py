@@ -1,4 +1,4 @@
-"""The places of jobs among those that a provider runs at once."""
+"""The concurrency slots of jobs: how many jobs a provider runs at the same time is limited."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def release(context: JobContext, job: Job) -> None:
 
 
 def release_early(context: JobContext, job: Job) -> None:
-    """Give the slot back of a job of unknown fate that has been settled."""
+    """Give back the slot of an unknown job that has been settled."""
     context.schedule.cancel(("slot", job.job_id))
     release(context, job)
 
 
 def keep(context: JobContext, job: Job, seconds: float) -> None:
-    """Count a job of unknown fate as running, for so long."""
+    """Keep the slot of an unknown job for the given time, because the job may be running."""
     context.clients[job.provider].limiter(job.fingerprint).occupy(job.job_id)
     context.schedule.at(
         ("slot", job.job_id), anyio.current_time() + seconds, lambda: release(context, job)

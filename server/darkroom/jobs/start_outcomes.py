@@ -1,4 +1,4 @@
-"""What became of the request that starts a job: written down, and what follows from it done."""
+"""Processes the outcome of the request that starts a job: records it and takes the next step."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 
 class WithdrawnError(DarkroomError):
-    """The job was cancelled before its request left."""
+    """The job was cancelled before its request was sent."""
 
 
 class StartOutcomes:
     """Settles the attempts that start jobs.
 
-    ``enqueue_later`` puts a job back into the queue: the job, why it waits, after how many seconds.
+    ``enqueue_later(job, reason, seconds)`` queues a job again after a time.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class StartOutcomes:
         self._items = items
         self._enqueue_later = enqueue_later
         self._tries: dict[str, int] = {}
-        """How often requests were sent that did not arrive or were refused for now, by job."""
+        """The number of requests of each job that did not arrive or were refused for now."""
 
     def forget(self, job: Job) -> None:
-        """Forget how often a job was tried; it is not tried again."""
+        """Reset a job's number of tries, because it is not tried again."""
         self._tries.pop(job.job_id, None)
 
     async def settle(
         self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
     ) -> None:
-        """Write down how a request fared, and go on from there."""
+        """Record the outcome of a request, and take the next step."""
         match outcome:
             case Accepted(provider_job_id):
                 await self.accept(live, "accepted", provider_job_id)
@@ -90,7 +90,7 @@ class StartOutcomes:
     async def accept(
         self, live: LiveJob, state: Literal["accepted"] | None, provider_job_id: str | None
     ) -> None:
-        """Follow a job that the provider has; without a ``state`` nothing had to be sent for it."""
+        """Follow a job that the provider accepted; without a ``state`` no request was necessary."""
         now = self._context.clock()
         attempts = live.answered(now, state, provider_id=provider_job_id) if state else ()
 
@@ -144,7 +144,7 @@ class StartOutcomes:
         client: ProviderClient,
         later: Later,
     ) -> None:
-        """Put a job back that the provider will take later; end it if the allowance is used up."""
+        """Queue a job again that the provider will accept later; end it if the allowance is used up."""
         if later.seconds is None and await self._exhausted(live.job, operation, client):
             title = client.provider.title
             said = failure(
@@ -177,7 +177,7 @@ class StartOutcomes:
             return False
 
     async def _try_again(self, live: LiveJob, error: Failure) -> None:
-        """Send a request again that certainly never arrived; give up after a few tries."""
+        """Send a request again that certainly never arrived, at most a few times."""
         tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
         if NEVER_LEFT.over(tries):
             await self._refuse(live, error)

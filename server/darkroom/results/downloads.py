@@ -284,15 +284,17 @@ class OutputDownloader:
         except CallError as error:
             code = error.failure.code
             if code != "not_found" and error.failure.retryable:
-                return output, _Problem(code, f"its address died; {error.failure.message}")
+                return output, _Problem(code, f"its address has expired; {error.failure.message}")
             fresh = None
         title = self._context.clients[job.provider].provider.title
         if fresh is None or fresh.url is None or self._expired(fresh):
-            return output, _Problem("expired", f"it has expired, and {title} gives it out no more")
+            return output, _Problem("expired", f"it has expired, and {title} no longer has it")
         if fresh.url == output.url:
             if self._expired(output):
                 return output, _Problem("expired", f"it has expired at {title}")
-            return output, _Problem("provider_error", f"{title} gives out an address that is dead")
+            return output, _Problem(
+                "provider_error", f"{title} gives out an address that does not work"
+            )
         renewed = replace(output, url=fresh.url, expires_at=fresh.expires_at, fetch_error=None)
         return renewed, None
 

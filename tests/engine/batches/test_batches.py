@@ -82,8 +82,8 @@ async def test_mistakes_name_item_and_argument_and_nothing_is_sent(
         text = await refused(client, "start_batch", items=items)
     assert "item '0'" in text
     assert "did you mean 'prompt'" in text
-    assert "item '2': 'zsky_paint' is no start tool that is listed here" in text
-    assert "item '5': 'zsky_start_imge' is no start tool that is listed here" in text
+    assert "item '2': 'zsky_paint' is not a start tool that is listed here" in text
+    assert "item '5': 'zsky_start_imge' is not a start tool that is listed here" in text
     assert "did you mean 'zsky_start_image'?" in text
     assert "there is no item 'gone'" in text
     assert "there is no job zsky_x" in text
@@ -384,7 +384,7 @@ async def test_a_batch_starts_no_tool_that_a_filter_hides(
     )
     async with dependencies.client() as client:
         text = await refused(client, "start_batch", **prompts(2))
-    assert "is no start tool that is listed here" in text
+    assert "is not a start tool that is listed here" in text
 
 
 async def test_no_signature_of_an_input_stands_in_a_manifest_or_beside_a_file(

@@ -117,9 +117,8 @@ async def _take(client: Client, shot: Shot, changed: Callable[[Shot], None]) -> 
     while shot.state not in ENDED:
         changed(shot)
         _read(shot, await _call(client, shot.check, {**asked, "wait_seconds": LOOK_SECONDS}))
-    if shot.state == "completed" and len(shot.files) < max(
-        1, shot.outputs
-    ):  # files may still be downloading: a check waits for them
+    # Files may still be downloading: a check waits for them.
+    if shot.state == "completed" and len(shot.files) < max(1, shot.outputs):
         _read(shot, await _call(client, shot.check, {**asked, "wait_seconds": FILES_SECONDS}))
     if shot.state == "completed" and len(shot.files) < max(1, shot.outputs):
         raise RefusedError(shot.note or "no file came")

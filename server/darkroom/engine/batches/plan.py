@@ -203,7 +203,7 @@ def _no_start_tool(runtime: Runtime, providers: Mapping[str, Provider], tool: st
     names = [operation.name for _, operation in _start_tools(runtime, providers)]
     near = nearest(tool, names)
     hint = f"did you mean '{near}'?" if near else f"there are {', '.join(names) or 'none'}"
-    return f"{shown(tool)!r} is no start tool that is listed here; {hint}"
+    return f"{shown(tool)!r} is not a start tool that is listed here; {hint}"
 
 
 def _start_tools(

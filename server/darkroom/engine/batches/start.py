@@ -166,8 +166,8 @@ class Opener:
         if parent.idempotency_key is not None and known.intent != parent.intent:
             raise call_error(
                 "conflict",
-                f"this idempotency_key belongs to {known.job_id}, started otherwise",
-                "leave idempotency_key out, or repeat the call as it was",
+                f"this idempotency_key belongs to {known.job_id}, which was started with other arguments",
+                "leave idempotency_key out, or repeat the original call",
             )
         if not known.ended:
             await recover_from(self._runtime, [known.holder])

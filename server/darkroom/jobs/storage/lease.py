@@ -95,7 +95,7 @@ class Lease:
 
 
 class FileLiveness:
-    """The `Liveness` of the processes of one machine, by the locks on their files."""
+    """The `Liveness` of the processes of one computer, by the locks on their lease files."""
 
     shared = True
     beat_seconds = None  # the system frees a lock by itself

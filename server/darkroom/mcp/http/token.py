@@ -48,7 +48,9 @@ def token(settings: Settings) -> bytes:
         found = path.read_bytes().removeprefix(BOM_UTF8).strip()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"{path}: no token for HTTP can be had ({reason})") from None
+        raise ConfigurationError(
+            f"{path}: the token for HTTP cannot be read or made ({reason})"
+        ) from None
     if len(found) < FEWEST_CHARACTERS or any(not 0x21 <= byte <= 0x7E for byte in found):  # noqa: PLR2004 -- what a header takes
         raise ConfigurationError(
             f"{path}: a token has {FEWEST_CHARACTERS} or more printable characters, and no spaces"
