@@ -116,6 +116,23 @@ def module_named(text: str | None) -> str:
     return text if text is not None and f"darkroom.{text}" in MODULES else "core.errors"
 
 
+# --- one home for every rule ---
+
+
+@pytest.mark.parametrize(
+    ("word", "home"),
+    [
+        ("get_close_matches", "core/names.py"),
+        ("flock", "core/locks.py"),
+        ("LK_NBLCK", "core/locks.py"),
+        ('== "submitting"', "jobs/model.py"),
+    ],
+)
+def test_a_rule_stands_in_one_module(word: str, home: str) -> None:
+    found = {path for path in files(SERVER, TOOLS) if word in path.read_text("utf-8")}
+    assert found == {SERVER / "darkroom" / home}
+
+
 # --- at what cost ---
 
 

@@ -7,6 +7,7 @@ how. The functions that read a provider's responses are in `darkroom.providers.r
 
 from darkroom.core.errors import Code, call_error, failure
 from darkroom.core.json_types import JsonObject, JsonValue
+from darkroom.core.names import nearest
 from darkroom.providers import reading
 from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
 from darkroom.providers.operations import (
@@ -99,6 +100,7 @@ __all__ = [
     "call_error",
     "check_address",
     "failure",
+    "nearest",
     "read_json",
     "reading",
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from darkroom.core.files import write_atomic
 from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX
 from darkroom.core.times import iso
 from darkroom.jobs.view import cost_view
@@ -55,9 +57,9 @@ def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
 def write(path: Path, fields: JsonObject) -> None:
     """Write the sidecar of the file at ``path``, whole or not at all."""
     target = sidecar_path(path)
-    growing = target.with_name(f"{PART_PREFIX}{target.name}{PART_SUFFIX}")
-    growing.write_text(json.dumps(fields, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    growing.replace(target)
+    text = json.dumps(fields, ensure_ascii=False, indent=2) + "\n"
+    part = f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
+    write_atomic(target, text.encode(), beside=part)
 
 
 def unsigned(value: JsonValue) -> JsonValue:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import secrets
 from typing import TYPE_CHECKING
 
+from darkroom.core.files import write_atomic
 from darkroom.core.times import iso
 
 if TYPE_CHECKING:
@@ -60,7 +59,9 @@ def write(folder: Path, batch: Job, jobs: Sequence[Job]) -> None:
     entries = rows(jobs)
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"batch_id": batch.job_id, "name": batch.arguments.get("name"), "jobs": entries}
-    _replace(folder / JSON_NAME, json.dumps(whole, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(
+        folder / JSON_NAME, (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode()
+    )
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS)
     table.writeheader()
@@ -73,7 +74,7 @@ def write(folder: Path, batch: Job, jobs: Sequence[Job]) -> None:
                 "arguments": json.dumps(entry["arguments"], ensure_ascii=False),
             }
         )
-    _replace(folder / CSV_NAME, text.getvalue())
+    write_atomic(folder / CSV_NAME, text.getvalue().encode())
 
 
 def _cell(value: object) -> object:
@@ -81,14 +82,3 @@ def _cell(value: object) -> object:
     if isinstance(value, str) and value[:1] in "=+-@\t\r":
         return "'" + value
     return "" if value is None else value
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
-    except OSError:
-        if beside.exists():
-            os.unlink(beside)  # noqa: PTH108 -- whatever it is
-        raise

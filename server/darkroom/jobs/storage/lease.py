@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -22,25 +23,6 @@ if TYPE_CHECKING:
 
 LOCK_TRIES = 8
 """How often a new file may be swept away between its creation and its lock."""
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:  # noqa: ARG001 -- Windows has no shared ones
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 class Lease:
@@ -70,7 +52,7 @@ class Lease:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
                 lease, taken = cls(path, descriptor), False
                 try:
-                    taken = _lock(descriptor, shared=False) and _is_open_as(path, descriptor)
+                    taken = try_lock(descriptor) and _is_open_as(path, descriptor)
                 finally:
                     if not taken:
                         lease.release()
@@ -130,7 +112,7 @@ def is_dead(state_dir: Path, holder: str) -> bool:
         return False
     try:
         # Shared, so that two processes that probe at once do not take each other for the holder.
-        return _lock(descriptor, shared=True)
+        return try_lock(descriptor, shared=True)
     except OSError:
         return False
     finally:
@@ -155,7 +137,7 @@ def sweep(state_dir: Path, keep: Collection[str] = ()) -> None:
         with suppress(OSError):
             descriptor, free = os.open(path, os.O_RDWR), False
             try:
-                free = _lock(descriptor, shared=True)
+                free = try_lock(descriptor, shared=True)
             finally:
                 if free:
                     _remove_and_close(path, descriptor)
