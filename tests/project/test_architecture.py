@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from darkroom.core import deadlines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -131,6 +133,13 @@ def module_named(text: str | None) -> str:
 def test_a_rule_stands_in_one_module(word: str, home: str) -> None:
     found = {path for path in files(SERVER, TOOLS) if word in path.read_text("utf-8")}
     assert found == {SERVER / "darkroom" / home}
+
+
+def test_every_share_of_a_call_ends_before_the_call_must_answer() -> None:
+    shares = {name: value for name, value in vars(deadlines).items() if name.endswith("_SECONDS")}
+    assert shares.pop("CALL_SECONDS") == 45
+    assert len(shares) > 5
+    assert max(shares.values()) == shares["ANSWER_SECONDS"] < 45
 
 
 # --- at what cost ---

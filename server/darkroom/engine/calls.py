@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
 from darkroom.core.log import log
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 LOST = "look at the present state before trying again"
-
-ANSWER_SECONDS = 43.0
-"""A call answers by then, however long the person thought; what was sent goes on."""
 
 
 class Caller:

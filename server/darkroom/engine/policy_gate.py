@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
+from darkroom.core.deadlines import EVALUATION_SECONDS
 from darkroom.core.errors import CallError, Code, Failure, call_error, clean
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.jobs.spending import ROUNDING
@@ -33,9 +34,6 @@ MOST_RULES = 8
 
 EVALUATED_AT_ONCE = 16
 """Texts of a batch that are evaluated side by side; the provider's own limits may allow fewer."""
-
-EVALUATION_SECONDS = 35.0
-"""By then all texts of a batch were evaluated, or nothing is started: a call answers within 45 s."""
 
 OUT_OF_REACH: frozenset[Code] = frozenset({"provider_unavailable", "provider_error", "timeout"})
 """Failures that say nothing of the text: `EVALUATED_AT_ONCE` of them in a row, and none is asked

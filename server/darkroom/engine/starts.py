@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
     from darkroom.providers.provider import Provider
-
-ANSWER_SECONDS = 43.0
-"""A start call answers by then, whatever person and provider do; the attempt goes on."""
-
-SENDING_SECONDS = 40.0
-"""How long it waits for the provider at most."""
 
 IDENTICAL = (
     "an identical call was made before: this is its job, nothing new was started; "

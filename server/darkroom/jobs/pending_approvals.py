@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.values import Status
 
-ANSWER_SECONDS = 86_400.0
+APPROVAL_SECONDS = 86_400.0
 """How long the person has to answer a task; afterwards it is a no."""
 
 
@@ -40,7 +40,7 @@ class Questions:
 
     def ask(self, job: Job, question: str) -> Job:
         """Return a job that is written nowhere yet as one that asks first."""
-        approval = Approval(question=question, until=self._context.clock() + ANSWER_SECONDS)
+        approval = Approval(question=question, until=self._context.clock() + APPROVAL_SECONDS)
         return replace(job, queued_for="approval", approval=approval)
 
     async def ask_anew(self, live: LiveJob, instead_of: Approval, question: str) -> None:
@@ -54,7 +54,7 @@ class Questions:
         new = replace(
             instead_of,
             question=question,
-            until=now + ANSWER_SECONDS,
+            until=now + APPROVAL_SECONDS,
             number=instead_of.number + 1,
         )
         await self._change(live, instead_of, lambda job: job.next(approval=new, updated_at=now))

@@ -1,7 +1,7 @@
 """Asking the person, in both protocol eras.
 
 On 2026-07-28 the call is answered with an `InputRequiredResult` and comes back with the answer; on
-2025-11-25 the host is asked in the middle of the call and has `ANSWER_SECONDS`, after which it is
+2025-11-25 the host is asked in the middle of the call and has `PERSON_SECONDS`, after which it is
 a no. A host that knows tasks finds the same question in the task of a start
 (`darkroom.jobs.pending_approvals`). A host that cannot ask gets a refusal that names the setting which
 allows it. Permission to use a tool is never approval to spend or to destroy.
@@ -20,6 +20,7 @@ from mcp_types import (
     InputRequiredResult,
 )
 
+from darkroom.core.deadlines import PERSON_SECONDS
 from darkroom.core.digests import digest
 from darkroom.core.errors import DarkroomError
 from darkroom.engine.person import cannot_ask, declined
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver.context import Context
 
 
-ANSWER_SECONDS = 40.0
 MODERN = "2026-07-28"
 _QUESTION = "approval"
 _SCHEMA: dict[str, Any] = {
@@ -89,7 +89,7 @@ class HostPerson:
 
     async def _ask_now(self, tool: str, question: str) -> None:
         response: ElicitResult | None = None
-        with anyio.move_on_after(ANSWER_SECONDS):
+        with anyio.move_on_after(PERSON_SECONDS):
             response = await self._context.session.elicit_form(
                 question, _SCHEMA, self._context.request_id
             )

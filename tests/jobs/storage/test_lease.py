@@ -96,7 +96,7 @@ def test_in_doubt_a_holder_is_alive(state_dir: Path, monkeypatch: pytest.MonkeyP
     def no_locks(descriptor: int, *, shared: bool) -> bool:
         raise OSError(descriptor, f"no locks available, shared or not: {shared}")
 
-    monkeypatch.setattr(liveness, "_lock", no_locks)
+    monkeypatch.setattr(liveness, "try_lock", no_locks)
     assert not is_dead(state_dir, "gone")
 
 
@@ -130,7 +130,7 @@ def test_a_file_swept_before_it_was_locked_is_not_taken(
             sweep(tmp_path)
         return lock(descriptor, shared=shared)
 
-    monkeypatch.setattr(liveness, "_lock", sweep_first)
+    monkeypatch.setattr(liveness, "try_lock", sweep_first)
     lease = Lease.take(tmp_path)
     assert swept
     assert lease.holder not in swept
@@ -147,7 +147,7 @@ def test_without_locks_the_start_is_refused_and_nothing_left(
             raise OSError(descriptor, f"no locks available, shared or not: {shared}")
         return False
 
-    monkeypatch.setattr(liveness, "_lock", broken)
+    monkeypatch.setattr(liveness, "try_lock", broken)
     with pytest.raises(ConfigurationError, match=r"state_dir"):
         Lease.take(tmp_path)
     assert list((tmp_path / "holders").iterdir()) == []
