@@ -1,4 +1,4 @@
-"""The person's answer to a job that asks: a yes begins it as a start would now, a no ends it."""
+"""The person's answer to a job that waits for approval: a yes starts the job, a no ends it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class _AnsweredError(DarkroomError):
-    """Somebody has answered, or cancelled the job, meanwhile."""
+    """The job was answered or cancelled meanwhile."""
 
 
 async def answer(
     runtime: Runtime, starter: Starter, live: LiveJob, to: Approval, *, yes: bool
 ) -> None:
-    """Take the person's answer to a question; only the first one in time counts.
+    """Process the person's answer to a question; only the first answer within the time counts.
 
     Raises
     ------
-    JournalError: the answer could not be written down; the job asks still.
+    JournalError: the answer could not be written; the question remains.
     """
     tool, questions = live.job.operation, runtime.questions
     if questions.lapsed(to):
@@ -53,10 +53,10 @@ async def answer(
 
 
 async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Approval) -> None:
-    """Write down the yes with the attempts, and queue the job.
+    """Write the approval with the attempts, and queue the job.
 
-    What keys, policy, names, quota and caps say now counts. The yes holds for what the question
-    said, and for nothing dearer or later: for that there is another question.
+    Keys, policy, names, quota and caps are checked again. The approval applies only to what the
+    question said: if the price or the start time has changed, the person is asked again.
     """
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
@@ -64,7 +64,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
     key = context.credentials.key(provider, operation.credential, owner=job.owner)
     try:
         given = cast("StartParams", context.params(job, operation))
-    except ValueError:  # a row that this version does not take any more
+    except ValueError:  # a row that this version cannot read
         raise CallError(not_understood()) from None
     screened = await starter.screen(operation, given, Nobody(), {})
     await starter.refuse_sent_names(operation, screened.params, job)
@@ -97,6 +97,6 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
 
 
 def _sentences(context: JobContext, provider: Provider, job: Job, ahead: Outlook) -> list[str]:
-    """Return what would be asked now; nothing where that needs no yes any more."""
+    """Return the question that would be asked now; None if none is needed any more."""
     question = context.tariff.question(job.operation, provider, job.cost) if job.cost else None
     return [question, *ahead.said] if question is not None else []

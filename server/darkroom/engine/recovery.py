@@ -1,7 +1,7 @@
-"""Taking up what dead processes left: at the start, and when one is found dead.
+"""Takes over the jobs of dead processes, at the start and when a process is found dead.
 
-Nothing is marked failed because we were away. What was ``prepared`` may be sent; what was ``sent``
-has an unknown fate; what ran is asked for again.
+No job becomes ``failed`` because no server was running. A ``prepared`` attempt may be sent; a
+``sent`` attempt becomes ``unknown``; a running job is polled again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STOPPED = "the server stopped before an answer was recorded"
 
 
 async def recover(runtime: Runtime) -> None:
-    """Take over the jobs of dead processes; whoever asks meanwhile waits until it is done."""
+    """Take over the jobs of dead processes; concurrent calls wait until it is done."""
     async with runtime.recovering:
         taken = await _recover(runtime)
     if any(job.operation not in runtime.context.operations for job in taken):  # a batch
@@ -34,7 +34,7 @@ async def recover(runtime: Runtime) -> None:
 
 
 async def recover_from(runtime: Runtime, holders: Iterable[str | None]) -> bool:
-    """Take over the jobs of dead processes if one of these holders is dead; tell whether."""
+    """Take over the jobs of dead processes if one of these holders is dead; tell whether it is."""
     others = set(holders) - {None, runtime.context.registry.holder}
     if not any(runtime.liveness.dead(holder) for holder in others if holder is not None):
         return False
@@ -56,7 +56,7 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
         closed = attempt.next(state=state, answered_at=now, evidence=evidence)
         try:
             await store.write(None, [closed])
-        except Stale:  # another process takes up the same, and was here first
+        except Stale:  # another process has taken it over first
             continue
     await runtime.liveness.beat()
     return taken

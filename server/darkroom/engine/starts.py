@@ -1,4 +1,4 @@
-"""From a start call to a job: the same intent, the person's approval, the caps, the row."""
+"""From a start call to a job: identical calls, policy, approval, caps, and the first write."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ IDENTICAL = (
     "to get several, use copies of start_batch or vary the arguments"
 )
 MOST_NAMED = 20
-"""Items named in an error; of more the first ones."""
+"""Maximum number of items that an error names."""
 
 MOST_BESIDE = 1_000
-"""Jobs looked at that share what one call opened."""
+"""Maximum number of jobs that are examined for an opened request."""
 
 STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A job, and what the caller should know about how it came to be."""
+    """A job, and warnings for the caller."""
 
     live: LiveJob
     warnings: tuple[str, ...] = ()
     identical: bool = False
-    """An identical call without a key had started it."""
+    """Whether an earlier identical call without a key had started it."""
 
 
 class Starter:
@@ -69,14 +69,14 @@ class Starter:
     async def start(
         self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
     ) -> Started:
-        """Start a job, or return the one that the same intent has started.
+        """Start a job, or return the existing job with the same intent.
 
-        Returns as soon as the provider has accepted it, or at once where it has to wait: for the
-        person's yes, too, where the host takes it within a task.
+        Returns when the provider has accepted the job, or at once if it has to wait. It also waits
+        if the host takes the person's approval within a task.
 
         Raises
         ------
-        CallError: it was refused (the row stays, with the same error), or it would pass a cap, or
+        CallError: it was refused (the row stays, with the same error), it would exceed a cap, or
             the person said no.
         """
         context, began = self._context, anyio.current_time()
@@ -140,7 +140,7 @@ class Starter:
         person: Person,
         judged: Judgements,
     ) -> Screened:
-        """Return the arguments as the policy lets them be sent; see `PolicyGate.screen`."""
+        """Return the arguments that the policy allows to be sent; see `PolicyGate.screen`."""
         if self._guard is None or not operation.texts:
             return Screened(params)
         return await self._guard.screen(operation, params, person, judged)
@@ -148,7 +148,7 @@ class Starter:
     async def judge(
         self, calls: Iterable[tuple[JobOperation, StartParams]], person: Person
     ) -> Judgements:
-        """Ask the policy, if there is one, about the texts of many start calls; see `PolicyGate.judge`."""
+        """Let the policy, if there is one, evaluate the texts of many calls; see `PolicyGate.judge`."""
         if self._guard is None:
             return {}
         texts = [text for operation, params in calls for text in texts_of(operation, params)]
@@ -162,9 +162,9 @@ class Starter:
         person: Person,
         judged: Judgements,
     ) -> tuple[Job, list[Attempt]]:
-        """Return the rows that a start call would write, for a batch to write them with others.
+        """Return the rows that a start call would write; a batch writes them together.
 
-        ``judged`` holds what the policy said of the batch's texts (see `judge`).
+        ``judged`` holds the policy's decisions about the batch's texts (see `judge`).
         """
         key = self._context.credentials.key(provider, operation.credential, owner=self._owner)
         self._need_limits(provider, key)
@@ -176,7 +176,7 @@ class Starter:
         return draft, self.attempts(operation, bound, draft)
 
     def attempts_again(self, job: Job, operation: JobOperation) -> list[Attempt]:
-        """Return new attempts for a job that is to be run again."""
+        """Return new attempts for a job that is run again."""
         params = cast("StartParams", self._context.params(job, operation))
         unopened = replace(job, provider_job_id=None, created_at=self._context.clock())
         return self.attempts(operation, params, unopened)
@@ -191,7 +191,7 @@ class Starter:
         item: str,
         folder: str | None,
     ) -> None:
-        """Add a job to a running batch, once, whoever asks for it and however often."""
+        """Add a job to a running batch; calling it again, in any process, has no effect."""
         params = validate(operation.params, arguments, admitted=self._context.admitted)
         given = cast("StartParams", params)
         job, attempts = await self.rows(provider, operation, given, Nobody(), {})
@@ -207,7 +207,7 @@ class Starter:
     async def _bind(
         self, provider: Provider, operation: JobOperation, params: StartParams
     ) -> StartParams:
-        """Put what the arguments only name in its place."""
+        """Replace what the arguments only name by its content; see `Bind`."""
         if operation.bind is None:
             return params
         context = self._context
@@ -224,7 +224,7 @@ class Starter:
     async def _refuse_used_names(
         self, operation: JobOperation, params: StartParams, draft: Job
     ) -> None:
-        """Refuse names used before, unless it is the same intent: then its job is returned."""
+        """Refuse names that were used before, unless the intent is the same."""
         if not isinstance(operation, FanOutOperation) or draft.provider_job_id is None:
             return
         store = self._context.registry.store
@@ -234,7 +234,7 @@ class Starter:
     async def refuse_sent_names(
         self, operation: JobOperation, params: StartParams, draft: Job
     ) -> None:
-        """Refuse items that were sent before to what the arguments name: results are told by them."""
+        """Refuse items that were sent before to the same open request: results have their names."""
         store, opened = self._context.registry.store, draft.provider_job_id
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
@@ -253,7 +253,7 @@ class Starter:
             )
 
     def _need_limits(self, provider: Provider, key: Key) -> None:
-        """Refuse to start what would be sent without regard to the other servers' requests."""
+        """Refuse to start while the limits cannot be shared with the other servers."""
         trouble = self._context.clients[provider.name].limiter(key.fingerprint).trouble
         if trouble is not None:
             reason = trouble.strerror or type(trouble).__name__
@@ -268,7 +268,7 @@ class Starter:
         bound: StartParams,
         key: Key,
     ) -> Job:
-        """Return the row of the job that a start call asks for; it is written nowhere yet."""
+        """Return the row of a new job; it is not written yet."""
         context, now = self._context, self._context.clock()
         intent = digest(self._owner, operation.name, canonical(canonical_arguments(params)))
         client = context.clients[provider.name]
@@ -293,15 +293,15 @@ class Starter:
         )
 
     def identical_since(self) -> float | None:
-        """Return since when a completed job serves an identical call; None: no window is wanted."""
+        """Return the time since when a completed job is returned to an identical call, if any."""
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
 
     async def _question(self, provider: Provider, draft: Job, ahead: Outlook) -> str | None:
-        """Return what the person is asked before a cost above the configured amount.
+        """Return the question before a cost above the configured amount.
 
-        None where that is less, or nothing new would start. A yes holds for what was said with the
-        question, and for nothing dearer or later.
+        None if the cost is lower, or if no new job would be started. The approval applies only to
+        what the question says: a higher price or a later start needs another question.
         """
         context = self._context
         if draft.cost is None or draft.operation in context.settings.approval.never_ask:
@@ -318,7 +318,7 @@ class Starter:
         return " ".join([question, *ahead.said]) if known is None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
-        """Write the job down with its attempts, and queue it."""
+        """Write the job with its attempts, and queue it; return the existing one if there is one."""
         attempts = [] if job.asks else self.attempts(operation, params, job)
         created, live = await self._insert(job, attempts)
         if not created.made:
@@ -326,7 +326,7 @@ class Starter:
         return Started(live, await self._beside_unknown(job))
 
     async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
-        """Write a job down with its attempts, and queue it if it is new."""
+        """Write a job with its attempts in one transaction, and queue it if it is new."""
         context = self._context
         created = await context.registry.store.create(
             job,
@@ -342,7 +342,7 @@ class Starter:
         return created, live
 
     def attempts(self, operation: JobOperation, params: StartParams, job: Job) -> list[Attempt]:
-        """Return the attempts of a job: what opens it, unless it is open, and its items."""
+        """Return the attempts of a job: the one that opens it, unless it is open, and its items."""
         names: list[str | None] = [] if job.provider_job_id is not None else [None]
         if isinstance(operation, FanOutOperation):
             names.extend(operation.items(params))
@@ -360,7 +360,7 @@ class Starter:
         ]
 
     async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
-        """Return the job that the same intent has started before."""
+        """Return the existing job with the same intent."""
         if by_key and job.intent != intent:
             raise call_error(
                 "conflict",
@@ -373,7 +373,7 @@ class Starter:
         return Started(live, identical=not by_key)
 
     async def _beside_unknown(self, job: Job) -> tuple[str, ...]:
-        """Warn of jobs with the same arguments whose fate is unknown; only a new key passes them."""
+        """Return a warning if an unknown job has the same arguments; only a new key allows this."""
         if job.idempotency_key is None:
             return ()
         keyless = replace(job, idempotency_key=None)

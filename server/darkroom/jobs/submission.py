@@ -1,7 +1,6 @@
-"""Sending what starts a job: written down before it leaves, sent once, its answer written down.
+"""Sends the request that starts a job, at most once.
 
-Everything here runs in the machine's own tasks. A caller that gives up, a host that dies, changes
-nothing about a request that is on its way.
+All of it runs in tasks of the engine: a caller that gives up does not affect the request.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ if TYPE_CHECKING:
     from darkroom.providers.params import References
 
 LOOK_FOR_DEAD_SECONDS = 15.0
-"""How often it is looked, while a job waits for a slot, whether a dead process has one."""
+"""How often dead processes are looked for while a job waits for a slot."""
 
 
 class Submitter:
-    """Moves jobs from ``queued`` to what the provider made of them."""
+    """Sends queued jobs, and records whether the provider accepted them."""
 
     def __init__(
         self, context: JobContext, poller: Poller, items: ItemSender, inputs: Inputs
@@ -56,9 +55,9 @@ class Submitter:
         self._outcomes = StartOutcomes(context, poller, items, self._again)
         self._daily = anyio.Lock()
         self.take_over: Callable[[], Awaitable[None]] | None = None
-        """Takes over the jobs of dead processes, where there can be others."""
+        """Takes over the jobs of dead processes; None if no other process can share the store."""
 
-    # --- waiting for a turn ---
+    # --- waiting for a permit ---
 
     def enqueue(self, live: LiveJob) -> None:
         """Send the request that starts a job as soon as its inputs and the limits allow."""
@@ -78,7 +77,7 @@ class Submitter:
             await self._without_input(live, gone(job_id))
 
     async def _without_input(self, live: LiveJob, error: Failure) -> None:
-        """End a job whose input will never come: its request never left."""
+        """End a job whose input will never exist; its request was not sent."""
         now = self._context.clock()
         closed = [each.next(state="refused", answered_at=now) for each in live.attempts()]
 
@@ -111,7 +110,7 @@ class Submitter:
             self._show(live, "pacing", self._context.clock() + limiter.estimate(kind))
 
     def _look_for_dead(self, limiter: RateLimiter) -> None:
-        """See to it that a dead process's jobs, and their slots, are nobody's for long."""
+        """Take over the jobs of dead processes regularly, so that their slots become free."""
         take_over = self.take_over
         if take_over is None or self._context.schedule.due("dead") is not None:
             return
@@ -127,7 +126,7 @@ class Submitter:
         self._context.schedule.at("dead", due, lambda: self._context.spawn(look))
 
     def _again(self, live: LiveJob, reason: QueuedFor | None, seconds: float) -> None:
-        """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
+        """Enqueue a job again after a time; without a reason its shown state does not change."""
         if reason is not None:
             self._show(live, reason, self._context.clock() + seconds)
         self._context.schedule.at(
@@ -138,7 +137,7 @@ class Submitter:
 
     @staticmethod
     def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
-        """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
+        """Show why a job waits. This is kept only in memory; in the journal it is ``queued``."""
         live.job = dataclasses.replace(live.job, queued_for=reason, starts_at=starts_at)
         live.wake()
 
@@ -152,7 +151,7 @@ class Submitter:
                 await self._submit_now(live, permit)
 
     def _leave(self, live: LiveJob, permit: Permit) -> None:
-        """Let a job stay queued, for whoever starts next."""
+        """Leave a job queued for the next process."""
         permit.give_back()
         slots.release(self._context, live.job)
         self._show(live, "pacing", None)
@@ -198,7 +197,7 @@ class Submitter:
         permit: Permit,
         inputs: References | None,
     ) -> Outcome | None:
-        """Send the request, once; None where the job waits for the provider's next day."""
+        """Send the request once; return None if the job has to wait for the provider's next day."""
         try:
             key = self._context.credentials.key(
                 client.provider, operation.credential, owner=live.job.owner
@@ -242,7 +241,7 @@ class Submitter:
         return with_newer_key(self._context.credentials, key, outcome)
 
     async def _mark_sent(self, live: LiveJob) -> None:
-        """Make it durable that the request is about to leave."""
+        """Record durably that the request is about to be sent."""
         now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
             raise WithdrawnError
@@ -260,5 +259,6 @@ class Submitter:
                 starts_at=None,
             )
 
+        # From here on it counts as sent: after a crash it is unknown and is not sent again.
         await self._context.registry.update(live, change, [attempt])
         live.attempt = attempt

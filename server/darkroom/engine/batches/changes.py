@@ -1,4 +1,4 @@
-"""Cancelling a batch, and running again what of it failed."""
+"""Cancels a batch, and runs its failed jobs again."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ RETRY = "retry_batch"
 
 
 class _FasterError(DarkroomError):
-    """Somebody else has run the job again meanwhile."""
+    """The job has been run again meanwhile."""
 
 
 class Canceller:
-    """Cancels what can be cancelled; the rest goes on."""
+    """Cancels the jobs of a batch that can be cancelled; the others go on."""
 
     def __init__(
         self, runtime: Runtime, providers: Mapping[str, Provider], reports: Reports
@@ -46,8 +46,8 @@ class Canceller:
         self._reports = reports
 
     async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
-        """Cancel what has not started, and what the provider lets us cancel."""
-        for job in reversed(report.jobs):  # what depends on others goes before they do
+        """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
+        for job in reversed(report.jobs):  # dependent jobs are cancelled first
             if job.status == "queued":
                 await self._queued(job, caller)
         done = anyio.Event()
@@ -95,11 +95,11 @@ class Canceller:
         try:
             await caller.call(provider, call, call.params(job_id=job.job_id), person)  # pyright: ignore[reportCallIssue] -- such calls take JobParams
         except CallError:
-            return  # it goes on; its state says so
+            return  # the job goes on, as its state shows
 
 
 class Retrier:
-    """Runs jobs of a batch again, once more within the caps."""
+    """Runs jobs of a batch again; the caps apply again."""
 
     def __init__(self, runtime: Runtime, starter: Starter, opener: Opener) -> None:
         self._runtime = runtime
@@ -108,13 +108,13 @@ class Retrier:
         self._opener = opener
 
     async def retry(self, report: Report, person: Person) -> int:
-        """Run again what failed and may work now, and what only waited for it; return how many.
+        """Run the failed jobs again that may succeed now, and the jobs that waited for them.
 
-        Never an ``unknown``.
+        Returns how many. An ``unknown`` job is never run again.
 
         Raises
         ------
-        CallError: ``spend_cap_reached``, or the person said no: then nothing was started.
+        CallError: ``spend_cap_reached``, or the person said no; nothing was started.
         """
         failed = [
             job
@@ -137,7 +137,7 @@ class Retrier:
         return await self._context.detached(lambda: self._restart_all(report.batch, again))
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
-        """Return the jobs that were never sent for want of the output of one that runs again."""
+        """Return the jobs that were not sent because they need an output of a job that runs again."""
         found: dict[str, Job] = {}
         waiting = [
             job
@@ -205,7 +205,7 @@ class Retrier:
         except _FasterError:
             return False
         spent = context.tariff.entry(old)
-        if spent is not None and spent.state == "spent":  # what the first run cost stays
+        if spent is not None and spent.state == "spent":  # the first run's cost is kept
             earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
             await context.registry.store.reserve(earlier, ())
         live = context.registry.add(job)
