@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from darkroom.core import deadlines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -114,6 +116,30 @@ def test_the_tree_of_errors_names_every_error_with_its_base_and_its_module() -> 
 def module_named(text: str | None) -> str:
     """Return the module that a line of the tree names; without one it is where the tree stands."""
     return text if text is not None and f"darkroom.{text}" in MODULES else "core.errors"
+
+
+# --- one home for every rule ---
+
+
+@pytest.mark.parametrize(
+    ("word", "home"),
+    [
+        ("get_close_matches", "core/names.py"),
+        ("flock", "core/locks.py"),
+        ("LK_NBLCK", "core/locks.py"),
+        ('== "submitting"', "jobs/model.py"),
+    ],
+)
+def test_a_rule_stands_in_one_module(word: str, home: str) -> None:
+    found = {path for path in files(SERVER, TOOLS) if word in path.read_text("utf-8")}
+    assert found == {SERVER / "darkroom" / home}
+
+
+def test_every_share_of_a_call_ends_before_the_call_must_answer() -> None:
+    shares = {name: value for name, value in vars(deadlines).items() if name.endswith("_SECONDS")}
+    assert shares.pop("CALL_SECONDS") == 45
+    assert len(shares) > 5
+    assert max(shares.values()) == shares["ANSWER_SECONDS"] < 45
 
 
 # --- at what cost ---

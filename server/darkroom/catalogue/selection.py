@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from darkroom.config.tool_filter import keeps
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.names import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -45,6 +45,6 @@ def selected(
 def _refuse_unknown(key: str, patterns: Iterable[str], known: Collection[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
-            near = difflib.get_close_matches(pattern, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(sorted(known))}"
+            near = nearest(pattern, known)
+            hint = f"; did you mean {near!r}?" if near else f": {', '.join(sorted(known))}"
             raise ConfigurationError(f"serve.{key}: nothing is called {pattern!r}{hint}")

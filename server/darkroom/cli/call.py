@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from darkroom.catalogue.dispatch import desks
 from darkroom.cli.context import prepare
 from darkroom.core.errors import CallError, ConfigurationError, call_error
 from darkroom.core.foreign import printable
+from darkroom.core.names import nearest
 from darkroom.engine.engine import running
 from darkroom.engine.person import declined
 from darkroom.providers.operations import CheckOperation, JobOperation
@@ -96,8 +96,8 @@ def find(context: CommandContext, name: str) -> ToolHandler:
     declared |= {o.name for provider in context.providers for o in provider.operations}
     if name in declared:
         raise ConfigurationError(f"{name}: the filters of [serve] leave it out")
-    near = difflib.get_close_matches(name, found, 1)
-    hint = f"; did you mean {near[0]}?" if near else "; `darkroom tools --all` lists them"
+    near = nearest(name, found)
+    hint = f"; did you mean {near}?" if near else "; `darkroom tools --all` lists them"
     raise ConfigurationError(f"there is no tool {name}{hint}")
 
 

@@ -6,20 +6,16 @@ the key, and what was expected. Credentials are not settings: see `darkroom.prov
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_args
 
-from pydantic import (
-    Field,
-    ValidationError,
-    create_model,
-)
+from pydantic import Field, ValidationError, create_model
 
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.names import nearest
 from darkroom.core.nested import leaves, merge, texts
 from darkroom.core.templates import unfilled
 from darkroom.core.text_files import read_text
@@ -374,8 +370,8 @@ def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> d
             continue
         path = variable.removeprefix(PREFIX).lower().split(DELIMITER)
         if path[0] not in kind.model_fields:
-            near = difflib.get_close_matches(path[0], kind.model_fields, 1)
-            hint = f"; did you mean {PREFIX}{near[0].upper()}{DELIMITER}…?" if near else ""
+            near = nearest(path[0], kind.model_fields)
+            hint = f"; did you mean {PREFIX}{near.upper()}{DELIMITER}…?" if near else ""
             raise ConfigurationError(f"{variable}: there is no section [{path[0]}]{hint}")
         target = values
         for part in path[:-1]:
@@ -443,6 +439,6 @@ def _describe(
         named = get_args(section)  # a table of sections, by names of the person's own
         section = named[-1] if named else getattr(fields.get(part), "annotation", None)
     fields = getattr(section, "model_fields", {})
-    near = difflib.get_close_matches(location[-1], fields, 1)
-    known = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
+    near = nearest(location[-1], fields)
+    known = f"did you mean '{near}'?" if near else f"known here: {', '.join(sorted(fields))}"
     return f"{where}: there is no such key; {known}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
 from darkroom.core.foreign import is_name
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 LOST = "look at the present state before trying again"
-
-ANSWER_SECONDS = 43.0
-"""A call is answered within this time; a request that was sent goes on after it."""
 
 
 class Caller:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import digest
 from darkroom.core.errors import CallError, ConfigurationError, JournalError, call_error
 from darkroom.core.log import log
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
     from darkroom.results.outputs import Outputs
 
-
-ANSWER_SECONDS = 43.0
-"""A check is answered within this time, also if it has to pick up a job started elsewhere."""
 
 LOOK_SECONDS = 5.0
 """How long a check without a wait takes to poll an unknown job once more."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
+from darkroom.core.deadlines import EVALUATION_SECONDS
 from darkroom.core.errors import CallError, Code, Failure, call_error, clean
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.jobs.spending import ROUNDING
@@ -33,9 +34,6 @@ MOST_RULES = 8
 
 EVALUATED_AT_ONCE = 16
 """Texts of a batch that are evaluated at the same time, if the provider's limits allow it."""
-
-EVALUATION_SECONDS = 35.0
-"""Time for evaluating all texts of a batch; if it is not enough, nothing is started."""
 
 OUT_OF_REACH: frozenset[Code] = frozenset({"provider_unavailable", "provider_error", "timeout"})
 """Failures that do not depend on the text. After `EVALUATED_AT_ONCE` of them in a row the remaining

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
     from darkroom.providers.provider import Provider
-
-ANSWER_SECONDS = 43.0
-"""A start call is answered within this time; the attempt goes on after it."""
-
-SENDING_SECONDS = 40.0
-"""Longest wait for the provider."""
 
 IDENTICAL = (
     "an identical call was made before: this is its job, nothing new was started; "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.values import Status
 
-ANSWER_SECONDS = 86_400.0
+APPROVAL_SECONDS = 86_400.0
 """How long the person has to answer within a task; after that it counts as a no."""
 
 
@@ -40,7 +40,7 @@ class Questions:
 
     def approval(self, question: str) -> Approval:
         """Return what a job that is written nowhere yet asks first."""
-        return Approval(question=question, until=self._context.clock() + ANSWER_SECONDS)
+        return Approval(question=question, until=self._context.clock() + APPROVAL_SECONDS)
 
     async def ask_anew(self, live: LiveJob, instead_of: Approval, question: str) -> None:
         """Ask again, because the price or the start time has changed since the person was asked.
@@ -53,7 +53,7 @@ class Questions:
         new = replace(
             instead_of,
             question=question,
-            until=now + ANSWER_SECONDS,
+            until=now + APPROVAL_SECONDS,
             number=instead_of.number + 1,
         )
         await self._change(live, instead_of, lambda job: job.next(approval=new, updated_at=now))

@@ -245,11 +245,6 @@ class Registry:
                 watcher(job)
         live.wake()
 
-    async def find(self, owner: str, provider: str, provider_job_id: str) -> LiveJob | None:
-        """Return the owner's job with this id at the provider."""
-        job = await self.store.find(owner, provider, provider_job_id)
-        return await self.get(job.job_id) if job is not None else None
-
     async def update(
         self,
         live: LiveJob,

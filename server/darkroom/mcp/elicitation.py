@@ -1,10 +1,10 @@
 """Asks the person, in both revisions of the protocol.
 
-In 2026-07-28 the call is answered with an `InputRequiredResult`, and the host calls again with the
-answer. In 2025-11-25 the host is asked during the call; no answer within `ANSWER_SECONDS` is a no.
-For a host that supports tasks, the task of a start contains the question
-(`darkroom.jobs.pending_approvals`). For a host that cannot ask, the call is refused with the name of
-the setting that allows it. Permission to use a tool is never approval to spend or to destroy.
+On 2026-07-28 the call is answered with an `InputRequiredResult` and comes back with the answer; on
+2025-11-25 the host is asked in the middle of the call and has `PERSON_SECONDS`, after which it is
+a no. A host that knows tasks finds the same question in the task of a start
+(`darkroom.jobs.pending_approvals`). A host that cannot ask gets a refusal that names the setting which
+allows it. Permission to use a tool is never approval to spend or to destroy.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mcp_types import (
     InputRequiredResult,
 )
 
+from darkroom.core.deadlines import PERSON_SECONDS
 from darkroom.core.digests import digest
 from darkroom.core.errors import DarkroomError
 from darkroom.engine.person import cannot_ask, declined
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver.context import Context
 
 
-ANSWER_SECONDS = 40.0
 MODERN = "2026-07-28"
 _QUESTION = "approval"
 _SCHEMA: dict[str, Any] = {
@@ -89,7 +89,7 @@ class HostPerson:
 
     async def _ask_now(self, tool: str, question: str) -> None:
         response: ElicitResult | None = None
-        with anyio.move_on_after(ANSWER_SECONDS):
+        with anyio.move_on_after(PERSON_SECONDS):
             response = await self._context.session.elicit_form(
                 question, _SCHEMA, self._context.request_id
             )

@@ -8,6 +8,7 @@ how. The functions that read a provider's responses are in `darkroom.providers.r
 from darkroom.core.errors import Code, call_error, failure
 from darkroom.core.foreign import is_name
 from darkroom.core.json_types import JsonObject, JsonValue
+from darkroom.core.names import nearest
 from darkroom.providers import reading
 from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
 from darkroom.providers.operations import (
@@ -102,6 +103,7 @@ __all__ = [
     "check_address",
     "failure",
     "is_name",
+    "nearest",
     "outward_mistakes",
     "read_json",
     "reading",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from darkroom.core.errors import call_error
+from darkroom.core.files import OWNER_ONLY, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,16 +113,9 @@ def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str
 
 
 def save(target: Path, text: str) -> Path:
-    """Write a secret into a new file (0600), sync it, then replace the target with it."""
+    """Write a secret into the target's place: whole or not at all, and for the owner's eyes only."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(target)
-    _sync_folder(target.parent)
+    write_atomic(target, text.encode(), mode=OWNER_ONLY, durable=True)
     return target
 
 
@@ -150,13 +144,3 @@ def _without(value: JsonValue, secret: str) -> JsonValue:
             if not (isinstance(inner, str) and secret in inner)
         ]
     return cast("JsonValue", None) if isinstance(value, str) and secret in value else value
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # other systems sync the entry with the file
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,6 @@ The catalogue's names are passed in the validation context; without a context no
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from darkroom.core.names import nearest
 from darkroom.core.text_files import read_text
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def _known(kind: Kind) -> AfterValidator:
         reading = cast("Reading | None", info.context)
         if reading is None or name in reading.names[kind]:
             return name
-        near = difflib.get_close_matches(name[:100], reading.names[kind], 1)
+        near = nearest(name, reading.names[kind])
         known = ", ".join(sorted(reading.names[kind])) or "none"
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {known}"
+        hint = f"did you mean {near!r}?" if near else f"known here: {known}"
         words = {"what": _UNKNOWN_NAMES[kind].format(name=name[:100]), "hint": hint}
         raise PydanticCustomError("unknown_name", "{what}; {hint}", words)
 

@@ -15,13 +15,10 @@ from darkroom_tools.demo.plan import ENDED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from darkroom_tools.demo.plan import Shot, State
+    from darkroom_tools.demo.plan import Shot
 
 FRAME_SECONDS = 0.1
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-MARKS: dict[State, str] = {"waiting": "·", "queued": "·", "completed": "✓", "failed": "✗"}
-PLAIN_MARKS = {"✓": "ok", "✗": "FAILED", "·": "-"}
-
 RED, GREEN, DIM, BOLD, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 

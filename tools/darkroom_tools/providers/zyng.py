@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote, urlsplit
@@ -33,6 +32,7 @@ from darkroom.providers import (
     StateSource,
     Table,
     call_error,
+    nearest,
     outward_mistakes,
     reading,
 )
@@ -153,8 +153,8 @@ def _unknown_workflow(name: str, known: Mapping[str, Workflow]) -> str:
             "workflow: none is configured; give workflow_details and output_details, or ask the "
             "person to add [zyng.workflows.<name>] to the configuration"
         )
-    near = difflib.get_close_matches(name[:100], known, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, known)
+    hint = f"; did you mean '{near}'?" if near else ""
     return f"workflow: expected one of {', '.join(map(repr, known))}{hint}"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -13,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from darkroom.cli.hosts import jsonc
 from darkroom.cli.hosts import toml as tomltext
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.files import OWNER_ONLY, write_atomic, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-NEW_FILE_MODE = 0o600
 BYTE_ORDER_MARK = "\ufeff"
 
 Entry = dict[str, Any]
@@ -74,19 +72,14 @@ class Change:
         try:
             if self.existed != path.exists() or _text(path) != self.before:
                 raise ConfigurationError(f"{path}: it has changed meanwhile; nothing was written")
-            mode = stat.S_IMODE(path.stat().st_mode) if self.existed else NEW_FILE_MODE
+            mode = stat.S_IMODE(path.stat().st_mode) if self.existed else OWNER_ONLY
             if not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
                 raise ConfigurationError(f"{path}: it is read-only; nothing was written")
             if private:
-                mode = NEW_FILE_MODE
+                mode = OWNER_ONLY
             path.parent.mkdir(parents=True, exist_ok=True)
             copy = _copy(path, mode) if self.existed else None
-            new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            try:
-                _create(new, self.after.encode("utf-8"), mode)
-                new.replace(path)
-            finally:
-                new.unlink(missing_ok=True)
+            write_atomic(path, self.after.encode("utf-8"), mode=mode, durable=True)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ConfigurationError(f"{path}: cannot be written ({reason})") from None
@@ -129,21 +122,11 @@ def _copy(path: Path, mode: int) -> Path:
     while True:
         copy = path.with_name(f"{path.name}.before-darkroom-{number}")
         try:
-            _create(copy, path.read_bytes(), mode)
+            write_new(copy, path.read_bytes(), mode=mode, durable=True)
         except FileExistsError:
             number += 1
         else:
             return copy
-
-
-def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file that nobody else can read before its mode is set."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    path.chmod(mode)
 
 
 def _text(path: Path) -> str:

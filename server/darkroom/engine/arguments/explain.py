@@ -7,13 +7,13 @@ that nearly every message has the form ``path: expected <schema in words>, got <
 from __future__ import annotations
 
 import math
-from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
 from pydantic_core import core_schema
 
 from darkroom.core.errors import call_error, clean
+from darkroom.core.names import COMPARED_CHARACTERS, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,6 @@ _PATH_CHARACTERS = 160
 _SHOWN_CHARACTERS = 40
 _SHOWN_BITS = 128
 _LISTED_OPTIONS = 20
-_COMPARED_CHARACTERS = 100
-"""Longer names are not compared with valid ones, because that takes long and finds nothing."""
-
 _PYDANTIC_TYPES = frozenset(get_args(core_schema.ErrorType))
 
 
@@ -268,15 +265,6 @@ def _options(schema: Schema) -> list[str]:
     return [option for option in options if isinstance(option, str)]
 
 
-def nearest(text: str, options: Sequence[str]) -> str | None:
-    """Return the valid name that was probably meant."""
-    if len(text) > _COMPARED_CHARACTERS:
-        return None
-    folded = {option.casefold(): option for option in options}
-    near = get_close_matches(text.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
 # --- what came ---------------------------------------------------------------------------------
 
 
@@ -320,7 +308,7 @@ def _literal(value: object) -> str:
 
 def shown(text: str) -> str:
     """Return a caller's text for a message: shortened, without control characters and addresses."""
-    return _shortened(clean(text[:_COMPARED_CHARACTERS]), _SHOWN_CHARACTERS)
+    return _shortened(clean(text[:COMPARED_CHARACTERS]), _SHOWN_CHARACTERS)
 
 
 def _shortened(text: str, characters: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import CANCEL_SECONDS
 from darkroom.core.errors import CallError, DarkroomError
 from darkroom.engine.batches.plan import quotas_said
 from darkroom.jobs.store import UNDER_WAY
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Cost, Unit
 
 RETRY = "retry_batch"
-
-ANSWER_SECONDS = 35.0
-"""Time for the cancel requests of running jobs; the call is then answered, and the rest goes on."""
 
 
 class _FasterError(DarkroomError):
@@ -62,7 +60,7 @@ class Canceller:
                 done.set()
 
         self._context.spawn(cancel_running)
-        with anyio.move_on_after(ANSWER_SECONDS):
+        with anyio.move_on_after(CANCEL_SECONDS):
             await done.wait()
         live = await self._context.registry.get(report.batch.job_id)
         if live is None or report.status != "running":

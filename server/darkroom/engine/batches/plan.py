@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from darkroom.config.tool_filter import keeps
 from darkroom.core.errors import CallError, JournalError, call_error
-from darkroom.engine.arguments.explain import nearest, shown
+from darkroom.core.names import nearest
+from darkroom.engine.arguments.explain import shown
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import circles, resolved
 from darkroom.engine.starts import Place

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import PLAN_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import call_error
 from darkroom.engine.batches.plan import Plan, plan, written_alike
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from darkroom.jobs.spending import Cap
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Unit
-
-PLAN_SECONDS = 40.0
-"""Time for planning all items; if it is not enough, nothing is started."""
 
 Totals = list[tuple[Entry, "Sequence[Cap]"]]
 """The sums that many jobs need, per unit and in money, with the caps that apply to them."""

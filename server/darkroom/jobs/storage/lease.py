@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.files import make_private_folder, trusted
+from darkroom.core.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
 
 LOCK_TRIES = 8
 """How many times to try if another process removes the new file before it is locked."""
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:  # noqa: ARG001 -- Windows has no shared ones
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 class Lease:
@@ -73,7 +55,7 @@ class Lease:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
                 lease, taken = cls(path, descriptor), False
                 try:
-                    taken = _lock(descriptor, shared=False) and _is_open_as(path, descriptor)
+                    taken = try_lock(descriptor) and _is_open_as(path, descriptor)
                 finally:
                     if not taken:
                         lease.release()
@@ -133,7 +115,7 @@ def is_dead(state_dir: Path, holder: str) -> bool:
         return False
     try:
         # A shared lock, so that two processes that check at once do not see each other as the holder.
-        return _lock(descriptor, shared=True)
+        return try_lock(descriptor, shared=True)
     except OSError:
         return False
     finally:
@@ -158,7 +140,7 @@ def sweep(state_dir: Path, keep: Collection[str] = ()) -> None:
         with suppress(OSError):
             descriptor, free = os.open(path, os.O_RDWR), False
             try:
-                free = _lock(descriptor, shared=True)
+                free = try_lock(descriptor, shared=True)
             finally:
                 if free:
                     _remove_and_close(path, descriptor)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
-from darkroom.core.files import make_private_folder, trusted
+from darkroom.core.files import OWNER_ONLY, make_private_folder, trusted, write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,11 +63,8 @@ def _make(path: Path) -> None:
     make_private_folder(path.parent)
     new = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        token = secrets.token_urlsafe(TOKEN_BYTES) + "\n"
+        write_new(new, token.encode(), mode=OWNER_ONLY, durable=True)
         with suppress(FileExistsError):
             os.link(new, path)
     finally:

@@ -91,8 +91,6 @@ class Download:
     sha256: str
     width: int | None = None
     height: int | None = None
-    declared_type: str | None = None
-    """The declared media type, if it differs from the type of the bytes."""
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
@@ -365,7 +363,6 @@ class _PartialFile:
             sha256=self._hash.hexdigest(),
             width=width,
             height=height,
-            declared_type=None if self._declared == self._media_type else self._declared,
         )
 
     def discard(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import PERMIT_SECONDS, READ_SECONDS
 from darkroom.core.errors import CallError, Code, Failure, clean, failure
 from darkroom.core.urls import mended
 from darkroom.providers.client.http import HttpClient, LostError, NotSentError
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from darkroom.providers.settings import ProviderSettings
     from darkroom.providers.values import Output
 
-READ_SECONDS = 40.0
-"""Time for a read, including its permits and repetitions: every call answers within 45 s."""
-
-TURN_SECONDS = 10.0
-"""How long a change waits for its permit; its request has a deadline of its own."""
 NEVER_REPEATED: frozenset[Code] = frozenset({"quota_exhausted", "not_configured", "internal_error"})
 REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -124,8 +120,8 @@ class ProviderClient:
         CallError: ``rate_limited``; nothing was sent.
         """
         limiter = self.limiter(key.fingerprint)
-        if limiter.held("change") <= TURN_SECONDS:
-            with anyio.move_on_after(TURN_SECONDS):
+        if limiter.held("change") <= PERMIT_SECONDS:
+            with anyio.move_on_after(PERMIT_SECONDS):
                 return await limiter.permit("change")
         raise self._late(limiter, "change")
 

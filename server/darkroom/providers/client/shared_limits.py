@@ -20,11 +20,11 @@ import math
 import mmap
 import os
 import struct
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from darkroom.core.locks import lock, unlock
 from darkroom.providers.client.rate_limiter import (
     LONGEST_SLOT_SECONDS,
     WINDOW_MARGIN_SECONDS,
@@ -58,25 +58,6 @@ knows no holds, does not count them as slots in use."""
 
 _HOLD_AT = SLOTS * _SLOT.size
 _TURNS_AT = _HOLD_AT + _HOLD.size
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _allocate(descriptor: int, size: int) -> None:
@@ -152,11 +133,11 @@ class SharedLimits:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
-            _lock(descriptor)
+            lock(descriptor)
             try:
                 _allocate(descriptor, size)
             finally:
-                _unlock(descriptor)
+                unlock(descriptor)
             return descriptor, mmap.mmap(descriptor, size)
         except BaseException:
             os.close(descriptor)
@@ -170,11 +151,11 @@ class SharedLimits:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        _lock(self._descriptor)
+        lock(self._descriptor)
         try:
             yield
         finally:
-            _unlock(self._descriptor)
+            unlock(self._descriptor)
 
     # --- holds ---
 
