@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
+from darkroom import catalogue
 from darkroom.cli.token_count import count, tool_tokens
 from darkroom.jobs.model import Job
 from darkroom.jobs.registry import LiveJob
@@ -197,6 +198,7 @@ async def test_pillow_is_not_needed_before_the_first_picture(
     server = rig(clock, tmp_path)
     async with server.client() as client:
         job = await call(client, "zsky_start_image", prompt="a boat", width=256, height=256)
+        monkeypatch.delitem(vars(catalogue), "preview", raising=False)  # an earlier test's
         monkeypatch.setitem(sys.modules, "darkroom.results.preview", None)
         monkeypatch.delattr("darkroom.results.preview", raising=False)
         ended = await call(client, "zsky_check_job", job_id=job["job_id"])
