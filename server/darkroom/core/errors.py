@@ -45,6 +45,7 @@ Code = Literal[
     "expired",
     "input_failed",
     "internal_error",
+    "journal_unavailable",
 ]
 
 PROVIDER_MESSAGE_CHARACTERS = 200
@@ -202,9 +203,11 @@ class JournalError(DarkroomError):
     def failure(self) -> Failure:
         """What it means for the call that needed a row."""
         return Failure(
-            code="internal_error",
+            code="journal_unavailable",
             message=str(self),
-            next_step="ask the person to look at the state folder of this server",
+            next_step="call again in a minute; if it stays so, ask the person to look at the state "
+            "folder of this server",
+            retryable=True,
         )
 
 

@@ -51,6 +51,9 @@ ANSWER_SECONDS = 43.0
 LOOK_SECONDS = 5.0
 """How long a check without a wait asks once more about a job that was accepted and not seen."""
 
+OPEN_AGAIN_SECONDS = 15.0
+"""How often a journal is tried again that could not be opened."""
+
 QUIET_SECONDS = 0.25
 """How long the journal stays closed while no tool is called: a host first asks for the list."""
 
@@ -85,18 +88,38 @@ class Engine:
     async def run(self, tasks: TaskGroup) -> None:
         """Open the journal, take up what dead processes left, and follow the schedule.
 
-        What that needs is imported then and not before, here and below: the first list of tools
-        waits for none of it.
+        A journal that cannot be used is tried again until it can. What is needed is imported then
+        and not before, here and below: the first list of tools waits for none of it.
         """
-        try:
-            with anyio.move_on_after(QUIET_SECONDS):
-                await self._wanted.wait()
-            from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- as said above
-            from darkroom.engine.recovery import recover  # noqa: PLC0415 -- as said above
-            from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- as said above
-            from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- as said above
-            from darkroom.engine.starts import Starter  # noqa: PLC0415 -- as said above
+        with anyio.move_on_after(QUIET_SECONDS):
+            await self._wanted.wait()
+        while True:
+            try:
+                await self._open(tasks)
+            except (ConfigurationError, JournalError) as error:
+                if str(error) != str(self._broken):
+                    log.error("%s", error)
+                self._broken = error
+            except BaseException:
+                self._broken = ConfigurationError("the server was stopped before it was ready")
+                raise
+            else:
+                self._broken = None
+                return
+            finally:
+                self._ready.set()
+            await anyio.sleep(OPEN_AGAIN_SECONDS)
 
+    async def _open(self, tasks: TaskGroup) -> None:
+        """Open what is not open yet, and take up what dead processes left."""
+        from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.recovery import recover  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.starts import Starter  # noqa: PLC0415 -- see `run`
+
+        runtime = self._runtime
+        if runtime is None:
             runtime = await open_runtime(
                 self.providers,
                 self.settings,
@@ -109,21 +132,14 @@ class Engine:
             tasks.start_soon(self._stop_waits, runtime)
             runtime.context.registry.watchers.append(self._tell)
             self._runtime = runtime
-            await recover(runtime)
-            if runtime.lease is not None:
-                runtime.submitter.take_over = lambda: recover(runtime)
+        await recover(runtime)
+        if runtime.lease is not None:
+            runtime.submitter.take_over = lambda: recover(runtime)
+        if self._starter is None:
             self._starter = Starter(runtime, self.owner, self._guard(runtime))
+        if self._batches is None:
             self._batches = Batches(runtime, self.owner, self.providers, self._starter)
-            await self._batches.take_up()
-        except (ConfigurationError, JournalError) as error:
-            self._broken = error
-            log.error("%s", error)
-            return
-        except BaseException:
-            self._broken = ConfigurationError("the server was stopped before it was ready")
-            raise
-        finally:
-            self._ready.set()
+        await self._batches.take_up()
         Pruner(runtime)
         runtime.context.spawn(runtime.downloader.resume, self.owner)
 
@@ -194,14 +210,16 @@ class Engine:
 
         Raises
         ------
-        CallError: ``not_configured``, if the journal cannot be used.
+        CallError: ``journal_unavailable`` or ``not_configured``, if the journal cannot be used now.
         """
         broken = await self.broken()
+        if isinstance(broken, JournalError):
+            raise CallError(broken.failure)
         if self._runtime is None or broken is not None:
             raise call_error(
                 "not_configured",
                 f"{broken}; nothing was sent",
-                "ask the person to correct it and to start this server again",
+                f"ask the person to correct it; it is tried again every {OPEN_AGAIN_SECONDS:.0f} s",
             )
         return self._runtime
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
+from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.jobs.quota import outlook
@@ -83,7 +84,11 @@ class Submitter:
             self._ask(live)
 
     async def _enqueue_with_inputs(self, live: LiveJob) -> None:
-        state, job_id = await self._inputs.state(live.job)
+        try:
+            state, job_id = await self._inputs.state(live.job)
+        except JournalError as error:
+            self._put_aside(live, "pacing", error)
+            return
         if state == "ready":
             self._ask(live)
         elif state == "waiting":
@@ -152,6 +157,15 @@ class Submitter:
             lambda: self.enqueue(live),
         )
 
+    def _put_aside(self, live: LiveJob, reason: QueuedFor, error: DarkroomError) -> None:
+        """Keep a job queued that this server cannot send now, and try again until it can.
+
+        What is wrong here says nothing about the job: it must not end for it.
+        """
+        live.trouble = str(error)
+        self._free(live.job)
+        self._again(live, reason, TROUBLE_SECONDS)
+
     @staticmethod
     def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
         """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
@@ -193,7 +207,15 @@ class Submitter:
                     self._leave(live, permit)
                     return
             outcome = await self._send(live, operation, client, permit, inputs)
-        except (CallError, JournalError) as error:
+        except JournalError as error:  # nothing was sent, and nothing is
+            permit.give_back()
+            self._put_aside(live, "pacing", error)
+            return
+        except NoKeyError as error:
+            permit.give_back()
+            self._put_aside(live, "account", error)
+            return
+        except CallError as error:
             outcome = Refused(error.failure)
         except _WithdrawnError:
             permit.give_back()
@@ -215,10 +237,8 @@ class Submitter:
         inputs: References | None,
     ) -> Outcome | None:
         """Send the request, once; None where the job waits for the provider's next day."""
+        key = self._context.key(live.job, operation)
         try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=live.job.owner
-            )
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
@@ -235,12 +255,13 @@ class Submitter:
                     self._again(live, "allowance", ahead.tomorrow - self._context.clock())
                     return None
                 await self._mark_sent(live)
-        except (CallError, JournalError) as error:
+        except CallError as error:
             permit.give_back()
             return Refused(error.failure)
         except UNREADABLE:
             permit.give_back()
             return Refused(not_understood())
+        live.trouble = None
         response = await client.change(request, key)
         provider_id: str | None = None
         if not isinstance(response, DarkroomError):
