@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from darkroom.core.errors import call_error
 from darkroom.core.times import iso
 from darkroom.jobs.spending import beginning
+from darkroom.jobs.store import Share
 from darkroom.providers.operations import Quota
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Outlook:
     month: Room | None
     overage: bool
     tomorrow: float
+    shares: tuple[Share, ...] = ()
+    """What the write that sends a job has to find free, for other processes count as well."""
 
     @property
     def refusal(self) -> CallError | None:
@@ -113,12 +116,17 @@ async def outlook(
         free = max(0, most - await context.registry.store.count(owner, operation.name, since))
         return Room(most, free, waiting)
 
+    today, month = beginning("day", now), beginning("month", now)
+    limits = ((quota.daily, today), (None if quota.overage else quota.monthly, month))
     return Outlook(
         title=provider.title,
-        day=await room(quota.daily, beginning("day", now)),
-        month=await room(quota.monthly, beginning("month", now)),
+        day=await room(quota.daily, today),
+        month=await room(quota.monthly, month),
+        shares=tuple(
+            Share(operation.name, since, most) for most, since in limits if most is not None
+        ),
         overage=quota.overage,
-        tomorrow=beginning("day", now) + DAY_SECONDS,
+        tomorrow=today + DAY_SECONDS,
     )
 
 

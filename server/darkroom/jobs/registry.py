@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import Stale
+from darkroom.jobs.spending import booked_at, day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.spending import Cap, Entry, Tariff
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Share, Store
     from darkroom.providers.values import Cost
 
 ENDED_KEPT = 256
@@ -229,12 +230,14 @@ class Registry:
         attempts: Sequence[Attempt] = (),
         *,
         caps: Sequence[Cap] = (),
+        earlier: Entry | None = None,
+        shares: Sequence[Share] = (),
     ) -> Job:
         """Write what ``change`` makes of the job, with the attempts, and wake who waits.
 
         ``change`` is called again with the newer row when somebody else wrote meanwhile; returning
-        None leaves the job as it is (attempts are written all the same). ``caps`` as in
-        `Store.write`.
+        None leaves the job as it is (attempts are written all the same). ``caps``, ``earlier`` and
+        ``shares`` as in `Store.write`.
         """
         for _ in range(MOST_CONFLICTS):
             job = live.job
@@ -245,7 +248,14 @@ class Registry:
             try:
                 if new is not None or attempts:
                     entry = self._settled(job, new, late=live.ahead)
-                    await self.store.write(new, [*owed, *attempts], entry=entry, caps=caps)
+                    await self.store.write(
+                        new,
+                        [*owed, *attempts],
+                        entry=entry,
+                        caps=caps,
+                        earlier=earlier,
+                        shares=shares,
+                    )
             except Stale:
                 fresh = await self.store.job(job.job_id)
                 if fresh is None:
@@ -293,6 +303,6 @@ class Registry:
         return live
 
 
-def _booked(job: Job) -> tuple[bool, bool, Cost | None]:
+def _booked(job: Job) -> tuple[bool, bool, Cost | None, str]:
     """Return what the job's entry of the ledger depends on."""
-    return job.ended, job.unapproved, job.cost
+    return job.ended, job.unapproved, job.cost, day(booked_at(job))

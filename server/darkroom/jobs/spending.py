@@ -34,7 +34,7 @@ class Entry:
     """One paid action: ``entry_id`` is the job's id, or the attempt's where there is no job.
 
     ``money`` is what it costs in the currency of the prices; None where no price is known.
-    ``at`` is when it was reserved (seconds since the epoch).
+    ``at`` is when it was sent, or reserved until then (seconds since the epoch).
     """
 
     entry_id: str
@@ -153,8 +153,7 @@ class Tariff:
             basis=job.cost.basis,
             money=self.money(job.provider, job.cost),
             state=state,
-            # by the day of the yes: otherwise an old question would pass the caps of a new day
-            at=job.approval.given_at or job.created_at if job.approval else job.created_at,
+            at=booked_at(job),
             holder=self._holder,
         )
 
@@ -229,6 +228,18 @@ class Tariff:
             elif amount > 0:
                 unpriced.append(f"{provider}_{unit}")
         return known, unpriced
+
+
+def booked_at(job: Job) -> float:
+    """Return the time that a job's cost is booked at: its sending, before that its queueing.
+
+    Otherwise what waited over midnight, or is run again, would pass the caps of a new day.
+    """
+    if job.submitted_at is not None:
+        return job.submitted_at
+    if job.status == "queued":
+        return job.updated_at
+    return job.approval.given_at or job.created_at if job.approval else job.created_at
 
 
 def wants(cap: Cap, entry: Entry) -> float:

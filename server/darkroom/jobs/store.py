@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from darkroom.core.errors import DarkroomError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -78,6 +80,19 @@ class Horizon:
     def entries(self) -> float:
         """Before this an entry counts nowhere any more."""
         return min(self.ended, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a provider takes of an operation: ``most`` jobs that count since a time."""
+
+    operation: str
+    since: float
+    most: int
+
+
+class NoShareError(DarkroomError):
+    """A provider takes no more of an operation now; another process was faster."""
 
 
 class Store(Protocol):
@@ -154,10 +169,18 @@ class Store(Protocol):
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        earlier: Entry | None = None,
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions (version 1 of an attempt is inserted), all or none.
 
-        ``caps`` are those that the entry must not pass once more (a job that is run again).
+        ``caps`` are those that the entry must not pass where it is booked now (a job that is run
+        again, or sent on another day); what is booked under its id already is not counted beside
+        it. ``earlier`` is what a run before has cost. ``shares`` are what the job must find free.
+
+        Raises
+        ------
+        CapReached, NoShareError: nothing was written.
         """
         ...
 

@@ -15,7 +15,9 @@ from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import outlook
+from darkroom.jobs.quota import DAY_SECONDS, outlook
+from darkroom.jobs.spending import CapReached, beginning, booked_at, day
+from darkroom.jobs.store import NoShareError
 from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
     BLOCKED,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Attempt, Job, QueuedFor
     from darkroom.jobs.poller import Poller
     from darkroom.jobs.registry import LiveJob
+    from darkroom.jobs.store import Share
     from darkroom.providers.client.outcomes import Outcome
     from darkroom.providers.client.provider_client import ProviderClient
     from darkroom.providers.client.rate_limiter import Permit, RateLimiter
@@ -243,18 +246,30 @@ class Submitter:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
             async with self._daily:
-                ahead = await outlook(
-                    self._context, client.provider, operation, live.job.owner, behind=False
-                )
-                if (refusal := ahead.refusal) is not None:
-                    permit.give_back()
-                    return Refused(refusal.failure)
-                if ahead.waits:
-                    permit.give_back()
-                    self._free(live.job)
-                    self._again(live, "allowance", ahead.tomorrow - self._context.clock())
-                    return None
-                await self._mark_sent(live)
+                while True:
+                    ahead = await outlook(
+                        self._context, client.provider, operation, live.job.owner, behind=False
+                    )
+                    if (refusal := ahead.refusal) is not None:
+                        permit.give_back()
+                        return Refused(refusal.failure)
+                    if ahead.waits:
+                        permit.give_back()
+                        self._free(live.job)
+                        self._again(live, "allowance", ahead.tomorrow - self._context.clock())
+                        return None
+                    try:
+                        await self._mark_sent(live, ahead.shares)
+                        break
+                    except NoShareError:  # another server was faster: look at what is left
+                        continue
+        except CapReached as reached:  # of the day on which it is sent
+            permit.give_back()
+            self._free(live.job)
+            live.trouble = reached.error.failure.message
+            now = self._context.clock()
+            self._again(live, "allowance", beginning("day", now) + DAY_SECONDS - now)
+            return None
         except CallError as error:
             permit.give_back()
             return Refused(error.failure)
@@ -284,7 +299,7 @@ class Submitter:
             case _:
                 return outcome
 
-    async def _mark_sent(self, live: LiveJob) -> None:
+    async def _mark_sent(self, live: LiveJob, shares: Sequence[Share]) -> None:
         """Make it durable that the request is about to leave."""
         now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
@@ -303,7 +318,10 @@ class Submitter:
                 starts_at=None,
             )
 
-        await self._context.registry.update(live, change, [attempt])
+        job, caps = live.job, ()
+        if job.cost is not None and day(booked_at(job)) != day(now):  # it was reserved before today
+            caps = self._context.tariff.caps(job.provider, job.cost.unit, now)
+        await self._context.registry.update(live, change, [attempt], caps=caps, shares=shares)
         live.attempt = attempt
 
     # --- what became of it ---

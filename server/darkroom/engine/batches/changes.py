@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from darkroom.engine.person import Person
     from darkroom.engine.runtime import Runtime
     from darkroom.engine.starts import Starter
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import AttemptState, Job
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Cost, Unit
 
 RETRY = "retry_batch"
+
+PAID: frozenset[AttemptState] = frozenset({"sent", "accepted", "unknown"})
+"""States of an item that the provider has, or may have."""
 
 ANSWER_SECONDS = 35.0
 """Cancelling what runs takes a request for each; the call answers by then, and the rest goes on."""
@@ -124,7 +127,11 @@ class Retrier:
             if job.status == "failed" and job.error is not None and job.error.retryable
         ]
         missed = self._missed(report, {job.job_id for job in failed})
-        again = [job for job in (*failed, *missed) if job.operation in self._context.operations]
+        again = [
+            job
+            for job in (*failed, *missed)
+            if job.operation in self._context.operations and not await self._partly_sent(job)
+        ]
         if not again:
             return 0
         costs: Counter[tuple[str, Unit]] = Counter()
@@ -137,6 +144,11 @@ class Retrier:
         what = f"Run {len(again)} jobs again"
         await self._opener.ask(RETRY, what, costs, said, report.batch, person)
         return await self._context.detached(lambda: self._restart_all(report.batch, again))
+
+    async def _partly_sent(self, job: Job) -> bool:
+        """Tell whether items of a job were accepted, or may have been: they are paid for."""
+        attempts = await self._context.registry.store.attempts(job.job_id)
+        return any(each.item is not None and each.state in PAID for each in attempts)
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
         """Return the jobs that were never sent for want of the output of one that runs again."""
@@ -201,20 +213,20 @@ class Retrier:
                 cost=self._cost(job, operation),
             )
 
+        spent = context.tariff.entry(old)
+        earlier = None
+        if spent is not None and spent.state == "spent":  # what the first run cost stays
+            earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
         unit = old.cost.unit if old.cost is not None else None
         caps = context.tariff.caps(old.provider, unit, now) if unit is not None else ()
         try:
-            job = await context.registry.update(live, change, attempts, caps=caps)
+            job = await context.registry.update(live, change, attempts, caps=caps, earlier=earlier)
         except _FasterError:
             return False
         except CapReached as reached:
             raise reached.error from None
         except JournalError as error:
             raise CallError(error.failure) from None
-        spent = context.tariff.entry(old)
-        if spent is not None and spent.state == "spent":  # what the first run cost stays
-            earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
-            await context.registry.store.reserve(earlier, ())
         live = context.registry.add(job)
         live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
         self._runtime.queue(live, attempts)

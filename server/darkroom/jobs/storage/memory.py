@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING
 
 from darkroom.core.errors import Stale
 from darkroom.jobs.storage.ledger import MemoryLedger
-from darkroom.jobs.store import ACCEPTED, NEVER_RETURNED, NO_VERDICT, UNDER_WAY, Created
+from darkroom.jobs.store import (
+    ACCEPTED,
+    NEVER_RETURNED,
+    NO_VERDICT,
+    UNDER_WAY,
+    Created,
+    NoShareError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.jobs.store import Child, Horizon, Query, Share
 
 
 def _counted_at(job: Job) -> float:
@@ -117,15 +124,23 @@ class MemoryStore:
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        earlier: Entry | None = None,
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
         if job is not None:
             stored = self._jobs.get(job.job_id)
             if stored is None or job.version != stored.version + 1:
                 raise Stale(job.job_id)
+            for share in shares:
+                if await self.count(job.owner, share.operation, share.since) >= share.most:
+                    raise NoShareError(share.operation)
+        before = () if earlier is None else (earlier,)
         if entry is not None:
-            self._ledger.check_all(entry, caps)
+            self._ledger.check_all(entry, caps, before)
         self._attempts |= self._next(attempts)
+        for each in before:
+            self._ledger.put(each)
         if job is not None:
             self._jobs[job.job_id] = job
         if entry is not None:

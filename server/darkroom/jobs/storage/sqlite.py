@@ -16,7 +16,7 @@ from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
 from darkroom.jobs.storage.journal import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
-from darkroom.jobs.store import Created
+from darkroom.jobs.store import Created, NoShareError
 from darkroom.providers.messages import read_row
 from darkroom.providers.values import ENDED
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from darkroom.core.executor import Executor
     from darkroom.jobs.model import Attempt, Job, Row
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.jobs.store import Child, Horizon, Query, Share
 
 T = TypeVar("T")
 
@@ -155,12 +155,19 @@ class SqliteStore:
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        earlier: Entry | None = None,
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
 
         def replace(database: sqlite3.Connection) -> None:
+            if earlier is not None:
+                ledger.put(database, earlier)
             if entry is not None:
                 ledger.check_all(database, entry, caps)
+            for share in shares if job is not None else ():
+                if _count(database, job.owner, share.operation, share.since) >= share.most:
+                    raise NoShareError(share.operation)
             if job is not None:
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
@@ -246,13 +253,7 @@ class SqliteStore:
 
     async def count(self, owner: str, operation: str, since: float) -> int:
         """Count the jobs of an operation that were accepted, or may have been, since a time."""
-        statement = (
-            "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-            f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
-        )
-        return await self._read(
-            lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
-        )
+        return await self._read(lambda database: _count(database, owner, operation, since))
 
     async def waiting(self, owner: str, operation: str) -> int:
         """Count the jobs of an operation that have not been sent yet, but for those that ask."""
@@ -361,6 +362,14 @@ class SqliteStore:
         for attempt in attempts:
             statement = tables.INSERT_ATTEMPT if attempt.version == 1 else tables.UPDATE_ATTEMPT
             _put(database, statement, tables.ATTEMPT_COLUMNS, attempt, holder=self._holder)
+
+
+def _count(database: sqlite3.Connection, owner: str, operation: str, since: float) -> int:
+    statement = (
+        "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+        f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
+    )
+    return database.execute(statement, (owner, operation, since)).fetchone()[0]
 
 
 def _data_version(database: sqlite3.Connection) -> int:
