@@ -1,7 +1,8 @@
 """What packages contribute, how it is found, and how a tool is run.
 
-A module of neutral tools needs one import, this package: everything in ``__all__`` is stable. Names
-are loaded when they are first used, so that listing tools does not load what only a job needs.
+A module of neutral tools needs to import only this package: everything in ``__all__`` is stable.
+Names are loaded when they are first used, so that listing the tools does not load what only a job
+needs.
 """
 
 from __future__ import annotations

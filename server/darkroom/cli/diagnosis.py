@@ -207,7 +207,7 @@ def _folders(context: CommandContext) -> list[FolderFinding]:
     if settings.jobs.store == "sqlite":
         wanted.insert(0, ("state", settings.state_dir))
     if settings.credentials.dir is not None:
-        wanted.append(("credentials", settings.credentials.dir.expanduser()))
+        wanted.append(("credentials", settings.credentials.dir))
     return [_folder(purpose, path) for purpose, path in wanted]
 
 

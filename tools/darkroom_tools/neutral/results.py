@@ -91,7 +91,8 @@ async def show_results(engine: Engine, params: Results, person: Person) -> Resul
     lives = await _jobs(engine, params)
     outputs = await engine.outputs()
     items = await outputs.items(lives)
-    pictures = await _pictures(outputs, items)
+    wanted = engine.settings.results.previews == "on"
+    pictures = await _pictures(outputs, items) if wanted else ()
     meta: JsonObject = {gallery.JOBS_KEY: [live.job.job_id for live in lives[:MOST_JOBS]]}
     return Result(structured=None, text=text_of(engine, lives, items), pictures=pictures, meta=meta)
 
