@@ -113,7 +113,10 @@ class Engine:
     async def _open(self, tasks: TaskGroup) -> None:
         """Open what is not open yet, and take up what dead processes left."""
         from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- see `run`
-        from darkroom.engine.recovery import recover  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.recovery import (  # noqa: PLC0415 -- see `run`
+            recover,
+            watch_neighbours,
+        )
         from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- see `run`
         from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- see `run`
         from darkroom.engine.starts import Starter  # noqa: PLC0415 -- see `run`
@@ -135,6 +138,7 @@ class Engine:
         await recover(runtime)
         if runtime.lease is not None:
             runtime.submitter.take_over = lambda: recover(runtime)
+            watch_neighbours(runtime)
         if self._starter is None:
             self._starter = Starter(runtime, self.owner, self._guard(runtime))
         if self._batches is None:

@@ -15,7 +15,13 @@ from darkroom.core.executor import worker_thread
 from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
-from darkroom.jobs.storage.journal import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
+from darkroom.jobs.storage.journal import (
+    BUSY_TIMEOUT_SECONDS,
+    SameFile,
+    connect,
+    transaction,
+    translated,
+)
 from darkroom.jobs.store import Created, NoShareError
 from darkroom.providers.messages import read_row
 from darkroom.providers.values import ENDED
@@ -46,6 +52,7 @@ class SqliteStore:
         self._path = path
         self._run = run
         self._holder = holder
+        self._file = SameFile(path)
         self._data_version = 0
         self._under_way = 0
         """Calls that the executor has: the connection is theirs."""
@@ -165,10 +172,10 @@ class SqliteStore:
                 ledger.put(database, earlier)
             if entry is not None:
                 ledger.check_all(database, entry, caps)
-            for share in shares if job is not None else ():
-                if _count(database, job.owner, share.operation, share.since) >= share.most:
-                    raise NoShareError(share.operation)
             if job is not None:
+                for share in shares:
+                    if _count(database, job.owner, share.operation, share.since) >= share.most:
+                        raise NoShareError(share.operation)
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
             if entry is not None:
@@ -334,6 +341,7 @@ class SqliteStore:
         """Do the work in one transaction; it holds the write lock from its beginning."""
 
         def changing() -> T:
+            self._file.need(otherwise)
             with translated(self._path, otherwise), transaction(self._database):
                 return work(self._database)
 
