@@ -319,7 +319,7 @@ class Engine:
             arguments = {**live.job.arguments, **check.adopted(params)}
             if arguments != live.job.arguments:
                 await runtime.context.record(live, lambda job: job.next(arguments=arguments), ())
-        if live.job.status == "unknown":
+        if live.job.status == "unknown" or live.job.concluded:
             unseen = live
             with anyio.move_on_after(max(wait_seconds, LOOK_SECONDS)):
                 await runtime.context.detached(lambda: runtime.poller.look_again(unseen))

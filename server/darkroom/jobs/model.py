@@ -105,6 +105,8 @@ class Job:
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     sandbox: bool = False
+    concluded: bool = False
+    """The job ended by our conclusion, not by the provider's word: a check asks once more."""
 
     @property
     def unapproved(self) -> bool:

@@ -125,6 +125,7 @@ class Retrier:
             job
             for job in report.jobs
             if job.status == "failed" and job.error is not None and job.error.retryable
+            if not job.concluded
         ]
         missed = self._missed(report, {job.job_id for job in failed})
         again = [
