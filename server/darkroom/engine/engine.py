@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.digests import digest
-from darkroom.core.errors import CallError, ConfigurationError, JournalError, call_error
+from darkroom.core.errors import (
+    CallError,
+    ConfigurationError,
+    JournalError,
+    Stale,
+    call_error,
+)
 from darkroom.core.log import log
 from darkroom.engine.progress import wait_telling
-from darkroom.jobs.model import LOCAL_OWNER, Job
+from darkroom.jobs.model import LOCAL_OWNER, Attempt, Job
 from darkroom.providers.credentials import Credentials
 from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import JobOperation
@@ -402,6 +408,27 @@ class Engine:
                 "not_found", f"there is no job {job_id}", "list_jobs shows the jobs known here"
             )
         return await settle(await self.runtime(), live, verdict, provider_job_id, person)
+
+    async def use_yes(self, serial: str, tool: str) -> bool:
+        """Use the person's answer to one question; tell whether nobody has used it before.
+
+        It is written down, for the same answer may come again, and to another server.
+        """
+        now, store = self.clock(), (await self.runtime()).context.registry.store
+        used = Attempt(
+            attempt_id=f"yes_{serial}",
+            owner=self.owner,
+            operation=tool,
+            request_hash=serial,
+            state="accepted",
+            created_at=now,
+            answered_at=now,
+        )
+        try:
+            await store.write(None, [used])
+        except Stale:
+            return False
+        return True
 
     def poll_after(self, live: LiveJob) -> int | None:
         """Return the whole seconds after which there can be news; None once the job ended."""
