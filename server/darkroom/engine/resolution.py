@@ -68,13 +68,16 @@ async def settle(
             "take it from the provider's own page or list, then call again",
         )
     known = await context.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
-    if known is not None and known.job_id != live.job.job_id:
+    same = known is not None and known.job_id != live.job.job_id
+    if same and await context.registry.store.attempts(known.job_id):  # we have sent that one
         raise call_error(
             "conflict",
             f"{provider_job_id} is already {known.job_id}",
             "look for another one, or settle this one as not_submitted",
         )
     await _ask(runtime, live.job, verdict, provider_job_id, person)
+    if same:
+        await context.detached(lambda: _give_up_double(runtime, known, live.job))
     await context.detached(lambda: _was_submitted(runtime, live, provider_job_id))
     return live
 
@@ -143,6 +146,31 @@ async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
     await _write(runtime, live, change, "refused")
+    runtime.submitter.free_slot(live)
+
+
+async def _give_up_double(runtime: Runtime, double: Job, of: Job) -> None:
+    """Close the row under which a lost job was followed by the provider's id alone.
+
+    It is the same payment: what is reserved for the lost one goes on counting, once.
+    """
+    context, now = runtime.context, runtime.context.clock()
+    live = await context.registry.get(double.job_id)
+    if live is None:
+        return
+    await context.registry.update(
+        live,
+        lambda job: job.next(
+            status="cancelled",
+            updated_at=now,
+            ended_at=now,
+            provider_job_id=None,
+            concluded=False,
+            outputs=(),
+            warnings=(*job.warnings, f"it is the same as {of.job_id}, which goes on"),
+        ),
+    )
+    context.schedule.cancel(("poll", double.job_id))
     runtime.submitter.free_slot(live)
 
 

@@ -37,6 +37,13 @@ ANSWER_SECONDS = 35.0
 """Cancelling what runs takes a request for each; the call answers by then, and the rest goes on."""
 
 
+SENDING_SECONDS = 45.0
+"""As long as a request may be on its way."""
+
+MOST_ROUNDS = 5
+"""How often it is looked again what waits; nothing grows any more once the wish is written."""
+
+
 class _FasterError(DarkroomError):
     """Somebody else has run the job again meanwhile."""
 
@@ -52,16 +59,26 @@ class Canceller:
         self._reports = reports
 
     async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
-        """Cancel what has not started, and what the provider lets us cancel."""
-        for job in reversed(report.jobs):  # what depends on others goes before they do
-            if job.status == "queued":
+        """Cancel what has not started, and what the provider lets us cancel.
+
+        The wish is written down first: from then on no second stage grows.
+        """
+        await self._mark(report)
+        for _ in range(MOST_ROUNDS):
+            queued = [job for job in report.jobs if job.status == "queued"]
+            if not queued:
+                break
+            for job in reversed(queued):  # what depends on others goes before they do
                 await self._queued(job, caller)
+            report = await self._reports.of(report.batch.job_id)  # what has grown meanwhile
         done = anyio.Event()
+        jobs = report.jobs
 
         async def cancel_running() -> None:
             try:
-                for job in report.jobs:
-                    if self._reports.latest(job).status in {"submitting", "running"}:
+                for job in jobs:
+                    await self._answered(job)
+                    if self._reports.latest(job).status == "running":
                         await self._running(job, caller, person)
             finally:
                 done.set()
@@ -69,6 +86,16 @@ class Canceller:
         self._context.spawn(cancel_running)
         with anyio.move_on_after(ANSWER_SECONDS):
             await done.wait()
+
+    async def _answered(self, job: Job) -> None:
+        """Wait for the answer to a request that is on its way: only then it can be cancelled."""
+        live = self._context.registry.known(job.job_id)
+        if live is not None:
+            await self._context.registry.wait(
+                live, SENDING_SECONDS, until=lambda live: live.job.status != "submitting"
+            )
+
+    async def _mark(self, report: Report) -> None:
         live = await self._context.registry.get(report.batch.job_id)
         if live is None or report.status != "running":
             return

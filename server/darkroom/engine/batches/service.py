@@ -165,6 +165,9 @@ class Batches:
         for output in job.outputs:
             if output.index == 0:
                 continue  # it was planned with the batch
+            newest = await self._context.registry.store.job(parent.job.job_id)
+            if newest is None or newest.status == "cancelled":
+                return
             given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
             given[str(stage["input"])] = f"job:{job.job_id}#{output.index}"
             try:
