@@ -138,11 +138,13 @@ class Engine:
                 tasks,
             )
             tasks.start_soon(runtime.context.schedule.run)
+            if runtime.liveness.beat_seconds is not None:
+                tasks.start_soon(runtime.stay_alive)
             tasks.start_soon(self._stop_waits, runtime)
             runtime.context.registry.watchers.append(self._tell)
             self._runtime = runtime
         await recover(runtime)
-        if runtime.lease is not None:
+        if runtime.liveness.shared:
             runtime.submitter.take_over = lambda: recover(runtime)
             watch_neighbours(runtime)
         if self._starter is None:

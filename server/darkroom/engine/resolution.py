@@ -68,16 +68,17 @@ async def settle(
             "take it from the provider's own page or list, then call again",
         )
     known = await context.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
-    same = known is not None and known.job_id != live.job.job_id
-    if same and await context.registry.store.attempts(known.job_id):  # we have sent that one
+    double = known if known is not None and known.job_id != live.job.job_id else None
+    if double is not None and await context.registry.store.attempts(double.job_id):
+        # we have sent that one
         raise call_error(
             "conflict",
-            f"{provider_job_id} is already {known.job_id}",
+            f"{provider_job_id} is already {double.job_id}",
             "look for another one, or settle this one as not_submitted",
         )
     await _ask(runtime, live.job, verdict, provider_job_id, person)
-    if same:
-        await context.detached(lambda: _give_up_double(runtime, known, live.job))
+    if double is not None:
+        await context.detached(lambda: _give_up_double(runtime, double, live.job))
     await context.detached(lambda: _was_submitted(runtime, live, provider_job_id))
     return live
 
@@ -117,7 +118,7 @@ def _still_unknown(job: Job) -> None:
     if job.status != "unknown":
         raise call_error(
             "conflict",
-            f"{job.job_id} is {job.status}; only an unknown job can be settled",
+            f"{job.job_id} is {job.shown_status}; only an unknown job can be settled",
             "check it instead",
         )
 

@@ -28,6 +28,7 @@ from darkroom.providers.client.outcomes import (
     Unknown,
     judge,
 )
+from darkroom.providers.client.resend import NEVER_LEFT, REFUSED_FOR_NOW, with_newer_key
 from darkroom.providers.messages import UNREADABLE, Request
 from darkroom.providers.operations import FanOutOperation
 
@@ -48,12 +49,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import References
 
-MOST_CONNECTION_TRIES = 3
-"""How often a request is tried that certainly never arrived."""
-
-CONNECTION_BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 3.0
-LONGEST_LATER_SECONDS = 300.0
 LOOK_FOR_DEAD_SECONDS = 15.0
 """How often it is looked, while a job waits for a slot, whether a dead process has one."""
 
@@ -291,13 +286,7 @@ class Submitter:
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
-        match outcome:
-            case Refused(error) if (
-                error.code == "auth_failed" and self._context.credentials.renewed(key)
-            ):
-                return Later(error, 0.0)  # the key was rotated meanwhile
-            case _:
-                return outcome
+        return with_newer_key(self._context.credentials, key, outcome)
 
     async def _mark_sent(self, live: LiveJob, shares: Sequence[Share]) -> None:
         """Make it durable that the request is about to leave."""
@@ -334,8 +323,8 @@ class Submitter:
                 await self._accept(live, "accepted", provider_id)
             case Refused(error):
                 await self._refuse(live, client, error)
-            case Later(error, seconds):
-                await self._try_later(live, operation, client, error, seconds)
+            case Later():
+                await self._try_later(live, operation, client, outcome)
             case NeverLeft(error):
                 await self._try_again(live, client, error)
             case Unknown(error, evidence):
@@ -411,18 +400,20 @@ class Submitter:
         live: LiveJob,
         operation: JobOperation,
         client: ProviderClient,
-        error: Failure,
-        seconds: float | None,
+        later: Later,
     ) -> None:
         """Put a job back that the provider will take later; end it if the allowance is used up."""
-        if seconds is None and await self._exhausted(live.job, operation, client):
+        if later.seconds is None and await self._exhausted(live.job, operation, client):
             title = client.provider.title
-            said = failure("quota_exhausted", title, provider_message=error.provider_message)
+            said = failure(
+                "quota_exhausted", title, provider_message=later.failure.provider_message
+            )
             await self._refuse(live, client, said)
             return
-        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
-        wait = backoff if seconds is None else seconds
+        wait = 0.0
+        if not later.key_replaced:
+            tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
+            wait = REFUSED_FOR_NOW.wait(tries) if later.seconds is None else later.seconds
         limiter = client.limiter(live.job.fingerprint)
         limiter.hold("start", wait)
         await self._back_to_queue(live, "refused")
@@ -446,12 +437,12 @@ class Submitter:
     async def _try_again(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
         """Send a request again that certainly never arrived; give up after a few tries."""
         tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        if tries >= MOST_CONNECTION_TRIES:
+        if NEVER_LEFT.over(tries):
             await self._refuse(live, client, error)
             return
         await self._back_to_queue(live, "refused")
         client.limiter(live.job.fingerprint).release(live.job.job_id)
-        self._again(live, None, CONNECTION_BACKOFF_SECONDS * 2 ** (tries - 1))
+        self._again(live, None, NEVER_LEFT.wait(tries))
 
     async def _back_to_queue(self, live: LiveJob, state: str) -> None:
         """Close the attempt and prepare the next one, in one write."""

@@ -47,7 +47,7 @@ from darkroom.providers.provider import (
     Rate,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
-from darkroom.providers.values import Cost, Output, Progress, Status, Unit
+from darkroom.providers.values import Cost, Output, Progress, ShownStatus, Status, Unit
 
 __all__ = [
     "CHANGES",
@@ -88,6 +88,7 @@ __all__ = [
     "Response",
     "Secret",
     "Section",
+    "ShownStatus",
     "StartParams",
     "State",
     "StateSource",

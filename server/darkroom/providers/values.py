@@ -8,6 +8,8 @@ from typing import Literal
 Status = Literal[
     "queued", "submitting", "running", "completed", "failed", "blocked", "cancelled", "unknown"
 ]
+ShownStatus = Literal["queued", "running", "completed", "failed", "blocked", "cancelled", "unknown"]
+"""A status as the model sees it: all but the internal ``submitting``."""
 
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "blocked", "cancelled"})

@@ -63,6 +63,9 @@ class Later:
     seconds: float | None
     """Seconds to wait as the provider asked; None if it did not say."""
 
+    key_replaced: bool = False
+    """The key that it was sent with has been replaced; with the new one this is no further try."""
+
 
 @dataclass(frozen=True, slots=True)
 class NeverLeft:

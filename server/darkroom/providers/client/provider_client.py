@@ -12,6 +12,7 @@ from darkroom.core.urls import mended
 from darkroom.providers.client.http import HttpClient, LostError, NotSentError
 from darkroom.providers.client.outcomes import NOTHING_ELSE, describe, not_sent
 from darkroom.providers.client.rate_limiter import RateLimiter
+from darkroom.providers.client.resend import READ, newer_key
 
 if TYPE_CHECKING:
     import random
@@ -25,15 +26,12 @@ if TYPE_CHECKING:
     from darkroom.providers.settings import ProviderSettings
     from darkroom.providers.values import Output
 
-MOST_REPEATS = 2
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_WAIT_IN_CALL_SECONDS = 5.0
 READ_SECONDS = 40.0
 """Time for a read, including its permits and repetitions: every call answers within 45 s."""
 
 TURN_SECONDS = 10.0
 """How long a change waits for its permit; its request has a deadline of its own."""
-UNAUTHORIZED = 401
+NEVER_REPEATED: frozenset[Code] = frozenset({"quota_exhausted", "not_configured", "internal_error"})
 REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -146,40 +144,38 @@ class ProviderClient:
         lost: Callable[[], None],
     ) -> Response:
         limiter = self.limiter(key.fingerprint)
-        repeat = 0
+        tried = 0
         while True:
             permit = await limiter.permit(kind)
             try:
                 response = await self.http_client.send(request, key, once=False)
             except (NotSentError, LostError) as error:
-                problem = no_answer(self.provider, error)
+                failed = no_answer(self.provider, error)
                 if isinstance(error, LostError):
                     lost()
             except anyio.get_cancelled_exc_class():
                 lost()
                 raise
             else:
-                if response.status == UNAUTHORIZED and (newer := self._credentials.renewed(key)):
-                    key = newer  # rotated meanwhile, here or by another process
+                if response.ok:
+                    return response
+                failed = describe(self.provider, response, statuses)
+                if newer := newer_key(self._credentials, key, failed):
+                    key = newer
                     continue
                 if response.status not in REPEATED_STATUSES:
                     return response
-                problem = describe(self.provider, response, statuses)
                 if response.status not in self.provider.refusals:
                     lost()
             finally:
                 permit.done()
-            if problem.code == "rate_limited" and problem.retry_after_seconds is not None:
-                limiter.hold(kind, problem.retry_after_seconds)
-            backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
-            wait = problem.retry_after_seconds or backoff
-            final = (
-                problem.code in {"quota_exhausted", "not_configured", "internal_error"}
-                or wait > LONGEST_WAIT_IN_CALL_SECONDS
-            )
-            if final or repeat == MOST_REPEATS:
-                raise CallError(problem)
-            repeat += 1
+            tried += 1
+            if failed.code == "rate_limited" and failed.retry_after_seconds is not None:
+                limiter.hold(kind, failed.retry_after_seconds)
+            wait = failed.retry_after_seconds or READ.wait(tried) * self._chance.uniform(0.5, 1.5)
+            final = failed.code in NEVER_REPEATED or wait > READ.longest
+            if final or READ.over(tried):
+                raise CallError(failed)
             await anyio.sleep(wait)
 
     def conditional(self, request: Request, key: Key) -> Request:
