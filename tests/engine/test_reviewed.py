@@ -64,7 +64,7 @@ async def test_a_job_can_be_settled_after_the_journal_failed_once(
             journal.fails = always
             settling = {"job_id": job["job_id"], "outcome": "not_submitted"}
             first = await client.call_tool("resolve_job", settling)
-            assert text_of(first).startswith("[internal_error]")
+            assert text_of(first).startswith("[journal_unavailable]")
             journal.fails = never
             assert (await call(client, "resolve_job", **settling))["status"] == "failed"
 

@@ -20,7 +20,7 @@ PROMISES = {
         "A request that costs something is written to the journal before it is sent.",
         (
             "engine/test_journal_faults.py::test_a_job_that_cannot_be_written_is_not_sent",
-            "engine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_does_not_leave",
+            "engine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_waits_and_leaves_once_it_can_be",
         ),
     ),
     "task-asks-first": Promise(
@@ -426,6 +426,51 @@ PROMISES = {
         (
             "engine/batches/test_changing.py::test_a_retry_is_paid_for_again_and_passes_no_cap",
             "engine/batches/test_batches.py::test_an_unknown_item_is_never_retried",
+        ),
+    ),
+    "journal-away": Promise(
+        "A journal or a key that is away for a time fails no job: what waits is sent once that is "
+        "possible again, and a journal that vanished under a running server stops it from sending.",
+        (
+            "engine/test_journal_faults.py::test_jobs_that_wait_for_their_turn_outlive_a_full_disk",
+            "engine/test_journal_faults.py::test_a_key_file_that_is_empty_for_a_moment_fails_no_waiting_job",
+            "engine/test_journal_faults.py::test_a_journal_that_cannot_be_opened_at_the_start_is_tried_again",
+            "engine/test_company.py::test_a_journal_that_vanished_under_a_running_server_is_noticed_before_a_request_leaves",
+        ),
+    ),
+    "booked-when-sent": Promise(
+        "A payment is booked on the day of its sending, and a month's allowance is decided in one "
+        "transaction, however many servers send.",
+        (
+            "engine/test_booking.py::test_a_start_that_waited_waits_on_where_its_day_has_no_room_any_more",
+            "engine/test_booking.py::test_a_retry_takes_from_the_cap_of_the_day_of_the_retry",
+            "engine/test_booking.py::test_a_new_run_and_what_the_old_one_cost_are_one_write",
+            "engine/test_booking.py::test_a_months_allowance_is_not_passed_by_many_servers_at_once",
+        ),
+    ),
+    "our-conclusion": Promise(
+        "An end that we concluded, and the provider did not tell, stays open: a check asks once "
+        "more, at a bounded rate, and nothing is paid for again.",
+        (
+            "engine/test_concluded.py::test_a_job_that_a_replica_did_not_know_comes_back_when_it_is_checked_later",
+            "engine/test_concluded.py::test_however_often_it_is_checked_the_provider_is_asked_at_a_bounded_rate",
+            "engine/test_concluded.py::test_an_image_that_comes_after_the_deadline_is_handed_out_by_a_later_check",
+        ),
+    ),
+    "one-yes": Promise(
+        "One yes of the person is for one act, however often the answered call comes.",
+        (
+            "engine/test_destroying.py::test_one_answer_is_for_one_act_however_often_the_call_is_repeated",
+        ),
+    ),
+    "clock-jumps": Promise(
+        "A clock that is weeks ahead for one start erases nothing.",
+        ("engine/test_company.py::test_a_clock_that_is_ahead_for_one_start_erases_nothing",),
+    ),
+    "neighbours": Promise(
+        "What waits at a server that dies is sent by another one within a minute.",
+        (
+            "engine/test_company.py::test_what_waits_at_a_server_that_dies_is_sent_by_its_neighbour_within_a_minute",
         ),
     ),
 }

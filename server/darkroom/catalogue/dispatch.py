@@ -164,7 +164,8 @@ def job_result(
     if live.fetching:
         warnings = (*warnings, "its files are still being downloaded; check again for them")
     if live.trouble is not None and not live.job.ended:
-        warnings = (*warnings, f"{live.trouble}; it will be asked again")
+        then = "it is tried again" if live.job.status == "queued" else "it will be asked again"
+        warnings = (*warnings, f"{live.trouble}; {then}")
     view = job_view(
         live.job,
         poll_after=engine.poll_after(live),

@@ -176,6 +176,10 @@ class ServeSection(Section):
         description="How long a check waits for news where the call does not say; lower it for a "
         "host that cuts calls off after 5 or 10 s.",
     )
+    drain_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        default=45,
+        description="How long requests that are on their way have to finish when the server stops.",
+    )
 
 
 class SpendingSection(Section):

@@ -57,6 +57,7 @@ Code = Literal[
     "expired",
     "input_failed",
     "internal_error",
+    "journal_unavailable",
 ]
 
 PROVIDER_MESSAGE_CHARACTERS = 200
@@ -219,9 +220,11 @@ class JournalError(CallError):
     def __init__(self, message: str) -> None:
         super().__init__(
             Failure(
-                code="internal_error",
+                code="journal_unavailable",
                 message=message,
-                next_step="ask the person to look at the state folder of this server",
+                next_step="call again in a minute; if it stays so, ask the person to look at the "
+                "state folder of this server",
+                retryable=True,
             )
         )
 

@@ -13,10 +13,16 @@ import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import digest
-from darkroom.core.errors import CallError, ConfigurationError, JournalError, call_error
+from darkroom.core.errors import (
+    CallError,
+    ConfigurationError,
+    JournalError,
+    Stale,
+    call_error,
+)
 from darkroom.core.log import log
 from darkroom.engine.progress import wait_telling
-from darkroom.jobs.model import LOCAL_OWNER, Job
+from darkroom.jobs.model import LOCAL_OWNER, Attempt, Job
 from darkroom.providers.credentials import Credentials
 from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import JobOperation
@@ -48,6 +54,9 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0
 """How long a check without a wait takes to poll an unknown job once more."""
+
+OPEN_AGAIN_SECONDS = 15.0
+"""How often a journal is tried again that could not be opened."""
 
 QUIET_SECONDS = 0.25
 """How long the journal stays closed while no tool is called: hosts list the tools first."""
@@ -87,18 +96,41 @@ class Engine:
     async def run(self, tasks: TaskGroup) -> None:
         """Open the journal, take over the jobs of dead processes, and start the scheduler.
 
-        Modules that only this needs are imported here, so that the first list of tools does not
-        wait for them.
+        A journal that cannot be used is tried again until it can. What is needed is imported then
+        and not before, here and below: the first list of tools waits for none of it.
         """
-        try:
-            with anyio.move_on_after(QUIET_SECONDS):
-                await self._wanted.wait()
-            from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- as said above
-            from darkroom.engine.recovery import recover  # noqa: PLC0415 -- as said above
-            from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- as said above
-            from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- as said above
-            from darkroom.engine.starts import Starter  # noqa: PLC0415 -- as said above
+        with anyio.move_on_after(QUIET_SECONDS):
+            await self._wanted.wait()
+        while True:
+            try:
+                await self._open(tasks)
+            except (ConfigurationError, JournalError) as error:
+                if str(error) != str(self._broken):
+                    log.error("%s", error)
+                self._broken = error
+            except BaseException:
+                self._broken = ConfigurationError("the server was stopped before it was ready")
+                raise
+            else:
+                self._broken = None
+                return
+            finally:
+                self._ready.set()
+            await anyio.sleep(OPEN_AGAIN_SECONDS)
 
+    async def _open(self, tasks: TaskGroup) -> None:
+        """Open what is not open yet, and take up what dead processes left."""
+        from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.recovery import (  # noqa: PLC0415 -- see `run`
+            recover,
+            watch_neighbours,
+        )
+        from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.starts import Starter  # noqa: PLC0415 -- see `run`
+
+        runtime = self._runtime
+        if runtime is None:
             runtime = await open_runtime(
                 self.providers,
                 self.settings,
@@ -113,21 +145,15 @@ class Engine:
             tasks.start_soon(self._stop_waits, runtime)
             runtime.context.registry.watchers.append(self._tell)
             self._runtime = runtime
-            await recover(runtime)
-            if runtime.liveness.shared:
-                runtime.submitter.take_over = lambda: recover(runtime)
+        await recover(runtime)
+        if runtime.liveness.shared:
+            runtime.submitter.take_over = lambda: recover(runtime)
+            watch_neighbours(runtime)
+        if self._starter is None:
             self._starter = Starter(runtime, self.owner, self._guard(runtime))
+        if self._batches is None:
             self._batches = Batches(runtime, self.owner, self.providers, self._starter)
-            await self._batches.take_up()
-        except (ConfigurationError, JournalError) as error:
-            self._broken = error
-            log.error("%s", error)
-            return
-        except BaseException:
-            self._broken = ConfigurationError("the server was stopped before it was ready")
-            raise
-        finally:
-            self._ready.set()
+        await self._batches.take_up()
         Pruner(runtime)
         runtime.context.spawn(runtime.downloader.resume, self.owner)
 
@@ -198,14 +224,16 @@ class Engine:
 
         Raises
         ------
-        CallError: ``not_configured``, if the journal cannot be used.
+        CallError: ``journal_unavailable`` or ``not_configured``, if the journal cannot be used now.
         """
         broken = await self.broken()
+        if isinstance(broken, JournalError):
+            raise CallError(broken.failure)
         if self._runtime is None or broken is not None:
             raise call_error(
                 "not_configured",
                 f"{broken}; nothing was sent",
-                "ask the person to correct it and to start this server again",
+                f"ask the person to correct it; it is tried again every {OPEN_AGAIN_SECONDS:.0f} s",
             )
         return self._runtime
 
@@ -301,7 +329,7 @@ class Engine:
             arguments = {**live.job.arguments, **check.adopted(params)}
             if arguments != live.job.arguments:
                 await runtime.context.record(live, lambda job: job.next(arguments=arguments), ())
-        if live.job.status == "unknown":
+        if live.job.status == "unknown" or live.job.concluded:
             unseen = live
             with anyio.move_on_after(max(wait_seconds, LOOK_SECONDS)):
                 await runtime.context.detached(lambda: runtime.poller.look_again(unseen))
@@ -384,6 +412,27 @@ class Engine:
                 "not_found", f"there is no job {job_id}", "list_jobs shows the jobs known here"
             )
         return await settle(await self.runtime(), live, verdict, provider_job_id, person)
+
+    async def use_yes(self, serial: str, tool: str) -> bool:
+        """Use the person's answer to one question; tell whether nobody has used it before.
+
+        It is written down, for the same answer may come again, and to another server.
+        """
+        now, store = self.clock(), (await self.runtime()).context.registry.store
+        used = Attempt(
+            attempt_id=f"yes_{serial}",
+            owner=self.owner,
+            operation=tool,
+            request_hash=serial,
+            state="accepted",
+            created_at=now,
+            answered_at=now,
+        )
+        try:
+            await store.write(None, [used])
+        except Stale:
+            return False
+        return True
 
     def poll_after(self, live: LiveJob) -> int | None:
         """Return the seconds until the next poll; None if the job has ended or is unknown."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from darkroom.core.errors import Stale
+import anyio
+
+from darkroom.core.errors import JournalError, Stale
+from darkroom.core.log import log
 from darkroom.jobs import slots
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.providers.client.outcomes import unknown
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
+
+NEIGHBOURS_SECONDS = 30.0
+"""How often a server looks whether one beside it has died."""
 
 STOPPED = "the server stopped before an answer was recorded"
 
@@ -40,6 +46,31 @@ async def recover_from(runtime: Runtime, holders: Iterable[str | None]) -> bool:
         return False
     await recover(runtime)
     return True
+
+
+def watch_neighbours(runtime: Runtime) -> None:
+    """Take over by itself, from now on, what other processes leave behind when they die."""
+    context, registry = runtime.context, runtime.context.registry
+    seen, holders = -1, set[str]()
+
+    async def look() -> None:
+        nonlocal seen, holders
+        try:
+            wrote = await registry.others_wrote()
+            if wrote != seen:
+                holders, seen = await registry.store.holders(), wrote
+            if not context.closing and await recover_from(runtime, holders):
+                seen = -1
+        except JournalError as error:
+            log.error("%s", error)
+        finally:
+            look_later()
+
+    def look_later() -> None:
+        due = anyio.current_time() + NEIGHBOURS_SECONDS
+        context.schedule.at("neighbours", due, lambda: context.spawn(look))
+
+    look_later()
 
 
 async def _recover(runtime: Runtime) -> Sequence[Job]:

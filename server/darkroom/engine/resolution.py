@@ -67,13 +67,17 @@ async def settle(
             "take it from the provider's own page or list, then call again",
         )
     known = await context.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
-    if known is not None and known.job_id != live.job.job_id:
+    double = known if known is not None and known.job_id != live.job.job_id else None
+    if double is not None and await context.registry.store.attempts(double.job_id):
+        # we have sent that one
         raise call_error(
             "conflict",
-            f"{provider_job_id} is already {known.job_id}",
+            f"{provider_job_id} is already {double.job_id}",
             "look for another one, or settle this one as not_submitted",
         )
     await _ask(runtime, live.job, verdict, provider_job_id, person)
+    if double is not None:
+        await context.detached(lambda: _give_up_double(runtime, double, live.job))
     await context.detached(lambda: _was_submitted(runtime, live, provider_job_id))
     return live
 
@@ -146,6 +150,31 @@ async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
     await _write(runtime, live, change, "refused")
+    slots.release_early(context, live.job)
+
+
+async def _give_up_double(runtime: Runtime, double: Job, of: Job) -> None:
+    """Close the row under which a lost job was followed by the provider's id alone.
+
+    It is the same payment: what is reserved for the lost one goes on counting, once.
+    """
+    context, now = runtime.context, runtime.context.clock()
+    live = await context.registry.get(double.job_id)
+    if live is None:
+        return
+    await context.registry.update(
+        live,
+        lambda job: job.next(
+            status="cancelled",
+            updated_at=now,
+            ended_at=now,
+            provider_job_id=None,
+            concluded=False,
+            outputs=(),
+            warnings=(*job.warnings, f"it is the same as {of.job_id}, which goes on"),
+        ),
+    )
+    context.schedule.cancel(("poll", double.job_id))
     slots.release_early(context, live.job)
 
 

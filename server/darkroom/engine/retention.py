@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
+
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.spending import beginning
-from darkroom.jobs.store import Horizon
+from darkroom.jobs.store import Horizon, Query
 
 if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
@@ -24,6 +27,8 @@ class Pruner:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._due = 0.0
+        self._newest: float | None = None
+        self._began = anyio.current_time()
         runtime.context.registry.watchers.append(self._changed)
         self._begin()
 
@@ -35,8 +40,20 @@ class Pruner:
         self._due = self._runtime.context.clock() + DAY_SECONDS
         self._runtime.context.spawn(self._prune)
 
+    async def _now(self) -> float:
+        """Return the time as far as it can be trusted for deleting.
+
+        A clock that is weeks ahead for one start must not erase what keeps jobs from being paid
+        twice: nothing is old before the newest row was, and time goes on as this process lives.
+        """
+        context = self._runtime.context
+        if self._newest is None:
+            newest = await context.registry.store.list(Query(owner=LOCAL_OWNER, limit=1))
+            self._newest = newest[0].created_at if newest else context.clock()
+        return min(context.clock(), self._newest + anyio.current_time() - self._began)
+
     async def _prune(self) -> None:
-        runtime, context, now = self._runtime, self._runtime.context, self._runtime.context.clock()
+        runtime, context, now = self._runtime, self._runtime.context, await self._now()
         quotas = (name for name, each in context.operations.items() if each.quota is not None)
         await context.registry.store.prune(
             Horizon(

@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from darkroom.providers.params import Admitted
     from darkroom.providers.provider import Provider
 
-DRAIN_SECONDS = 10.0
-"""Time for open attempts to finish when the engine stops."""
-
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -93,7 +90,7 @@ class Runtime:
         """Start nothing new, and let open attempts finish within their deadline."""
         context = self.context
         context.closing = True
-        with anyio.move_on_after(DRAIN_SECONDS, shield=True):
+        with anyio.move_on_after(context.settings.serve.drain_seconds, shield=True):
             while context.open_attempts:
                 await context.idle.wait()
         for scope in context.open_attempts:

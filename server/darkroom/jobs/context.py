@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from darkroom.core.errors import JournalError, Stale, call_error
+from darkroom.core.errors import CallError, DarkroomError, JournalError, Stale, call_error
 from darkroom.core.ids import new_id
 from darkroom.core.log import log
 from darkroom.core.task_pool import TaskPool
@@ -27,15 +27,22 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob, Registry
     from darkroom.jobs.spending import Tariff
     from darkroom.providers.client.provider_client import ProviderClient
-    from darkroom.providers.credentials import Credentials
+    from darkroom.providers.credentials import Credentials, Key
     from darkroom.providers.messages import Request
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import Params
 
 T = TypeVar("T")
 
+TROUBLE_SECONDS = 15.0
+"""How often a request is tried again that this server could not send: no journal, no key."""
+
 SAVE_AGAIN_SECONDS = 5.0
 """Time between attempts to write a row that could not be written."""
+
+
+class NoKeyError(DarkroomError):
+    """The credential cannot be read now: its file is being written, say. No job fails for it."""
 
 
 @dataclass(kw_only=True)
@@ -74,6 +81,19 @@ class JobContext:
         """Return a job's arguments as the model of its operation; see `References`."""
         context = {"admitted": self.admitted, "references": references or References()}
         return operation.params.model_validate(job.arguments, strict=False, context=context)
+
+    def key(self, job: Job, operation: JobOperation) -> Key:
+        """Return the credential that a job's next paid request is to be sent with.
+
+        Raises
+        ------
+        NoKeyError: it is not there now.
+        """
+        provider = self.clients[job.provider].provider
+        try:
+            return self.credentials.key(provider, operation.credential, owner=job.owner)
+        except CallError as error:
+            raise NoKeyError(error.failure.message) from None
 
     def request(self, job: Job, operation: JobOperation, inputs: References) -> Request:
         """Build the request that starts a job, with the addresses of its inputs."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, Code
+from darkroom.core.errors import CallError, Code, JournalError
+from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.fan_out_state import unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
@@ -66,16 +67,30 @@ class ItemSender:
                 with self._context.under_way():
                     try:
                         attempt, outcome = await self._send(live, attempt)
+                    except (
+                        JournalError,
+                        NoKeyError,
+                    ) as error:  # nothing was sent; it waits until it can be
+                        permit.give_back()
+                        live.trouble = str(error)
+                        outcome = None
                     finally:
                         permit.done()
-                    if not (replaced := isinstance(outcome, Later) and outcome.key_replaced):
-                        tried += 1
-                    wait = 0.0 if replaced else _wait_after(outcome, tried)
-                    if wait is None:
-                        if await self._settle(live, attempt, outcome) and waiting:
-                            await self._give_up(live, waiting)
-                        break
-                if isinstance(outcome, NeverLeft):
+                    if outcome is None:
+                        wait = TROUBLE_SECONDS
+                    else:
+                        if not (replaced := isinstance(outcome, Later) and outcome.key_replaced):
+                            tried += 1
+                        wait = 0.0 if replaced else _wait_after(outcome, tried)
+                        if wait is None:
+                            if await self._settle(live, attempt, outcome) and waiting:
+                                await self._give_up(live, waiting)
+                            break
+                if outcome is None:
+                    await anyio.sleep(wait)
+                    if live.job.ended:
+                        return
+                elif isinstance(outcome, NeverLeft):
                     await anyio.sleep(wait)
                 else:
                     limiter.hold("start", wait)
@@ -92,20 +107,21 @@ class ItemSender:
         if not isinstance(operation, FanOutOperation):
             raise TypeError(operation.name)
         sent = attempt.next(state="sent", sent_at=self._context.clock())
+        key = self._context.key(live.job, operation)
         try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=live.job.owner
-            )
             inputs = await self._inputs.addresses(live.job)
             params = self._context.params(live.job, operation, inputs)
             request = operation.item_request(
                 params, client.settings, live.job.provider_job_id or "", attempt.item or ""
             )
             await self._context.registry.update(live, lambda _: None, [sent])
+        except JournalError:
+            raise
         except CallError as error:
             return attempt, Refused(error.failure)
         except UNREADABLE:
             return attempt, Refused(not_understood())
+        live.trouble = None
         live.keep(sent)
         response = await client.change(request, key)
         outcome = with_newer_key(

@@ -106,7 +106,8 @@ def gather(
     cost = _cost(live.job, len(items), len(hoped), all_came=not missing)
     state = replace(state, cost=cost)
     if come:
-        return replace(state, status="completed", warnings=tuple(warnings)), adopted
+        late = bool(missing)
+        return replace(state, status="completed", warnings=tuple(warnings), concluded=late), adopted
     return replace(state, status="failed", failure=live.job.error), adopted
 
 
@@ -146,7 +147,7 @@ def _elsewhere(
         return replace(_unseen(operation, provider, state), progress=progress)
     missing = f"{expected - come} images never came before the deadline" if expected else ""
     warnings = (*state.warnings, missing) if missing else state.warnings
-    return replace(state, status="completed", progress=progress, warnings=warnings)
+    return replace(state, status="completed", progress=progress, warnings=warnings, concluded=True)
 
 
 def _at_most(state: State, most: int) -> State:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
 
 AttemptState = Literal["prepared", "sent", "accepted", "refused", "unknown"]
-QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance"]
+QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance", "account"]
 
 LOCAL_OWNER = "local"
 """The owner of all jobs of a server that one person uses."""
@@ -179,6 +179,8 @@ class Job:
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     sandbox: bool = False
+    concluded: bool = False
+    """The job ended by our conclusion, not by the provider's word: a check asks once more."""
 
     @property
     def unapproved(self) -> bool:

@@ -46,6 +46,9 @@ NOT_FOUND = 404
 FULL_SHARE = 0.8
 """A list is requested when this share of its page is waited for."""
 
+LOOK_LATER = (
+    "it may have been paid for: check it again later, the provider is asked once more each time"
+)
 LOOK_FAILED = Failure(
     code="internal_error",
     message="looking for its state failed in this server",
@@ -299,7 +302,7 @@ class Poller:
             title = self._context.clients[live.job.provider].provider.title
             self._trouble(live, failure("bad_response", title))
             return
-        await self.ingest(live, state)
+        await self.ingest(live, replace(state, concluded=True))
         live.failed_polls = live.unreadable = 0
         live.trouble = None
 
@@ -314,7 +317,8 @@ class Poller:
         gone = response.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
         live.not_found = live.not_found + 1 if gone else 0
         if live.not_found >= MOST_NOT_FOUND:
-            await self.ingest(live, State(status="failed", failure=error))
+            error = replace(error, next_step=LOOK_LATER)
+            await self.ingest(live, State(status="failed", failure=error, concluded=True))
 
     def _backoff(self, live: LiveJob) -> float:
         interval = self._estimate(live.job.operation).interval
@@ -354,6 +358,8 @@ class Poller:
             )
             if state.status == job.status == "unknown":
                 return
+        if job.ended and not _news(job, state):
+            return
         if state.status == "running":
             live.missed_at = self._context.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
@@ -391,9 +397,9 @@ class Poller:
         )
 
     async def look_again(self, live: LiveJob) -> None:
-        """Poll once more a job that was accepted but has no outputs."""
+        """Ask once more about a job of unknown fate, or one whose end is only our conclusion."""
         job, now = live.job, self._context.clock()
-        if job.status != "unknown" or job.provider_job_id is None:
+        if job.provider_job_id is None or not (job.status == "unknown" or job.concluded):
             return
         if live.looked_at is not None and now - live.looked_at < LONGEST_INTERVAL_SECONDS:
             return
@@ -412,9 +418,14 @@ class Poller:
                 await self.take_in(live, response, key)
 
     def _merged(self, job: Job, state: State, polls: int) -> Job | None:
-        if job.ended:
+        if job.ended and not job.concluded:
             return None
+        again: dict[str, object] = {}
+        if job.ended:  # it goes on, whatever we had concluded
+            holder = self._context.registry.holder
+            again = {"ended_at": None, "error": None, "concluded": False, "holder": holder}
         return job.next(
+            **again,
             status=state.status,
             updated_at=self._context.clock(),
             polls=polls,
@@ -426,9 +437,10 @@ class Poller:
         )
 
     def _ended(self, job: Job, state: State, polls: int) -> Job | None:
-        if job.ended:
+        if job.ended and not job.concluded:
             return None
         now = self._context.clock()
+        kept = {o.index: o for o in job.outputs if o.file is not None} if job.ended else {}
         return job.next(
             status=state.status,
             updated_at=now,
@@ -436,11 +448,23 @@ class Poller:
             polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
-            outputs=state.outputs,
+            outputs=tuple(kept.get(each.index, each) for each in state.outputs),
             cost=state.cost or job.cost,
+            concluded=state.concluded,
             error=state.failure,
             evidence=None if job.status == "unknown" else job.evidence,
-            warnings=(*job.warnings, *state.warnings),
+            warnings=state.warnings if job.ended else (*job.warnings, *state.warnings),
             queued_for=None,
             starts_at=None,
         )
+
+
+def _news(job: Job, state: State) -> bool:
+    """Tell whether what was found out about a job that had ended is more than was known.
+
+    The provider's own word is, where the end was only concluded; another conclusion is if it comes
+    with more results.
+    """
+    if not job.concluded:
+        return False
+    return not state.concluded or len(state.outputs) > len(job.outputs)

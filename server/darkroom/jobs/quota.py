@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from darkroom.core.errors import call_error
 from darkroom.core.times import iso
 from darkroom.jobs.spending import beginning
-from darkroom.jobs.store import Usage
+from darkroom.jobs.store import Share, Usage
 from darkroom.providers.operations import Quota
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Outlook:
     month: Room | None
     overage: bool
     tomorrow: float
+    shares: tuple[Share, ...] = ()
+    """What the write that sends a job has to find free, for other processes count as well."""
 
     @property
     def refusal(self) -> CallError | None:
@@ -141,12 +143,17 @@ def outlook_of(
             return None
         return Room(most, max(0, most - accepted.pop(0)), usage.waiting if behind else 0)
 
+    today, month = beginning("day", now), beginning("month", now)
+    limits = ((quota.daily, today), (None if quota.overage else quota.monthly, month))
     return Outlook(
         title=provider.title,
         day=room(quota.daily),
         month=room(quota.monthly),
+        shares=tuple(
+            Share(operation.name, since, most) for most, since in limits if most is not None
+        ),
         overage=quota.overage,
-        tomorrow=beginning("day", now) + DAY_SECONDS,
+        tomorrow=today + DAY_SECONDS,
     )
 
 

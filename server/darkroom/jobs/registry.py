@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from darkroom.core.errors import Stale
+from darkroom.jobs.spending import booked_at, day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from darkroom.jobs.model import Attempt, AttemptState, Job
     from darkroom.jobs.spending import Cap, Entry, Tariff
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Share, Store
     from darkroom.providers.values import Cost
 
 ENDED_KEPT = 256
@@ -252,12 +253,13 @@ class Registry:
         attempts: Sequence[Attempt] = (),
         *,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> Job:
         """Write the job that ``change`` returns, with the attempts, and wake the waiting tasks.
 
         If another process has written meanwhile, ``change`` is called again with the newer row. If
-        it returns None, the job stays as it is, and only the attempts are written. ``caps`` are as
-        in `Store.write`.
+        it returns None, the job stays as it is, and only the attempts are written. ``caps``
+        and ``shares`` are as in `Store.write`.
         """
         for _ in range(MOST_CONFLICTS):
             job = live.job
@@ -268,7 +270,13 @@ class Registry:
             try:
                 if new is not None or attempts:
                     entry = self._settled(job, new, late=live.ahead)
-                    await self.store.write(new, [*owed, *attempts], entry=entry, caps=caps)
+                    await self.store.write(
+                        new,
+                        [*owed, *attempts],
+                        entry=entry,
+                        caps=caps,
+                        shares=shares,
+                    )
             except Stale:
                 fresh = await self.store.job(job.job_id)
                 if fresh is None:
@@ -316,6 +324,6 @@ class Registry:
         return live
 
 
-def _booked(job: Job) -> tuple[bool, bool, Cost | None]:
+def _booked(job: Job) -> tuple[bool, bool, Cost | None, str]:
     """Return the fields of a job that its ledger entry depends on."""
-    return job.ended, job.unapproved, job.cost
+    return job.ended, job.unapproved, job.cost, day(booked_at(job))

@@ -35,7 +35,7 @@ class Entry:
     ``entry_id`` is the job's id, with the number of a later run, or the attempt's without a job.
 
     ``money`` is what it costs in the currency of the prices; None where no price is known.
-    ``at`` is when it was reserved (seconds since the epoch).
+    ``at`` is when it was sent, or reserved until then (seconds since the epoch).
     """
 
     entry_id: str
@@ -150,7 +150,7 @@ class Tariff:
             basis=job.cost.basis,
             money=self.money(job.provider, job.cost),
             state=state,
-            at=job.run_at or _begun(job),
+            at=booked_at(job),
             holder=self._holder,
         )
 
@@ -249,9 +249,16 @@ class Tariff:
         return known, unpriced
 
 
-def _begun(job: Job) -> float:
-    """Return when a job's first run began: with the yes, or an old one would pass a new day's caps."""
-    return (job.approval.given_at if job.approval else None) or job.created_at
+def booked_at(job: Job) -> float:
+    """Return the time that a job's cost is booked at: its sending, before that its queueing.
+
+    Otherwise what waited over midnight, or is run again, would pass the caps of a new day.
+    """
+    if job.submitted_at is not None:
+        return job.submitted_at
+    if job.status == "queued":
+        return job.updated_at
+    return job.run_at or (job.approval.given_at if job.approval else None) or job.created_at
 
 
 def wants(cap: Cap, entry: Entry) -> float:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from darkroom.core.errors import DarkroomError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -136,6 +138,19 @@ class Horizon:
         return min(self.ended, self.window)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a provider takes of an operation: ``most`` jobs that count since a time."""
+
+    operation: str
+    since: float
+    most: int
+
+
+class NoShareError(DarkroomError):
+    """A provider takes no more of an operation now; another process was faster."""
+
+
 class Store(Protocol):
     """Durable rows with compare-and-set writes.
 
@@ -219,10 +234,17 @@ class Store(Protocol):
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none; version 1 of an attempt is inserted.
 
-        ``caps`` are checked again for the entry (for a job that is run again).
+        ``caps`` are those that the entry must not pass where it is booked now (a job that is run
+        again, or sent on another day); what is booked under its id already is not counted beside
+        it. ``shares`` are what the job must find free.
+
+        Raises
+        ------
+        CapReached, NoShareError: nothing was written.
         """
         ...
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, DarkroomError
+from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.jobs import slots
+from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import outlook
+from darkroom.jobs.quota import DAY_SECONDS, outlook
+from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
+from darkroom.jobs.store import NoShareError
 from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
     Refused,
@@ -25,7 +28,7 @@ from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from darkroom.core.errors import Failure
     from darkroom.jobs.context import JobContext
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Job, QueuedFor
     from darkroom.jobs.poller import Poller
     from darkroom.jobs.registry import LiveJob
+    from darkroom.jobs.store import Share
     from darkroom.providers.client.outcomes import Outcome
     from darkroom.providers.client.provider_client import ProviderClient
     from darkroom.providers.client.rate_limiter import Permit, RateLimiter
@@ -67,7 +71,11 @@ class Submitter:
             self._ask(live)
 
     async def _enqueue_with_inputs(self, live: LiveJob) -> None:
-        state, job_id = await self._inputs.state(live.job)
+        try:
+            state, job_id = await self._inputs.state(live.job)
+        except JournalError as error:
+            self._put_aside(live, "pacing", error)
+            return
         if state == "ready":
             self._ask(live)
         elif state == "waiting":
@@ -135,6 +143,15 @@ class Submitter:
             lambda: self.enqueue(live),
         )
 
+    def _put_aside(self, live: LiveJob, reason: QueuedFor, error: DarkroomError) -> None:
+        """Keep a job queued that this server cannot send now, and try again until it can.
+
+        What is wrong here says nothing about the job: it must not end for it.
+        """
+        live.trouble = str(error)
+        slots.release(self._context, live.job)
+        self._again(live, reason, TROUBLE_SECONDS)
+
     @staticmethod
     def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
         """Show why a job waits. This is kept only in memory; in the journal it is ``queued``."""
@@ -176,6 +193,14 @@ class Submitter:
                     self._leave(live, permit)
                     return
             outcome = await self._send(live, operation, client, permit, inputs)
+        except JournalError as error:  # nothing was sent, and nothing is
+            permit.give_back()
+            self._put_aside(live, "pacing", error)
+            return
+        except NoKeyError as error:
+            permit.give_back()
+            self._put_aside(live, "account", error)
+            return
         except CallError as error:
             outcome = Refused(error.failure)
         except WithdrawnError:
@@ -198,32 +223,45 @@ class Submitter:
         inputs: References | None,
     ) -> Outcome | None:
         """Send the request once; return None if the job has to wait for the provider's next day."""
+        key = self._context.key(live.job, operation)
         try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=live.job.owner
-            )
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
             async with self._daily:
-                ahead = await outlook(
-                    self._context, client.provider, operation, live.job.owner, behind=False
-                )
-                if (refusal := ahead.refusal) is not None:
-                    permit.give_back()
-                    return Refused(refusal.failure)
-                if ahead.waits:
-                    permit.give_back()
-                    slots.release(self._context, live.job)
-                    self._again(live, "allowance", ahead.tomorrow - self._context.clock())
-                    return None
-                await self._mark_sent(live)
+                while True:
+                    ahead = await outlook(
+                        self._context, client.provider, operation, live.job.owner, behind=False
+                    )
+                    if (refusal := ahead.refusal) is not None:
+                        permit.give_back()
+                        return Refused(refusal.failure)
+                    if ahead.waits:
+                        permit.give_back()
+                        slots.release(self._context, live.job)
+                        self._again(live, "allowance", ahead.tomorrow - self._context.clock())
+                        return None
+                    try:
+                        await self._mark_sent(live, ahead.shares)
+                        break
+                    except NoShareError:  # another server was faster: look at what is left
+                        continue
+        except CapReached as reached:  # of the day on which it is sent
+            permit.give_back()
+            slots.release(self._context, live.job)
+            live.trouble = reached.failure.message
+            now = self._context.clock()
+            self._again(live, "allowance", beginning("day", now) + DAY_SECONDS - now)
+            return None
+        except JournalError:
+            raise
         except CallError as error:
             permit.give_back()
             return Refused(error.failure)
         except UNREADABLE:
             permit.give_back()
             return Refused(not_understood())
+        live.trouble = None
         response = await client.change(request, key)
         provider_id: str | None = None
         if not isinstance(response, DarkroomError):
@@ -240,8 +278,8 @@ class Submitter:
         )
         return with_newer_key(self._context.credentials, key, outcome)
 
-    async def _mark_sent(self, live: LiveJob) -> None:
-        """Record durably that the request is about to be sent."""
+    async def _mark_sent(self, live: LiveJob, shares: Sequence[Share]) -> None:
+        """Make it durable that the request is about to leave."""
         now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
             raise WithdrawnError
@@ -259,6 +297,9 @@ class Submitter:
                 starts_at=None,
             )
 
+        job, caps = live.job, ()
+        if job.cost is not None and day(booked_at(job)) != day(now):  # it was reserved before today
+            caps = self._context.tariff.caps(job.provider, job.cost.unit, now)
         # From here on it counts as sent: after a crash it is unknown and is not sent again.
-        await self._context.registry.update(live, change, [attempt])
+        await self._context.registry.update(live, change, [attempt], caps=caps, shares=shares)
         live.attempt = attempt

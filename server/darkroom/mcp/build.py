@@ -83,7 +83,7 @@ class DarkroomTool(SdkTool):
         handler = cast("ToolHandler", self.handler)
         request = context.request_context
         engine = cast("Engine", request.lifespan_context)
-        person = HostPerson(context, knows_tasks=known(request))
+        person = HostPerson(context, knows_tasks=known(request), use=engine.use_yes)
         try:
             result = await handler.run(engine, arguments, person)
         except CallError as error:

@@ -23,10 +23,11 @@ from mcp_types import (
 from darkroom.core.deadlines import PERSON_SECONDS
 from darkroom.core.digests import digest
 from darkroom.core.errors import DarkroomError
+from darkroom.core.ids import new_id
 from darkroom.engine.person import cannot_ask, declined
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mcp.server.mcpserver.context import Context
 
@@ -49,10 +50,20 @@ class InputNeededError(DarkroomError):
 
 
 class HostPerson:
-    """The person behind an MCP host; ``knows_tasks``: this request declares support of tasks."""
+    """The person behind an MCP host; ``knows_tasks``: it said so on this very request.
 
-    def __init__(self, context: Context[Any, Any], *, knows_tasks: bool) -> None:
+    ``use(serial, tool)`` tells whether a yes is used for the first time, and uses it.
+    """
+
+    def __init__(
+        self,
+        context: Context[Any, Any],
+        *,
+        knows_tasks: bool,
+        use: Callable[[str, str], Awaitable[bool]],
+    ) -> None:
         self._context = context
+        self._use = use
         self._knows_tasks = knows_tasks
         self._told = -1.0
 
@@ -71,20 +82,29 @@ class HostPerson:
         if not self._can_ask():
             raise cannot_ask(tool, question)
         if (self._context.protocol_version or "") >= MODERN:
-            self._ask_and_come_back(tool, question, binding)
+            await self._ask_and_come_back(tool, question, binding)
         else:
             await self._ask_now(tool, question)
 
-    def _ask_and_come_back(self, tool: str, question: str, binding: str) -> None:
-        state = digest("approval", tool, binding)
+    async def _ask_and_come_back(self, tool: str, question: str, binding: str) -> None:
+        """Return at the first answered call that says yes; a repeated one is asked anew.
+
+        A host repeats a call whose answer it lost. One yes is for one act: the second would
+        rotate, or pay, once more.
+        """
+        asked = digest("approval", tool, binding)
         responses = self._context.input_responses
-        if responses and self._context.request_state == state:
+        state, _, serial = (self._context.request_state or "").partition(".")
+        if responses and state == asked:
             response = responses.get(_QUESTION)
-            if isinstance(response, ElicitResult) and _is_yes(response):
+            if not isinstance(response, ElicitResult) or not _is_yes(response):
+                raise declined(tool)
+            if await self._use(serial, tool):
                 return
-            raise declined(tool)
         raise InputNeededError(
-            InputRequiredResult(input_requests=requests(question, 1), request_state=state)
+            InputRequiredResult(
+                input_requests=requests(question, 1), request_state=f"{asked}.{new_id()}"
+            )
         )
 
     async def _ask_now(self, tool: str, question: str) -> None:

@@ -79,6 +79,8 @@ class State:
     failure: Failure | None = None
     progress: Progress | None = None
     warnings: tuple[str, ...] = ()
+    concluded: bool = False
+    """The end is our conclusion, not the provider's word: it may still have news."""
 
 
 class UnreadableError(Exception):

@@ -22,12 +22,22 @@ if TYPE_CHECKING:
     from darkroom.engine.person import Person
     from darkroom.engine.runtime import Runtime
     from darkroom.engine.starts import Starter
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import AttemptState, Job
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Cost, Unit
 
 RETRY = "retry_batch"
+
+PAID: frozenset[AttemptState] = frozenset({"sent", "accepted", "unknown"})
+"""States of an item that the provider has, or may have."""
+
+
+SENDING_SECONDS = 45.0
+"""As long as a request may be on its way."""
+
+MOST_ROUNDS = 5
+"""How often it is looked again what waits; nothing grows any more once the wish is written."""
 
 
 class _FasterError(DarkroomError):
@@ -45,15 +55,25 @@ class Canceller:
         self._reports = reports
 
     async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
-        """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
-        for job in reversed(report.jobs):  # dependent jobs are cancelled first
-            if job.status == "queued":
+        """Cancel what has not started, and what the provider lets us cancel.
+
+        The wish is written down first: from then on no second stage grows.
+        """
+        await self._mark(report)
+        for _ in range(MOST_ROUNDS):
+            queued = [job for job in report.jobs if job.status == "queued"]
+            if not queued:
+                break
+            for job in reversed(queued):  # what depends on others goes before they do
                 await self._queued(job, caller)
+            report = await self._reports.of(report.batch.job_id)  # what has grown meanwhile
         done = anyio.Event()
+        jobs = report.jobs
 
         async def cancel_running() -> None:
             try:
-                for job in report.jobs:
+                for job in jobs:
+                    await self._answered(job)
                     if self._reports.latest(job).shown_status == "running":
                         await self._running(job, caller, person)
             finally:
@@ -62,6 +82,16 @@ class Canceller:
         self._context.spawn(cancel_running)
         with anyio.move_on_after(CANCEL_SECONDS):
             await done.wait()
+
+    async def _answered(self, job: Job) -> None:
+        """Wait for the answer to a request that is on its way: only then it can be cancelled."""
+        live = self._context.registry.known(job.job_id)
+        if live is not None:
+            await self._context.registry.wait(
+                live, SENDING_SECONDS, until=lambda live: live.job.status != "submitting"
+            )
+
+    async def _mark(self, report: Report) -> None:
         live = await self._context.registry.get(report.batch.job_id)
         if live is None or report.status != "running":
             return
@@ -119,9 +149,14 @@ class Retrier:
             job
             for job in report.jobs
             if job.status == "failed" and job.error is not None and job.error.retryable
+            if not job.concluded
         ]
         missed = self._missed(report, {job.job_id for job in failed})
-        again = [job for job in (*failed, *missed) if job.operation in self._context.operations]
+        again = [
+            job
+            for job in (*failed, *missed)
+            if job.operation in self._context.operations and not await self._partly_sent(job)
+        ]
         if not again:
             return 0
         costs: Counter[tuple[str, Unit]] = Counter()
@@ -134,6 +169,11 @@ class Retrier:
         what = f"Run {len(again)} jobs again"
         await self._opener.ask(RETRY, what, costs, said, report.batch, person)
         return await self._context.detached(lambda: self._restart_all(report.batch, again))
+
+    async def _partly_sent(self, job: Job) -> bool:
+        """Tell whether items of a job were accepted, or may have been: they are paid for."""
+        attempts = await self._context.registry.store.attempts(job.job_id)
+        return any(each.item is not None and each.state in PAID for each in attempts)
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
         """Return the jobs that were not sent because they need an output of a job that runs again."""

@@ -175,6 +175,9 @@ class Batches:
         for output in job.outputs:
             if output.index == 0 or output in beyond:
                 continue  # it was planned with the batch, or nobody has said yes to it
+            newest = await self._context.registry.store.job(parent.job.job_id)
+            if newest is None or newest.status == "cancelled":
+                return
             given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
             given[str(stage["input"])] = f"job:{job.job_id}#{output.index}"
             try:

@@ -126,6 +126,37 @@ def _turn_on_wal(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
+class SameFile:
+    """Knows whether the journal's path still leads to the files that are open.
+
+    A file that was deleted or moved can be written to as long as it is open; what is written there
+    the next start does not find, and pays for it again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._paths = (path, path.with_name(f"{path.name}-wal"))
+        self._known: dict[Path, tuple[int, int]] = {}
+        with suppress(JournalError):
+            self.need("")
+
+    def need(self, otherwise: str) -> None:
+        """Raise `JournalError` if a file is another one now, or gone; ``otherwise`` as below."""
+        for path in self._paths:
+            try:
+                found = path.stat()
+                now = (found.st_dev, found.st_ino)
+            except OSError:
+                now = None
+            known = self._known.get(path)
+            if known is None and now is not None:  # the log is made by the first change
+                self._known[path] = now
+            elif now != known:
+                raise JournalError(
+                    f"the journal {self._paths[0]} failed: {path.name} was deleted or replaced "
+                    f"while this server runs, {otherwise}: put it back, or start the server again"
+                )
+
+
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Generator[None]:
     """Run a transaction that holds the write lock from its beginning."""

@@ -57,7 +57,7 @@ _PUT = (
     f"INSERT INTO ledger ({', '.join(COLUMNS)}) "  # noqa: S608 -- our names
     f"VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
     "ON CONFLICT (entry_id) DO UPDATE SET amount = :amount, basis = :basis, money = :money, "
-    "state = :state"
+    "state = :state, at = :at"
 )
 _COUNTED = "owner = ? AND at >= ? AND state != 'released'"
 
@@ -72,17 +72,23 @@ def check(used: float, cap: Cap, entry: Entry) -> None:
 
 
 def put(database: sqlite3.Connection, entry: Entry) -> None:
-    """Insert an entry, or update the one with its id; its time and holder do not change."""
+    """Insert an entry, or settle the one with its id; by whom it was reserved stays."""
     database.execute(_PUT, {name: getattr(entry, name) for name in COLUMNS})
 
 
-def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
-    """Return how much of a cap is used; negative entries of an older version are ignored."""
+def used(database: sqlite3.Connection, owner: str, cap: Cap, beside: str = "") -> float:
+    """Return how much of a cap is used; what is negative, from an older version, lifts no cap.
+
+    ``beside`` is the id of an entry that is not counted.
+    """
     what = "amount" if cap.unit is not None else "money"
     narrower = " AND provider = ? AND unit = ?" if cap.unit is not None else ""
     values: list[str | float | None] = [owner, cap.since]
     if cap.unit is not None:
         values += [cap.provider, cap.unit]
+    if beside:
+        narrower += " AND entry_id != ?"
+        values.append(beside)
     if cap.holder is not None:
         narrower += " AND holder = ?"
         values.append(cap.holder)
@@ -96,7 +102,7 @@ def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
 def check_all(database: sqlite3.Connection, entry: Entry, caps: Sequence[Cap]) -> None:
     """Raise `CapReached` for the first cap that the entry would exceed."""
     for cap in caps:
-        check(used(database, entry.owner, cap), cap, entry)
+        check(used(database, entry.owner, cap, entry.entry_id), cap, entry)
 
 
 def sums(database: sqlite3.Connection, owner: str, since: float) -> list[Sum]:
@@ -163,29 +169,30 @@ class MemoryLedger:
             self.forgotten = max(horizon.entries, self.forgotten or 0.0)
 
     def put(self, entry: Entry) -> None:
-        """Insert an entry, or settle the one with its id."""
+        """Insert an entry, or settle the one with its id; by whom it was reserved stays."""
         known = self._entries.get(entry.entry_id)
         if known is not None:
             entry = Entry(
-                **{name: getattr(entry, name) for name in COLUMNS if name not in {"at", "holder"}},
-                at=known.at,
+                **{name: getattr(entry, name) for name in COLUMNS if name != "holder"},
                 holder=known.holder,
             )
         self._entries[entry.entry_id] = entry
 
-    def used(self, owner: str, cap: Cap) -> float:
-        """Return how much of a cap is used."""
+    def used(self, owner: str, cap: Cap, beside: str = "", more: Sequence[Entry] = ()) -> float:
+        """Return how much of a cap is used, but for the entry ``beside``, with ``more`` to come."""
+        coming = (e for e in more if e.at >= cap.since and e.state != "released")
         return sum(
             wants(cap, entry)
-            for entry in self._counted(owner, cap.since)
-            if (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
+            for entry in (*self._counted(owner, cap.since), *coming)
+            if entry.entry_id != beside
+            and (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
             and cap.holder in {None, entry.holder}
         )
 
     def check_all(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Raise `CapReached` for the first cap that the entry would pass."""
         for cap in caps:
-            check(self.used(entry.owner, cap), cap, entry)
+            check(self.used(entry.owner, cap, entry.entry_id), cap, entry)
 
     def sums(self, owner: str, since: float) -> list[Sum]:
         """Return what counts since a time, by provider, unit and UTC day."""

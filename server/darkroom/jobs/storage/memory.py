@@ -15,6 +15,7 @@ from darkroom.jobs.store import (
     UNDER_WAY,
     Created,
     Forecast,
+    NoShareError,
     Usage,
 )
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, Intent, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Intended, Query
+    from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
 
 
 def _counted_at(job: Job) -> float:
@@ -140,12 +141,18 @@ class MemoryStore:
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
         if job is not None:
             stored = self._jobs.get(job.job_id)
             if stored is None or job.version != stored.version + 1:
                 raise Stale(job.job_id)
+            for share in shares:
+                if (await self.usage(job.owner, share.operation, [share.since])).accepted[0] >= (
+                    share.most
+                ):
+                    raise NoShareError(share.operation)
         if entry is not None:
             self._ledger.check_all(entry, caps)
         self._attempts |= self._next(attempts)

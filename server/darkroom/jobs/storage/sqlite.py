@@ -16,8 +16,14 @@ from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
 from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
-from darkroom.jobs.storage.journal import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
-from darkroom.jobs.store import Created, Forecast, Usage
+from darkroom.jobs.storage.journal import (
+    BUSY_TIMEOUT_SECONDS,
+    SameFile,
+    connect,
+    transaction,
+    translated,
+)
+from darkroom.jobs.store import Created, Forecast, NoShareError, Usage
 from darkroom.providers.messages import read_row
 from darkroom.providers.values import ENDED
 
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
     from darkroom.core.executor import Executor
     from darkroom.jobs.model import Attempt, Intent, Job, Row
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Intended, Query
+    from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
 
 T = TypeVar("T")
 
@@ -47,6 +53,7 @@ class SqliteStore:
         self._path = path
         self._run = run
         self._holder = holder
+        self._file = SameFile(path)
         self._data_version = 0
         self._under_way = 0
         """Number of calls in the executor, which are using the connection."""
@@ -170,13 +177,17 @@ class SqliteStore:
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
 
-        def put(database: sqlite3.Connection) -> None:
+        def replace(database: sqlite3.Connection) -> None:
             if entry is not None:
                 ledger.check_all(database, entry, caps)
             if job is not None:
+                for share in shares:
+                    if _count(database, job.owner, share.operation, share.since) >= share.most:
+                        raise NoShareError(share.operation)
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
             if entry is not None:
@@ -184,7 +195,7 @@ class SqliteStore:
 
         unsent = attempts and all(attempt.state == "prepared" for attempt in attempts)
         await self._change(
-            put, "so nothing was sent" if unsent else "so this change is not recorded"
+            replace, "so nothing was sent" if unsent else "so this change is not recorded"
         )
 
     async def job(self, job_id: str) -> Job | None:
@@ -339,6 +350,7 @@ class SqliteStore:
         """Run a function in one transaction that holds the write lock from its beginning."""
 
         def changing() -> T:
+            self._file.need(otherwise)
             with translated(self._path, otherwise), transaction(self._database):
                 return work(self._database)
 
@@ -367,6 +379,14 @@ class SqliteStore:
         for attempt in attempts:
             statement = tables.INSERT_ATTEMPT if attempt.version == 1 else tables.UPDATE_ATTEMPT
             _put(database, statement, tables.ATTEMPT_COLUMNS, attempt, holder=self._holder)
+
+
+def _count(database: sqlite3.Connection, owner: str, operation: str, since: float) -> int:
+    statement = (
+        "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+        f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
+    )
+    return database.execute(statement, (owner, operation, since)).fetchone()[0]
 
 
 def _data_version(database: sqlite3.Connection) -> int:
