@@ -26,7 +26,6 @@ AT_ONCE = 4
 
 MOST_TRIES = 3
 BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 5.0
 
 ALL_ALIKE: frozenset[Code] = frozenset(
     {
@@ -77,7 +76,8 @@ class ItemSender:
                             await self._give_up(live, waiting)
                         break
                 if isinstance(outcome, Later):
-                    limiter.hold("start", outcome.seconds or DEFAULT_LATER_SECONDS)
+                    account = self._context.clients[live.job.provider].account(live.job.fingerprint)
+                    limiter.hold("start", account.put_off(outcome.seconds))
                 else:
                     await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
         if unsent(live) or live.job.ended:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
 
 AttemptState = Literal["prepared", "sent", "accepted", "refused", "unknown"]
-QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance"]
+QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance", "account"]
 
 LOCAL_OWNER = "local"
 """The owner of everything while one person uses one server."""

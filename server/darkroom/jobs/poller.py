@@ -124,6 +124,8 @@ class Poller:
         job = live.job
         if job.status != "running":
             return
+        if self._context.clients[job.provider].refused and self._waits_for_account(live):
+            return
         limiter = self._context.clients[job.provider].limiter(job.fingerprint)
         if job.batch_id is None:
             limiter.ask("poll", partial(self._spawn_poll, live))
@@ -139,6 +141,17 @@ class Poller:
             self._ask_together(live)
         else:
             limiter.ask("poll", partial(self._spawn_poll, live))
+
+    def _waits_for_account(self, live: LiveJob) -> bool:
+        """Ask later where the account is refused; only one look at a time tries it again."""
+        key = self._key(live.job)
+        account = self._context.clients[live.job.provider].account(key.fingerprint)
+        wait = account.wait(look=True)
+        if wait <= 0 or account.refusal is None:
+            return False
+        live.trouble = account.refusal.message
+        self._again(live, min(wait, LONGEST_INTERVAL_SECONDS))
+        return True
 
     # --- many at once ---
 

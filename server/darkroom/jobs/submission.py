@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
+from darkroom.jobs.account_queue import AccountQueue
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.jobs.quota import outlook
+from darkroom.providers.client.account import ACCOUNT_WIDE
 from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
     BLOCKED,
@@ -48,8 +50,6 @@ MOST_CONNECTION_TRIES = 3
 """How often a request is tried that certainly never arrived."""
 
 CONNECTION_BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 3.0
-LONGEST_LATER_SECONDS = 300.0
 LOOK_FOR_DEAD_SECONDS = 15.0
 """How often it is looked, while a job waits for a slot, whether a dead process has one."""
 
@@ -70,6 +70,7 @@ class Submitter:
         self._items = items
         self._tries: dict[str, int] = {}
         self._daily = anyio.Lock()
+        self._accounts = AccountQueue(context, self.enqueue, self._refuse_waiting)
         self.take_over: Callable[[], Awaitable[None]] | None = None
         """Takes over the jobs of dead processes, where there can be others."""
 
@@ -219,6 +220,25 @@ class Submitter:
             key = self._context.credentials.key(
                 client.provider, operation.credential, owner=live.job.owner
             )
+            account = client.account(key.fingerprint)
+            if account.giving_up:
+                permit.give_back()
+                return Refused(failure("rate_limited", client.provider.title))
+            if (pause := account.pause()) > 0:
+                permit.give_back()
+                self._free(live.job)
+                self._again(live, "pacing", pause)
+                return None
+            waited_for = self._accounts.is_waited_for(live)
+            if account.wait(eager=waited_for) > 0 and account.refusal is not None:
+                permit.give_back()
+                if waited_for:
+                    return Refused(
+                        dataclasses.replace(account.refusal, retry_after_seconds=account.left)
+                    )
+                self._free(live.job)
+                self._accounts.wait(live, key.fingerprint)
+                return None
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
@@ -280,6 +300,7 @@ class Submitter:
                 holder=self._context.registry.holder,
                 queued_for=None,
                 starts_at=None,
+                error=None,
             )
 
         await self._context.registry.update(live, change, [attempt])
@@ -293,6 +314,10 @@ class Submitter:
         match outcome:
             case Accepted(provider_id):
                 await self._accept(live, "accepted", provider_id)
+            case Refused(error) if error.code in ACCOUNT_WIDE and not self._accounts.is_waited_for(
+                live
+            ):
+                await self._wait_for_account(live, operation, client, error)
             case Refused(error):
                 await self._refuse(live, client, error)
             case Later(error, seconds):
@@ -341,6 +366,7 @@ class Submitter:
 
         await self._context.record(live, change, attempts)
         self._tries.pop(live.job.job_id, None)
+        self._accounts.forget(live)
         if live.items:
             self._items.start(live)
         self._poller.follow(live)
@@ -365,7 +391,26 @@ class Submitter:
             [*self.answered(live, "refused", evidence={"code": error.code}), *items],
         )
         self._tries.pop(live.job.job_id, None)
+        self._accounts.forget(live)
         client.limiter(live.job.fingerprint).release(live.job.job_id)
+
+    async def _refuse_waiting(self, live: LiveJob, error: Failure) -> None:
+        await self._refuse(live, self._context.clients[live.job.provider], error)
+
+    async def _wait_for_account(
+        self, live: LiveJob, operation: JobOperation, client: ProviderClient, error: Failure
+    ) -> None:
+        """Put a job back whose account is refused: that says nothing of the job itself."""
+        try:
+            key = self._context.credentials.key(
+                client.provider, operation.credential, owner=live.job.owner
+            )
+        except CallError:
+            await self._refuse(live, client, error)
+            return
+        await self._back_to_queue(live, "refused")
+        client.limiter(live.job.fingerprint).release(live.job.job_id)
+        self._accounts.wait(live, key.fingerprint)
 
     async def _try_later(
         self,
@@ -381,9 +426,11 @@ class Submitter:
             said = failure("quota_exhausted", title, provider_message=error.provider_message)
             await self._refuse(live, client, said)
             return
-        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
-        wait = backoff if seconds is None else seconds
+        account = client.account(live.job.fingerprint)
+        wait = account.put_off(seconds)
+        if account.giving_up:
+            await self._refuse(live, client, error)
+            return
         limiter = client.limiter(live.job.fingerprint)
         limiter.hold("start", wait)
         await self._back_to_queue(live, "refused")

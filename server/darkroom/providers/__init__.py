@@ -46,6 +46,7 @@ from darkroom.providers.provider import (
     PolicyVerdict,
     Provider,
     Rate,
+    Suspension,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
 from darkroom.providers.values import Cost, Output, Progress, Status, Unit
@@ -94,6 +95,7 @@ __all__ = [
     "State",
     "StateSource",
     "Status",
+    "Suspension",
     "Table",
     "Unit",
     "UnreadableError",

@@ -31,7 +31,9 @@ DEADLINE_SECONDS = 30.0
 """For one request from connecting to the last byte."""
 
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
-LONGEST_RETRY_AFTER_SECONDS = 24 * 3600.0
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+"""One header holds a credential no longer than this; then it is tried again."""
+
 _FRESH = "darkroom.fresh"
 
 BAD_CERTIFICATES = (
@@ -164,6 +166,8 @@ class HttpClient:
         self._transport = transport
         self._user_agent = user_agent
         self._client: httpx2.AsyncClient | None = None
+        self.heard: Callable[[Request, Key, Response], None] | None = None
+        """Told of every answer, whoever asked."""
 
     async def send(self, request: Request, key: Key, *, once: bool) -> Response:
         """Send one request and read its answer.
@@ -198,7 +202,7 @@ class HttpClient:
                         await response.aclose()
         except Exception as error:  # noqa: BLE001 -- no request may be without a fate
             raise _fate(error, course.stage) from None
-        return Response(
+        answer = Response(
             status=response.status_code,
             body=read_body(body),
             headers={
@@ -207,6 +211,9 @@ class HttpClient:
             },
             received_at=self._clock(),
         )
+        if self.heard is not None:
+            self.heard(request, key, answer)
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -254,7 +261,7 @@ def _kind(error: Exception) -> str:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds that Retry-After (seconds or a date) or RateLimit-Reset asks to wait.
 
-    At most a day; None where neither is there or can be understood.
+    At most `LONGEST_RETRY_AFTER_SECONDS`; None where neither is there or can be understood.
     """
     for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
         text = headers.get(name, "").strip()
