@@ -13,7 +13,7 @@ from darkroom.engine.dependencies import Dependencies
 from darkroom.engine.engine import running
 from darkroom.engine.person import Nobody
 from darkroom.jobs.storage.memory import MemoryStore
-from darkroom.jobs.store import Created
+from darkroom.jobs.store import Alone, Created, Storage
 from darkroom.providers.messages import Response
 from darkroom.providers.provider import Limits
 from darkroom_tools.providers import zsky
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.registry import LiveJob
-    from darkroom.jobs.store import Store
     from darkroom.providers.credentials import Key
     from darkroom.providers.messages import Request
     from darkroom.providers.operations import JobOperation
@@ -119,7 +118,7 @@ async def engine(
     dependencies = Dependencies(
         environment={"ZSKY_API_KEY": "benchmark" * 4},
         clock=clock,
-        open_store=_discarding if store == "discarding" else None,
+        open_storage=_discarding if store == "discarding" else None,
     )
     async with running([UNLIMITED], settings, dependencies) as engine:
         runtime = await engine.runtime()
@@ -128,8 +127,8 @@ async def engine(
         yield EngineUnderTest(engine, runtime, provided)
 
 
-async def _discarding(_: Settings) -> Store:
-    return Discarding()
+async def _discarding(_: Settings) -> Storage:
+    return Storage(Discarding(), Alone("benchmark"))
 
 
 CATALOGUE = Catalogue(providers=(UNLIMITED,))

@@ -219,7 +219,7 @@ async def test_a_server_that_dies_at_its_start_is_not_ok_and_quotes_nothing(
     [
         ({"DARKROOM_GUARD__PROVIDER": "text"}, "no provider 'text' has a policy"),
         ({"DARKROOM_JOBS__STATE_DIR": "x" * 300}, "state folder: "),
-        ({"DARKROOM_JOBS__STATE_DIR": "~nobody-of-this-name/x"}, "nothing more can be said: "),
+        ({"DARKROOM_JOBS__STATE_DIR": "~nobody-of-this-name/x"}, "there is no such home folder"),
     ],
     ids=["guard", "long-path", "no-home"],
 )

@@ -254,3 +254,29 @@ async def test_without_roots_the_results_folder_is_allowed_and_a_home_folder_is_
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(wide)
         assert settings.file_roots == (tmp_path / "results",)
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there '\\' stands between folders")
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("assets\\win.png", "no drive letter"),
+        ("C:\\pictures\\a.png", "no drive letter"),
+        ("C:/pictures/a.png", "no drive letter"),
+        ("file:///tmp/a.png", "not a file: address"),
+        ("$HOME/a.png", "variables are not resolved"),
+        ("${HOME}/a.png", "variables are not resolved"),
+        ("%USERPROFILE%/a.png", "variables are not resolved"),
+        ("a" * 300 + ".png", "a name is too long"),
+        ("ä" * 130 + "/a.png", "a name is too long"),
+    ],
+)
+async def test_a_path_of_another_system_is_refused_with_the_way_out(
+    server: Rig, project: Path, to: str, says: str
+) -> None:
+    async with server.client() as client:
+        job = await image(client)
+        said = await refused(client, "save_results", job_ids=[job["job_id"]], to=to)
+    assert says in said
+    assert str(project) in said
+    assert files_in(project) == []

@@ -1,7 +1,8 @@
 """What packages contribute, how it is found, and how a tool is run.
 
-A module of neutral tools needs one import, this package: everything in ``__all__`` is stable. Names
-are loaded when they are first used, so that listing tools does not load what only a job needs.
+A module of neutral tools needs to import only this package: everything in ``__all__`` is stable.
+Names are loaded when they are first used, so that listing the tools does not load what only a job
+needs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from darkroom.engine.batches.start import Asked
     from darkroom.engine.engine import Engine
     from darkroom.engine.person import Nobody, Person
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Job, statuses_shown_as
     from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.spending import Sum, beginning, counted
     from darkroom.jobs.store import Query
@@ -79,6 +80,7 @@ __all__ = [
     "job_view",
     "manifest",
     "preview",
+    "statuses_shown_as",
     "target",
 ]
 
@@ -119,7 +121,7 @@ __getattr__ = lazy_names(
             "Nobody",
             "Person",
         ),
-        "darkroom.jobs.model": ("Job",),
+        "darkroom.jobs.model": ("Job", "statuses_shown_as"),
         "darkroom.jobs.registry": ("LiveJob",),
         "darkroom.jobs.spending": (
             "Sum",

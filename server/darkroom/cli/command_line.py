@@ -6,6 +6,7 @@ Exit status: 0 done, 1 it failed, 2 the command or the configuration cannot be u
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from contextlib import suppress
@@ -220,6 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     # pydantic looks for plugins in every installed package, which takes 15 ms; none is used here.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an old console must not end what was paid for
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)
     except SystemExit as ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.catalogue.loading import load_catalogues
@@ -114,7 +115,18 @@ def prepare(
 def given_settings(options: argparse.Namespace) -> dict[str, object]:
     """Return the settings that a command line with filters gives; the others are not in it."""
     roots: list[str] | None = getattr(options, "root", None)
-    return {"serve": _given_filters(options), **({"files": {"roots": roots}} if roots else {})}
+    return {
+        "serve": _given_filters(options),
+        **(
+            {
+                "files": {
+                    "roots": [str(Path(root.strip()).expanduser().absolute()) for root in roots]
+                }
+            }
+            if roots
+            else {}
+        ),
+    }
 
 
 def _given_filters(options: argparse.Namespace) -> dict[str, object]:

@@ -155,7 +155,7 @@ async def _ask_all(context: CommandContext, findings: Findings) -> str | None:
     """Ask the providers through a machine without a journal; return why it cannot start."""
     jobs = context.settings.jobs.model_copy(update={"store": "memory"})
     without_journal = context.settings.model_copy(update={"jobs": jobs})
-    dependencies = replace(context.dependencies, open_store=None)
+    dependencies = replace(context.dependencies, open_storage=None)
     async with running(context.providers, without_journal, dependencies) as engine:
         broken = await engine.broken()
         if broken is not None:
@@ -207,7 +207,7 @@ def _folders(context: CommandContext) -> list[FolderFinding]:
     if settings.jobs.store == "sqlite":
         wanted.insert(0, ("state", settings.state_dir))
     if settings.credentials.dir is not None:
-        wanted.append(("credentials", settings.credentials.dir.expanduser()))
+        wanted.append(("credentials", settings.credentials.dir))
     return [_folder(purpose, path) for purpose, path in wanted]
 
 

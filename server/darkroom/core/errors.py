@@ -1,14 +1,14 @@
-"""Everything that can go wrong, and the words for it.
+"""The errors that this program raises, their codes and their messages.
 
 DarkroomError
 ├── ConfigurationError      the command cannot start: names file, key and what was expected
-├── CallError               a tool call ends here: one of our codes, our words, the way out
-├── Stale                   a compare-and-set write met a newer version of its row
+├── CallError               a tool call ends with an error: a code, a message, a next step
+├── Stale                   a compare-and-set write found a newer version of its row
 ├── JournalError            the journal cannot be read or written
-└── FetchError              an address could not be downloaded, or must not be
+└── FetchError              an address could not be downloaded, or is not allowed
 
-Tools do not catch; `CallError.text` is what the model reads, and `darkroom.tool` is the one
-boundary that turns every other exception into ``internal_error``.
+Tools do not catch exceptions. The model reads `CallError.text`; every other exception becomes an
+``internal_error`` in one place, `darkroom.catalogue.dispatch.ToolHandler.run`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Code = Literal[
 ]
 
 PROVIDER_MESSAGE_CHARACTERS = 200
-"""A provider's text is data: no more of it than this reaches a result."""
+"""A provider's text is shortened to this many characters before it reaches a result."""
 
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+|\bdata:\S+", re.IGNORECASE)
 
@@ -63,7 +63,7 @@ STATUS_CODES: dict[int, Code] = {
     429: "rate_limited",
     451: "blocked_by_safety",
 }
-"""What a status means where the provider's own code does not say more."""
+"""Our code for a status, if the provider's own error code does not decide."""
 
 _RETRYABLE: frozenset[Code] = frozenset(
     {"rate_limited", "provider_unavailable", "provider_error", "timeout", "bad_response"}
@@ -116,23 +116,23 @@ class ConfigurationError(DarkroomError):
 
 
 class Stale(DarkroomError):  # noqa: N818 -- a version conflict, not a failure
-    """A compare-and-set write met a newer version of its row; read it again."""
+    """A compare-and-set write found a newer version of its row: read the row again."""
 
 
 class FetchError(DarkroomError):
-    """An address could not be downloaded. ``reason`` is in our words, without the address."""
+    """An address could not be downloaded. ``reason`` is our own text and does not contain it."""
 
     def __init__(self, reason: str, *, code: Code = "provider_error", dead: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code: Code = code
         self.dead = dead
-        """The address itself has ended (403, 404, 410): asking the provider for a new one may help."""
+        """The address no longer works (403, 404, 410): the provider may give out a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a call or a job failed, in the shape that results and the journal carry."""
+    """Why a call or a job failed, as it stands in results and in the journal."""
 
     code: Code
     message: str
@@ -164,7 +164,7 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """The whole error as the model reads it; hosts drop the structured part of errors."""
+        """The whole error as text for the model, because hosts drop the structured part."""
         parts = [f"[{self.code}] {self.message}"]
         if self.provider_message or self.provider_code:
             said = f' "{self.provider_message}"' if self.provider_message else ""
@@ -200,7 +200,7 @@ class JournalError(DarkroomError):
 
     @property
     def failure(self) -> Failure:
-        """What it means for the call that needed a row."""
+        """The error of the call that needed the journal."""
         return Failure(
             code="internal_error",
             message=str(self),
@@ -211,7 +211,7 @@ class JournalError(DarkroomError):
 def call_error(
     code: Code, message: str, next_step: str, *, retryable: bool | None = None
 ) -> CallError:
-    """Make a CallError in our own words."""
+    """Return a CallError with our own message."""
     return CallError(
         Failure(
             code=code,
@@ -232,7 +232,7 @@ def failure(
     provider_message: str | None = None,
     request_id: str | None = None,
 ) -> Failure:
-    """Say in our words what ``code`` means at ``provider``; keep the provider's beside them."""
+    """Return a failure with our message for ``code``; the provider's own text is kept beside it."""
     return Failure(
         code=code,
         message=_MESSAGES.get(code, "{provider}: " + code).format(provider=provider),
@@ -246,7 +246,7 @@ def failure(
 
 
 def with_next_step(error: Failure, next_step: str) -> Failure:
-    """Return the same failure with another way out."""
+    """Return the same failure with another next step."""
     return replace(error, next_step=next_step)
 
 
@@ -272,7 +272,7 @@ def clean(text: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """A provider's error body: its code, its message and the whole object for what else it says."""
+    """The code and the message of a provider's error body."""
 
     code: str | None
     message: str | None

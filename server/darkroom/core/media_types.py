@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes: kind, size in pixels, the extension that goes with it."""
+"""Media type, size in pixels and extension of a file, from its first bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEDIA_TYPES = {
 """By extension, lower case, without the dot."""
 
 PART_PREFIX, PART_SUFFIX = ".darkroom-", ".part"
-"""What a file is called while it grows."""
+"""The name of a file that is still being written begins and ends like this."""
 
 _MAGIC = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -65,7 +65,7 @@ _EBML_HEAD = 256
 
 
 def sniff_media_type(head: bytes) -> str | None:
-    """Tell what a file is from its first bytes; None for everything but known media."""
+    """Return the media type of a file from its first bytes; None if it is not a known one."""
     for magic, media_type in _MAGIC:
         if head.startswith(magic):
             return media_type
@@ -83,7 +83,7 @@ def sniff_media_type(head: bytes) -> str | None:
 
 
 def pixel_size(head: bytes, media_type: str) -> tuple[int, int] | None:
-    """Read width and height as the header states them; None where that is not simple."""
+    """Return width and height as the header states them; None if they cannot be read easily."""
     reader = _SIZE_READERS.get(media_type)
     try:
         size = reader(head) if reader else None

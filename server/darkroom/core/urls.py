@@ -1,8 +1,10 @@
-"""Which addresses are public, judged by their text alone; `darkroom.providers.client.fetch` judges what they resolve to.
+"""Which addresses are public, judged by their text only.
 
-Parsers of addresses disagree about odd spellings, and a guard that reads one host while the
-client connects to another guards nothing. So odd spellings are refused instead of interpreted:
-a host is an ASCII name, a dotted IPv4 address or a bracketed IPv6 address.
+`darkroom.providers.client.fetch` checks what they resolve to.
+
+Different parsers read unusual addresses differently: a check could see one host while the client
+connects to another. Therefore unusual spellings are refused. A host is an ASCII name, a dotted
+IPv4 address or an IPv6 address in brackets.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_ADDRESS_CHARACTERS = 4096
 SANDBOX_SUFFIX = ".sandbox.test"
-"""Hosts of the embedded sandbox end in this; ``.test`` is reserved, no network serves it."""
+"""Hosts of the embedded sandbox end in this; ``.test`` is reserved and exists in no network."""
 
 _AROUND = "".join(map(chr, range(0x21)))
 _LINE_BREAKS = re.compile(r"[\t\n\r]")
@@ -37,7 +39,7 @@ _NUMERIC_LABEL = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _PRIVATE_NAME = re.compile(
     r"[^.]*|.*\.(?:localhost|localdomain|local|internal|intranet|lan|home\.arpa|test|onion)"
 )
-"""Names that only a local network, or nobody, answers for; a name without a dot is one of them."""
+"""Names that exist only in a local network or not at all, including every name without a dot."""
 
 _NETWORKS_BESIDES_IS_GLOBAL = tuple(
     ipaddress.ip_network(network)
@@ -56,7 +58,7 @@ _LOW_32_BITS = 0xFFFF_FFFF
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an address leads: scheme, host (lower case, no brackets) and port."""
+    """Scheme, host (lower case, without brackets) and port of an address."""
 
     scheme: str
     host: str
@@ -91,10 +93,10 @@ class Origin:
 
 
 def mended(address: str, base: str) -> str:
-    """Return an address as browsers read it, whole, as far as it can be read at all.
+    """Return an address in the form in which a browser would use it.
 
-    White space around it goes, blanks and what cannot be printed are percent-encoded, the scheme is
-    lower case, and one without scheme or host is relative to ``base``.
+    White space around it is removed, spaces and unprintable characters are percent-encoded, the
+    scheme becomes lower case, and an address without scheme or host is relative to ``base``.
 
     Raises
     ------
@@ -125,10 +127,10 @@ def check_public_address(
     admitted: Collection[Origin] = (),
     admitted_suffixes: Collection[str] = (),
 ) -> str | None:
-    """Say what is wrong with an address that a provider shall fetch, and the way out.
+    """Return what is wrong with an address that a provider is to fetch, and what to do; or None.
 
-    Nothing is resolved. ``admitted`` origins and hosts that end in one of ``admitted_suffixes``
-    (each begins with a dot) are fine wherever they lead.
+    Nothing is resolved. ``admitted`` origins, and hosts that end in one of ``admitted_suffixes``
+    (each begins with a dot), are always accepted.
     """
     fault = address_fault(
         address, https_only=https_only, admitted=admitted, admitted_suffixes=admitted_suffixes
@@ -163,7 +165,7 @@ def address_fault(
 
 
 def is_public_ip(ip: str) -> bool:
-    """Tell whether ``ip`` is a unicast address of the public internet; no address is not."""
+    """Tell whether ``ip`` is a public unicast address; False if it is not an IP address."""
     try:
         parsed = ipaddress.ip_address(ip)
     except ValueError:

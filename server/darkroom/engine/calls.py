@@ -339,7 +339,7 @@ def _provider_id(provider: Provider, given: str, live: LiveJob | None) -> str:
     if live.job.provider_job_id is None:
         raise call_error(
             "conflict",
-            f"{given} is {live.job.status}: {provider.title} has given it no id",
+            f"{given} is {live.job.shown_status}: {provider.title} has given it no id",
             "check the job first",
         )
     return live.job.provider_job_id

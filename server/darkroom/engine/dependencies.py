@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from darkroom.config.settings import Settings
     from darkroom.core.executor import Executor
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Dependencies:
     ``clock``: seconds since the epoch. ``monotonic``: the clock that all processes of the machine
     share, whatever happens to the other. ``run``: where blocking work is done; None: threads.
     ``transport``: the way to the providers; None: the network. ``sandbox``: answers for
-    ``*.sandbox.test``, addresses to download included. ``open_store`` replaces the journal.
+    ``*.sandbox.test``, addresses to download included. ``open_storage`` replaces the journal,
+    the locks and the shared limits that come with it.
     ``stopping`` is set when the process is asked to end. ``time_scale`` is a factor on how long
     jobs are expected to take: the embedded sandbox is faster than the providers.
     """
@@ -40,6 +41,6 @@ class Dependencies:
     run: Executor | None = None
     transport: httpx2.AsyncBaseTransport | None = None
     sandbox: httpx2.AsyncBaseTransport | None = None
-    open_store: Callable[[Settings], Awaitable[Store]] | None = None
+    open_storage: Callable[[Settings], Awaitable[Storage]] | None = None
     stopping: anyio.Event | None = None
     time_scale: float = 1.0

@@ -106,11 +106,13 @@ class Engine:
                 tasks,
             )
             tasks.start_soon(runtime.context.schedule.run)
+            if runtime.liveness.beat_seconds is not None:
+                tasks.start_soon(runtime.stay_alive)
             tasks.start_soon(self._stop_waits, runtime)
             runtime.context.registry.watchers.append(self._tell)
             self._runtime = runtime
             await recover(runtime)
-            if runtime.lease is not None:
+            if runtime.liveness.shared:
                 runtime.submitter.take_over = lambda: recover(runtime)
             self._starter = Starter(runtime, self.owner, self._guard(runtime))
             self._batches = Batches(runtime, self.owner, self.providers, self._starter)
@@ -258,6 +260,10 @@ class Engine:
             log.error("%s", error)
         return [self.latest(job) for job in await store.list(query)]
 
+    def wait_seconds(self, asked: int | None) -> int:
+        """Return how long a check waits: as the call says, or as ``[serve] wait_seconds`` does."""
+        return self.settings.serve.wait_seconds if asked is None else asked
+
     async def find(self, provider: Provider, job_id: str) -> LiveJob | None:
         """Return a job of this provider by our id or the provider's."""
         live = await self.job(job_id)
@@ -276,7 +282,7 @@ class Engine:
         ------
         CallError: ``not_found``, or the provider could not be asked about a job that is not here.
         """
-        began = anyio.current_time()
+        began, wait_seconds = anyio.current_time(), self.wait_seconds(params.wait_seconds)
         runtime = await self.runtime()
         live = await self.find(provider, params.job_id)
         if live is None:
@@ -295,13 +301,13 @@ class Engine:
                 await runtime.context.record(live, lambda job: job.next(arguments=arguments), ())
         if live.job.status == "unknown":
             unseen = live
-            with anyio.move_on_after(max(params.wait_seconds, LOOK_SECONDS)):
+            with anyio.move_on_after(max(wait_seconds, LOOK_SECONDS)):
                 await runtime.context.detached(lambda: runtime.poller.look_again(unseen))
         runtime.downloader.take_up(live)
         return await wait_telling(
             runtime.context.registry,
             live,
-            min(params.wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
+            min(wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
             person,
             until=lambda live: (
                 (live.settled and not runtime.downloader.awaited(live)) or runtime.context.stopping

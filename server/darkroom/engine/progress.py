@@ -51,8 +51,7 @@ async def wait_telling(
 
 
 def _how_it_stands(job: Job) -> str:
-    status = "running" if job.status == "submitting" else job.status
-    parts = [f"{job.operation}: {status}"]
+    parts = [f"{job.operation}: {job.shown_status}"]
     if job.status == "queued" and job.queued_for is not None:
         parts.append(f"waits for {job.queued_for}")
     if job.progress is not None:

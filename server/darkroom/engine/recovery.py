@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from darkroom.core.errors import Stale
 from darkroom.jobs.evidence import look_for_evidence
-from darkroom.jobs.storage.lease import sweep
 from darkroom.providers.client.outcomes import unknown
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ async def recover(runtime: Runtime) -> None:
 async def recover_from(runtime: Runtime, holders: Iterable[str | None]) -> bool:
     """Take over the jobs of dead processes if one of these holders is dead; tell whether."""
     others = set(holders) - {None, runtime.context.registry.holder}
-    if not any(runtime.dead(holder) for holder in others if holder is not None):
+    if not any(runtime.liveness.dead(holder) for holder in others if holder is not None):
         return False
     await recover(runtime)
     return True
@@ -45,12 +44,12 @@ async def recover_from(runtime: Runtime, holders: Iterable[str | None]) -> bool:
 async def _recover(runtime: Runtime) -> Sequence[Job]:
     context = runtime.context
     store = context.registry.store
-    taken = await store.claim(context.registry.holder, runtime.dead)
+    taken = await store.claim(context.registry.holder, runtime.liveness.dead)
     for job in taken:
         if job.operation in context.operations:
             await _take_up(runtime, context.registry.add(job))
     now = context.clock()
-    for attempt in await store.unsettled(runtime.dead):
+    for attempt in await store.unsettled(runtime.liveness.dead):
         state = "unknown" if attempt.state == "sent" else "refused"
         evidence: JsonObject = {**(attempt.evidence or {}), "what_happened": STOPPED}
         closed = attempt.next(state=state, answered_at=now, evidence=evidence)
@@ -58,8 +57,7 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
             await store.write(None, [closed])
         except Stale:  # another process takes up the same, and was here first
             continue
-    if runtime.lease is not None:
-        await runtime.run(lambda: sweep(context.settings.state_dir, {context.registry.holder}))
+    await runtime.liveness.beat()
     return taken
 
 

@@ -114,7 +114,7 @@ def _still_unknown(job: Job) -> None:
     if job.status != "unknown":
         raise call_error(
             "conflict",
-            f"{job.job_id} is {job.status}; only an unknown job can be settled",
+            f"{job.job_id} is {job.shown_status}; only an unknown job can be settled",
             "check it instead",
         )
 

@@ -43,6 +43,6 @@ class Pruner:
                 ended=now - context.settings.jobs.keep_days * DAY_SECONDS,
                 window=beginning("month", now),
                 counted=frozenset(quotas),
-                lives=lambda holder: holder == context.registry.holder or not runtime.dead(holder),
+                lives=lambda holder: not runtime.liveness.dead(holder),
             )
         )

@@ -10,6 +10,7 @@ from darkroom.core.errors import CallError, Code, JournalError
 from darkroom.jobs.fan_out_state import unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.providers.client.resend import ITEM_REFUSED_FOR_NOW, NEVER_LEFT, with_newer_key
 from darkroom.providers.messages import UNREADABLE, State
 from darkroom.providers.operations import FanOutOperation
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 """Requests of one job that are under way together."""
-
-MOST_TRIES = 3
-BACKOFF_SECONDS = 1.0
 
 ALL_ALIKE: frozenset[Code] = frozenset(
     {
@@ -61,7 +59,6 @@ class ItemSender:
             attempt = waiting.pop()
             tried = 0
             while True:
-                tried += 1
                 permit = await limiter.permit(live.job.batch_id or "start")
                 if self._context.closing:  # the rest is sent by whoever starts next
                     permit.give_back()
@@ -71,15 +68,17 @@ class ItemSender:
                         attempt, outcome = await self._send(live, attempt)
                     finally:
                         permit.done()
-                    if tried == MOST_TRIES or not isinstance(outcome, (Later, NeverLeft)):
+                    if not (replaced := isinstance(outcome, Later) and outcome.key_replaced):
+                        tried += 1
+                    wait = 0.0 if replaced else _wait_after(outcome, tried)
+                    if wait is None:
                         if await self._settle(live, attempt, outcome) and waiting:
                             await self._give_up(live, waiting)
                         break
-                if isinstance(outcome, Later):
-                    account = self._context.clients[live.job.provider].account(live.job.fingerprint)
-                    limiter.hold("start", account.put_off(outcome.seconds))
+                if isinstance(outcome, NeverLeft):
+                    await anyio.sleep(wait)
                 else:
-                    await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
+                    limiter.hold("start", wait)
         if unsent(live) or live.job.ended:
             return
         if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
@@ -109,7 +108,9 @@ class ItemSender:
             return attempt, Refused(not_understood())
         self._keep(live, sent)
         response = await client.change(request, key)
-        outcome = judge(client.provider, response, needs_id=False)
+        outcome = with_newer_key(
+            self._context.credentials, key, judge(client.provider, response, needs_id=False)
+        )
         if isinstance(outcome, (Later, NeverLeft)):
             sent = sent.next(state="prepared", sent_at=None)
             await self._context.record(live, lambda _: None, [sent])
@@ -149,3 +150,14 @@ class ItemSender:
     def _keep(live: LiveJob, attempt: Attempt) -> None:
         if live.items is not None and attempt.item is not None:
             live.items[attempt.item] = attempt
+
+
+def _wait_after(outcome: Outcome, tried: int) -> float | None:
+    """Return how long to wait before an item is sent again; None: this outcome is final."""
+    match outcome:
+        case Later(_, seconds) if not ITEM_REFUSED_FOR_NOW.over(tried):
+            return seconds or ITEM_REFUSED_FOR_NOW.wait(tried)
+        case NeverLeft() if not NEVER_LEFT.over(tried):
+            return NEVER_LEFT.wait(tried)
+        case _:
+            return None

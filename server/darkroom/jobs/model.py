@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from darkroom.core.errors import Failure
-from darkroom.providers.values import ENDED, Cost, Output, Progress, Status
+from darkroom.providers.values import ENDED, Cost, Output, Progress, ShownStatus, Status
 
 if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
@@ -22,6 +22,16 @@ QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance", "account
 
 LOCAL_OWNER = "local"
 """The owner of everything while one person uses one server."""
+
+
+def shown(status: Status) -> ShownStatus:
+    """Return a status as the model sees it: ``submitting`` is ``running`` for everybody else."""
+    return "running" if status == "submitting" else status
+
+
+def statuses_shown_as(status: ShownStatus) -> frozenset[Status]:
+    """Return the statuses that are shown as this one; a search for it finds them all."""
+    return frozenset({status, "submitting"} if status == "running" else {status})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +125,11 @@ class Job:
     def asks(self) -> bool:
         """Tell whether it waits for the person's answer."""
         return self.status == "queued" and self.unapproved
+
+    @property
+    def shown_status(self) -> ShownStatus:
+        """The status that results and messages show: every text and view takes it from here."""
+        return shown(self.status)
 
     @property
     def ended(self) -> bool:

@@ -22,8 +22,9 @@ from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
 from darkroom.jobs.store import Query
 from darkroom.providers.client.http import LostError, NotSentError
 from darkroom.providers.client.outcomes import TOO_MANY_REQUESTS, describe
-from darkroom.providers.client.provider_client import UNAUTHORIZED, no_answer
+from darkroom.providers.client.provider_client import no_answer
 from darkroom.providers.client.rate_limiter import LONGEST_PAUSE_OF_LOOKS_SECONDS
+from darkroom.providers.client.resend import Backoff, newer_key
 from darkroom.providers.messages import UNREADABLE, Request, Response, State, UnreadableError
 from darkroom.providers.operations import FanOutOperation
 from darkroom.providers.values import ENDED
@@ -46,7 +47,6 @@ MOST_WITHOUT_RESULT = 5
 """After so many answers in a row that a job is over, without a result that can be had, it is over."""
 
 NOT_FOUND = 404
-MOST_DOUBLINGS = 6
 FULL_SHARE = 0.8
 """A list is asked for when so much of a page is waited for."""
 
@@ -201,6 +201,8 @@ class Poller:
                     error = describe(client.provider, response)
                     wait = error.retry_after_seconds or self._backoff(jobs[0])
                     client.limiter(first.fingerprint).hold("poll", wait)
+                if self._asked_with_newer_key(jobs, response, key):
+                    return
                 rows = listing.rows(response) if response.ok else {}
         except (CallError, NotSentError, LostError):
             pass  # each is asked for alone
@@ -250,10 +252,19 @@ class Poller:
                 response = await self._look(live.job, key)
             finally:
                 permit.done()
-            if response.status == UNAUTHORIZED and self._context.credentials.renewed(key):
-                self._again(live, 0.0)  # the key was rotated meanwhile
-                return
-            await self.take_in(live, response, key)
+            if not self._asked_with_newer_key([live], response, key):
+                await self.take_in(live, response, key)
+
+    def _asked_with_newer_key(self, jobs: Sequence[LiveJob], response: Response, key: Key) -> bool:
+        """Ask for the jobs again, with a new key, if the provider refused one that was replaced."""
+        if response.ok or not jobs:
+            return False
+        provider = self._context.clients[jobs[0].job.provider].provider
+        if newer_key(self._context.credentials, key, describe(provider, response)) is None:
+            return False
+        for live in jobs:
+            self._again(live, 0.0)
+        return True
 
     def _key(self, job: Job) -> Key:
         client = self._context.clients[job.provider]
@@ -325,7 +336,8 @@ class Poller:
 
     def _backoff(self, live: LiveJob) -> float:
         interval = self._estimate(live.job.operation).interval
-        return min(interval * 2 ** min(live.failed_polls, MOST_DOUBLINGS), LONGEST_INTERVAL_SECONDS)
+        backoff = Backoff(first=interval, longest=LONGEST_INTERVAL_SECONDS)
+        return backoff.wait(live.failed_polls + 1)
 
     def _trouble(self, live: LiveJob, error: Failure) -> None:
         """Keep the job as it is, remember why it could not be asked, and ask less often."""

@@ -1,6 +1,8 @@
 """Where jobs and attempts are kept: the protocol that an engine has to fulfil.
 
 `darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` do, and are held to the same tests.
+With a store come the two things that its processes share beside the rows: who of them is alive
+(`Liveness`), and what they have used of a credential's limits. A `Storage` is the three together.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, AttemptState, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.providers.client.rate_limiter import LimitsState
+    from darkroom.providers.provider import Limits
     from darkroom.providers.values import Status
 
 UNDER_WAY: frozenset[Status] = frozenset({"queued", "submitting", "running"})
@@ -206,6 +210,12 @@ class Store(Protocol):
         """
         ...
 
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        ...
+
     async def waiting(self, owner: str, operation: str) -> int:
         """Count the jobs of an operation that have not been sent yet, but for those that ask."""
         ...
@@ -228,3 +238,77 @@ class Store(Protocol):
     async def close(self) -> None:
         """Let go of files and threads."""
         ...
+
+
+class Liveness(Protocol):
+    """Which of the processes that write to a store are alive.
+
+    It exists from before the store's first row is written until after the last one: a process
+    whose liveness was opened counts as alive for all others until `release`, or until it died.
+    """
+
+    @property
+    def holder(self) -> str:
+        """The name under which this process holds rows."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether there can be other processes; if not, nobody looks for dead ones."""
+        ...
+
+    @property
+    def beat_seconds(self) -> float | None:
+        """How often `beat` is called; None: once, when the jobs of dead processes were taken over."""
+        ...
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether the process of this name is gone. In doubt it is alive.
+
+        Called on any thread, also within a transaction of the store, so it must not wait for one.
+        """
+        ...
+
+    async def beat(self) -> None:
+        """Say that this process is alive, and clear away what dead ones have left.
+
+        Raises
+        ------
+        JournalError: it cannot be said now; it is tried again.
+        """
+        ...
+
+    async def release(self) -> None:
+        """End: from now on this process counts as dead."""
+        ...
+
+
+class Alone:
+    """The `Liveness` of a store that only this process can reach: everybody else is dead."""
+
+    shared = False
+    beat_seconds = None
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether it is not this process."""
+        return holder != self.holder
+
+    async def beat(self) -> None:
+        """Do nothing: nobody is told."""
+
+    async def release(self) -> None:
+        """Do nothing: nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A store with what its processes share beside it."""
+
+    store: Store
+    liveness: Liveness
+    limits: Callable[[str, str, Limits], LimitsState] | None = None
+    """Returns what all processes have used of a credential's limits, by the provider's name and the
+    credential's fingerprint; None: this process uses them alone."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
+from darkroom.jobs import suspension
 from darkroom.jobs.account_queue import AccountQueue
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.inputs import gone, not_understood
@@ -27,6 +28,7 @@ from darkroom.providers.client.outcomes import (
     Unknown,
     judge,
 )
+from darkroom.providers.client.resend import NEVER_LEFT, with_newer_key
 from darkroom.providers.messages import UNREADABLE, Request
 from darkroom.providers.operations import FanOutOperation
 
@@ -46,10 +48,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import References
 
-MOST_CONNECTION_TRIES = 3
-"""How often a request is tried that certainly never arrived."""
-
-CONNECTION_BACKOFF_SECONDS = 1.0
 LOOK_FOR_DEAD_SECONDS = 15.0
 """How often it is looked, while a job waits for a slot, whether a dead process has one."""
 
@@ -254,6 +252,13 @@ class Submitter:
                     self._free(live.job)
                     self._again(live, "allowance", ahead.tomorrow - self._context.clock())
                     return None
+                danger = await suspension.refusal(self._context, client.provider, live.job)
+                if danger is not None:
+                    permit.give_back()
+                    self._free(live.job)
+                    self._again(live, "account", suspension.AGAIN_SECONDS)
+                    live.job = dataclasses.replace(live.job, error=danger)
+                    return None
                 await self._mark_sent(live)
         except (CallError, JournalError) as error:
             permit.give_back()
@@ -275,13 +280,7 @@ class Submitter:
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
-        match outcome:
-            case Refused(error) if (
-                error.code == "auth_failed" and self._context.credentials.renewed(key)
-            ):
-                return Later(error, 0.0)  # the key was rotated meanwhile
-            case _:
-                return outcome
+        return with_newer_key(self._context.credentials, key, outcome)
 
     async def _mark_sent(self, live: LiveJob) -> None:
         """Make it durable that the request is about to leave."""
@@ -320,8 +319,8 @@ class Submitter:
                 await self._wait_for_account(live, operation, client, error)
             case Refused(error):
                 await self._refuse(live, client, error)
-            case Later(error, seconds):
-                await self._try_later(live, operation, client, error, seconds)
+            case Later():
+                await self._try_later(live, operation, client, outcome)
             case NeverLeft(error):
                 await self._try_again(live, client, error)
             case Unknown(error, evidence):
@@ -417,20 +416,23 @@ class Submitter:
         live: LiveJob,
         operation: JobOperation,
         client: ProviderClient,
-        error: Failure,
-        seconds: float | None,
+        later: Later,
     ) -> None:
         """Put a job back that the provider will take later; end it if the allowance is used up."""
-        if seconds is None and await self._exhausted(live.job, operation, client):
+        if later.seconds is None and await self._exhausted(live.job, operation, client):
             title = client.provider.title
-            said = failure("quota_exhausted", title, provider_message=error.provider_message)
+            said = failure(
+                "quota_exhausted", title, provider_message=later.failure.provider_message
+            )
             await self._refuse(live, client, said)
             return
-        account = client.account(live.job.fingerprint)
-        wait = account.put_off(seconds)
-        if account.giving_up:
-            await self._refuse(live, client, error)
-            return
+        wait = 0.0
+        if not later.key_replaced:
+            account = client.account(live.job.fingerprint)
+            wait = account.put_off(later.seconds)
+            if account.giving_up:
+                await self._refuse(live, client, later.failure)
+                return
         limiter = client.limiter(live.job.fingerprint)
         limiter.hold("start", wait)
         await self._back_to_queue(live, "refused")
@@ -454,12 +456,12 @@ class Submitter:
     async def _try_again(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
         """Send a request again that certainly never arrived; give up after a few tries."""
         tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        if tries >= MOST_CONNECTION_TRIES:
+        if NEVER_LEFT.over(tries):
             await self._refuse(live, client, error)
             return
         await self._back_to_queue(live, "refused")
         client.limiter(live.job.fingerprint).release(live.job.job_id)
-        self._again(live, None, CONNECTION_BACKOFF_SECONDS * 2 ** (tries - 1))
+        self._again(live, None, NEVER_LEFT.wait(tries))
 
     async def _back_to_queue(self, live: LiveJob, state: str) -> None:
         """Close the attempt and prepare the next one, in one write."""

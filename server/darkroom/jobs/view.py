@@ -43,7 +43,7 @@ def job_view(
     ``addresses`` (a list, for an overview) it is left out always, and how often the provider was
     asked is there.
     """
-    status = "running" if job.status == "submitting" else job.status
+    status = job.shown_status
     fields: dict[str, JsonValue] = {
         "job_id": job.job_id,
         "provider": job.provider,

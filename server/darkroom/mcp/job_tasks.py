@@ -93,7 +93,7 @@ class JobTasks:
             return None
         (await engine.runtime()).downloader.take_up(live)
         job, said = live.job, job_result(engine, live, engine.check_tool(live.job))
-        task = self._task(job, said, job.status, over=live.settled)
+        task = self._task(job, said, job.shown_status, over=live.settled)
         if job.asks and (approval := job.approval) is not None:
             questions = requests(approval.question, approval.number)
             asked = {key: _wire(each) for key, each in questions.items()}

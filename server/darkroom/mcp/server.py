@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.shared.exceptions import MCPError
 from mcp.shared.uri_template import UriTemplate
 from mcp_types import (
@@ -29,7 +29,8 @@ from mcp_types import Prompt as SdkPrompt
 from mcp_types import Resource as SdkResource
 from mcp_types import ResourceTemplate as SdkTemplate
 
-from darkroom.core.errors import CallError, DarkroomError
+from darkroom.core.errors import CallError, DarkroomError, call_error
+from darkroom.engine.arguments.explain import nearest
 from darkroom.engine.arguments.validation import unpacked
 from darkroom.engine.engine import Engine
 from darkroom.mcp.tasks import TaskListenHandler, TasksExtension
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.mcpserver.context import Context
+    from mcp_types import CallToolResult, InputRequiredResult
 
     from darkroom.catalogue.declarations import Resource
     from darkroom.mcp.prompts import Prompts
@@ -108,6 +110,27 @@ class DarkroomServer(MCPServer[Engine]):
         handle("completion/complete", CompleteRequestParams, self._complete)
         handle("resources/subscribe", SubscribeRequestParams, self._subscribe)
         handle("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Engine, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; a name that is not listed is refused with the nearest one.
+
+        Raises
+        ------
+        ToolError: see the SDK's.
+        """
+        names = [tool.name for tool in self._tool_manager.list_tools()]
+        if name not in names:
+            near = nearest(name, names)
+            raise ToolError(
+                call_error(
+                    "not_found",
+                    f"there is no tool {name[:64]!r} here",
+                    f"did you mean {near}?" if near else "call a tool of the list",
+                ).text
+            )
+        return await super().call_tool(name, arguments, context)
 
     def end_streams(self) -> None:
         """End every stream of notifications in order; the hosts are told that it was meant."""

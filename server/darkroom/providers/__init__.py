@@ -1,8 +1,8 @@
-"""What a provider module is written in, its credentials, and the client that talks to it.
+"""What a provider module is written in, its credentials, and the client that sends requests.
 
-A provider module needs one import, this package: everything in ``__all__`` is stable. It declares a
-`Provider` with its operations and does nothing else; `docs/adding-a-provider.md` shows how. The
-readers of answers stand in `darkroom.providers.reading`.
+A provider module needs to import only this package: everything in ``__all__`` is stable. It
+declares a `Provider` with its operations and does nothing else; `docs/adding-a-provider.md` shows
+how. The functions that read a provider's responses are in `darkroom.providers.reading`.
 """
 
 from darkroom.core.errors import Code, call_error, failure
@@ -28,7 +28,6 @@ from darkroom.providers.operations import (
     StateSource,
 )
 from darkroom.providers.params import (
-    DEFAULT_WAIT_SECONDS,
     MAX_WAIT_SECONDS,
     Address,
     AddressMark,
@@ -49,11 +48,10 @@ from darkroom.providers.provider import (
     Suspension,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
-from darkroom.providers.values import Cost, Output, Progress, Status, Unit
+from darkroom.providers.values import Cost, Output, Progress, ShownStatus, Status, Unit
 
 __all__ = [
     "CHANGES",
-    "DEFAULT_WAIT_SECONDS",
     "DESTROYS",
     "LOCAL_READS",
     "MAX_WAIT_SECONDS",
@@ -91,6 +89,7 @@ __all__ = [
     "Response",
     "Secret",
     "Section",
+    "ShownStatus",
     "StartParams",
     "State",
     "StateSource",

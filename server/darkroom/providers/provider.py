@@ -1,4 +1,4 @@
-"""One provider: where it is, who we are there, what it allows, what it can do."""
+"""The declaration of a provider: address, credentials, limits and operations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Credential:
     """Where a credential comes from and how it is sent.
 
     ``variable`` is read from the environment, or from the file that ``variable_FILE`` names.
-    ``modes`` maps a key's prefix to what it is (``live``, ``test``).
+    ``modes`` maps the prefix of a key to its mode (``live``, ``test``).
     """
 
     variable: str
@@ -54,7 +54,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a provider allows for one credential; requests beyond it wait here."""
+    """What a provider allows for one credential; requests beyond these limits wait here."""
 
     rates: tuple[Rate, ...] = ()
     concurrent_jobs: int | None = None
@@ -62,15 +62,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Allowance:
-    """Tells an exhausted allowance from too many requests where one status means both.
+    """Tells an exhausted allowance from too many requests, if one status means both.
 
-    ``exhausted(answer, operation)`` reads the answer to ``GET path``.
+    ``exhausted(response, operation)`` reads the response to ``GET path``.
     """
 
     path: str
     exhausted: Callable[[Response, str], bool]
     left: Callable[[Response, str], int] | None = None
-    """``(answer, operation)`` -> how many more the allowance covers."""
+    """``(response, operation)`` -> how many more jobs the allowance covers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,10 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVerdict:
-    """What a policy says of a text. ``text`` is to be sent in its place; ``note`` tells of it."""
+    """What a policy decides about a text.
+
+    ``text`` is sent instead of the original; ``note`` is the warning about that.
+    """
 
     allowed: bool
     text: str | None = None
@@ -99,7 +102,7 @@ class PolicyVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Policy:
-    """How a provider judges a text before it is sent elsewhere: a call of its own, and its result."""
+    """How a provider checks a text before it is sent elsewhere: the call, and how to read it."""
 
     operation: str
     arguments: Callable[[str], JsonObject]
@@ -108,13 +111,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Provider:
-    """One provider: where it is, who we are there, what it allows, what it can do.
+    """One provider: address, credentials, limits and operations.
 
-    ``refusals`` are the statuses that the provider's page lists as certain refusals of a request
-    that changes something; 429 is always one, a 5xx never unless it stands here with its source.
-    ``codes`` maps the provider's own error codes to ours, ``statuses`` its statuses where they
-    differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier). Where
-    there are several credentials, ``credentials`` begins with the least powerful.
+    ``refusals`` are the statuses that, by the provider's page, certainly mean that a request was
+    refused. 429 is always one of them; a 5xx is one only if it is listed here, with its source.
+    ``codes`` maps the provider's error codes to ours; ``statuses`` maps statuses to our codes if
+    they differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier). If there
+    are several credentials, ``credentials`` begins with the least powerful.
     """
 
     name: str
@@ -138,22 +141,22 @@ class Provider:
     """Documented price of one unit, in US dollars."""
 
     enums: Callable[[Any], Mapping[str, Mapping[str, Sequence[str]]]] | None = None
-    """Values that settings give to arguments: operation -> argument -> values."""
+    """Values of arguments that come from the settings: operation -> argument -> values."""
 
     base_url_suffix: str | None = None
-    """Tolerated at the end of a base address, and removed."""
+    """Removed from the end of a base address, if it is there."""
 
     path_prefix: Callable[[Any], str] | None = None
-    """What settings put before every path: ``/v1-beta1``."""
+    """The prefix of every path, from the settings, for example ``/v1-beta1``."""
 
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Environment variables of the provider's own that are no secrets -> the setting they give."""
+    """Further environment variables, which hold no secrets -> the setting that each sets."""
 
     policy: Policy | None = None
-    """For `[guard] provider`: how this provider judges texts."""
+    """How this provider checks texts, if it can be named in `[guard] provider`."""
 
     probe: str | None = None
-    """Name of the cheapest read-only operation, by which `darkroom doctor` tries the key."""
+    """Name of the cheapest read-only operation; `darkroom doctor` tries the key with it."""
 
     def limits_with(self, settings: ProviderSettings) -> Limits:
         """Return what the account allows: the documented limits, and what the settings say instead.

@@ -1,4 +1,4 @@
-"""Keys that providers hand out: into a file, and nowhere else."""
+"""Writing new keys from providers to files; they appear nowhere else."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def place(
     path: str | None,
     name: str,
 ) -> Path:
-    """Return the file that a call's new key will go to; it can be written, which is tried here.
+    """Return the file that a call's new key will be written to, after checking that it is writable.
 
-    ``path`` is the file that the key in use came from, if it came from one; ``folder`` is where new
-    keys go.
+    ``path`` is the file that the key in use was read from, if any; ``folder`` is where new keys go.
+    This is called before the request is sent.
 
     Raises
     ------
-    CallError: ``not_configured``; asked before anything is sent.
+    CallError: ``not_configured``.
     """
     if call.secret is not None and call.secret.replaces:
         variable = key.credential.variable
@@ -56,7 +56,7 @@ def place(
             "ask the person to set [credentials] dir in the configuration",
         )
     else:
-        target = folder.expanduser() / f"{call.name}-{name}.key"
+        target = folder / f"{call.name}-{name}.key"
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -75,10 +75,10 @@ def place(
 
 
 def find(secret: Secret, response: Response, in_use: str) -> str | None:
-    """Return the new key that an answer holds, at whatever depth; None where that is not clear.
+    """Return the new key in a response, at any depth; None if it is not clear which text it is.
 
-    The key ``in_use`` and the beginnings of keys that providers show (``key_prefix``,
-    ``zsky_live_ab***``) begin like a new one, and are none.
+    Two kinds of text begin like a new key but are none: the key ``in_use``, and the beginning of a
+    key that providers show (``key_prefix``, ``zsky_live_ab***``).
     """
     texts = list(_texts(response.body, None))
     found = {text for name, text in texts if name is not None and name == secret.field}
@@ -95,11 +95,11 @@ def find(secret: Secret, response: Response, in_use: str) -> str | None:
 
 
 _SHORTENED = re.compile(r"[*…]|\.\.\.|\s")
-"""What stands in a key that is not shown whole, or in a sentence about one."""
+"""Characters that show that a text is not a whole key: it is masked, or a sentence."""
 
 
 def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str]]:
-    """Yield every text that is not empty, with the name that it stands under."""
+    """Yield every non-empty text with its name."""
     if isinstance(value, str):
         if value:
             yield name, value
@@ -112,7 +112,7 @@ def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str
 
 
 def save(target: Path, text: str) -> Path:
-    """Write a secret: a new file (0600), synced, then put in the target's place at once."""
+    """Write a secret into a new file (0600), sync it, then replace the target with it."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -126,13 +126,13 @@ def save(target: Path, text: str) -> Path:
 
 
 def keep(target: Path, response: Response) -> Path:
-    """Keep an answer whole that may hold a key and cannot be understood, beside the target."""
+    """Save a whole response beside the target, because it may contain a key that was not found."""
     beside = target.with_name(f"{target.name}.answer-{secrets.token_hex(4)}")
     return save(beside, json.dumps(response.body, ensure_ascii=False))
 
 
 def without(response: Response, secret: str) -> Response:
-    """Return the answer with every member gone that holds the secret."""
+    """Return the response without the members that contain the secret."""
     return replace(response, body=_without(response.body, secret), headers={})
 
 

@@ -12,6 +12,7 @@ import anyio.lowlevel
 from darkroom.core.errors import CallError, Code, FetchError
 from darkroom.core.log import log
 from darkroom.jobs.store import Query
+from darkroom.providers.client.resend import Backoff
 from darkroom.providers.messages import UNREADABLE
 from darkroom.results import filenames as naming
 from darkroom.results import sidecar
@@ -27,10 +28,7 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Output
 
 DOWNLOADS_AT_ONCE = 4
-MOST_TRIES = 6
-FIRST_RETRY_SECONDS = 30.0
-RETRY_FACTOR = 4.0
-LONGEST_RETRY_SECONDS = 3_600.0
+DOWNLOAD_AGAIN = Backoff(first=30.0, factor=4.0, longest=3_600.0, tries=6)
 
 RESUME_AFTER_SECONDS = 2.0
 """A start answers first and looks back then."""
@@ -211,13 +209,12 @@ class OutputDownloader:
             o.fetch_error is not None and o.fetch_error not in FINAL for o in live.job.outputs
         )
         tries = self._tries[job_id] = self._tries.get(job_id, 0) + 1
-        if not passing or tries >= MOST_TRIES or not self.wanted(live.job.outputs):
+        if not passing or DOWNLOAD_AGAIN.over(tries) or not self.wanted(live.job.outputs):
             self._tries.pop(job_id, None)
             return
-        wait = min(FIRST_RETRY_SECONDS * RETRY_FACTOR ** (tries - 1), LONGEST_RETRY_SECONDS)
         self._context.schedule.at(
             ("fetch", job_id),
-            anyio.current_time() + wait,
+            anyio.current_time() + DOWNLOAD_AGAIN.wait(tries),
             lambda: self._begin(live) if not live.fetching else None,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from contextlib import contextmanager, suppress
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 COPY_BYTES = 256 * 1024
+LONGEST_NAME_BYTES = 255 - len(PART_PREFIX) - len(PART_SUFFIX) - 16
+"""What file systems take, less what a file that is being written is called."""
+
 ANCHORED = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 """Whether the system can act relative to a folder that is open."""
 
@@ -52,6 +56,8 @@ def target(to: str, roots: Sequence[Path]) -> Target:
     ------
     CallError: ``invalid_argument``: it is not under a root, or climbs out of one.
     """
+    if (mistake := _foreign(to)) is not None:
+        raise _refused(f"to: {mistake}", roots)
     text = to.replace("\\", "/") if os.sep == "\\" else to
     is_folder = text.endswith("/")
     given = Path(text).expanduser()
@@ -67,6 +73,19 @@ def target(to: str, roots: Sequence[Path]) -> Target:
             if parts:
                 return Target(root, parts[:-1], parts[-1])
     raise _refused(f"to: {to[:200]!r} is not a file or folder under an allowed folder", roots)
+
+
+def _foreign(to: str) -> str | None:
+    """Say what is wrong with a text that is no path of this system; None if it may be one."""
+    if to.lower().startswith("file:"):
+        return "give a path, not a file: address"
+    if os.sep == "/" and ("\\" in to or re.match("[A-Za-z]:", to)):
+        return "a path of this system has '/' between its folders, and no drive letter"
+    if re.search(r"\$\w|\$\{|%\w+%", to):
+        return "variables are not resolved here: write the path itself"
+    if any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in to.split("/")):
+        return f"a name is too long: the most is {LONGEST_NAME_BYTES} bytes"
+    return None
 
 
 def _relative(path: Path, root: Path) -> Path | None:

@@ -109,7 +109,7 @@ async def read_output(engine: Engine, variables: Mapping[str, str]) -> Content:
     if item is None:
         raise call_error(
             "not_found",
-            f"{live.job.job_id} has no output {index[:20]}; it is {live.job.status}",
+            f"{live.job.job_id} has no output {index[:20]}; it is {live.job.shown_status}",
             f"read darkroom://jobs/{live.job.job_id}",
         )
     try:

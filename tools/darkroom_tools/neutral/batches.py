@@ -10,7 +10,6 @@ from pydantic import Field
 
 from darkroom.catalogue import LongRunning, Result, Tool, grammar, job_view, manifest
 from darkroom.providers import (
-    DEFAULT_WAIT_SECONDS,
     DESTROYS,
     MAX_WAIT_SECONDS,
     READS,
@@ -52,6 +51,9 @@ class StartBatch(StartParams):
     items: list[BatchItem] | None = None
     tool: str | None = None
     arguments: dict[str, object] | None = None
+    args: Annotated[dict[str, object], Field(description="The same as arguments.")] | None = None
+    """Some frameworks keep the name ``arguments`` for themselves."""
+
     for_each: (
         Annotated[
             dict[str, list[object]],
@@ -74,7 +76,7 @@ class BatchId(Params):
 class CheckBatch(BatchId):
     """Arguments of ``check_batch``."""
 
-    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] | None = None
     show: Literal["summary", "failed", "all"] = "summary"
     cursor: Annotated[str, Field(pattern=r"^[0-9]{1,6}$")] | None = None
 
@@ -82,6 +84,9 @@ class CheckBatch(BatchId):
 async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Result:
     """Start many jobs as one, or say what they would cost and take."""
     mistakes: list[str] = []
+    arguments = params.arguments or params.args
+    if params.arguments and params.args:
+        mistakes.append("arguments and args are the same: give one of them")
     if (params.items is None) == (params.tool is None):
         mistakes.append("give either items, or tool with arguments and for_each")
     items = None
@@ -90,11 +95,9 @@ async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Res
             grammar.BatchItem(item.id or str(position), item.tool, _json(item.arguments))
             for position, item in enumerate(params.items)
         ]
-        if params.arguments or params.for_each:
+        if arguments or params.for_each:
             mistakes.append("arguments and for_each go with tool, not with items")
-    template = (
-        grammar.BatchItem("0", params.tool, _json(params.arguments or {})) if params.tool else None
-    )
+    template = grammar.BatchItem("0", params.tool, _json(arguments or {})) if params.tool else None
     then = (
         grammar.Stage(params.then.tool, _json(params.then.arguments), params.then.input)
         if params.then is not None
@@ -151,7 +154,7 @@ def _costs(plan: Plan) -> list[JsonValue]:
 async def check_batch(engine: Engine, params: CheckBatch, person: Person) -> Result:
     """Return counts, failures by kind and where the files are, at the next change that matters."""
     batches = await engine.batches()
-    report = await batches.wait(params.batch_id, params.wait_seconds, person)
+    report = await batches.wait(params.batch_id, engine.wait_seconds(params.wait_seconds), person)
     result = _result(batches, report, [])
     if params.show == "summary" or result.structured is None:
         return result

@@ -91,7 +91,8 @@ async def show_results(engine: Engine, params: Results, person: Person) -> Resul
     lives = await _jobs(engine, params)
     outputs = await engine.outputs()
     items = await outputs.items(lives)
-    pictures = await _pictures(outputs, items)
+    wanted = engine.settings.results.previews == "on"
+    pictures = await _pictures(outputs, items) if wanted else ()
     meta: JsonObject = {gallery.JOBS_KEY: [live.job.job_id for live in lives[:MOST_JOBS]]}
     return Result(structured=None, text=text_of(engine, lives, items), pictures=pictures, meta=meta)
 
@@ -147,7 +148,7 @@ def text_of(engine: Engine, lives: Sequence[LiveJob], items: Sequence[ResultItem
         )
         if job.job_id not in by_job:
             ended = "" if job.ended else f"; call {engine.check_tool(job)}"
-            lines.append(f"- {about}: {job.status}{ended}")
+            lines.append(f"- {about}: {job.shown_status}{ended}")
     if len(items) > MOST_ON_SHEET:
         lines.insert(0, f"The sheet shows the first {MOST_ON_SHEET} of {len(items)} outputs.")
     return _fitting(lines)
@@ -191,7 +192,7 @@ async def save_results(engine: Engine, params: SaveResults, person: Person) -> R
     outputs = await engine.outputs()
     items = await outputs.items(lives)
     if not items:
-        states = ", ".join(f"{live.job.job_id} is {live.job.status}" for live in lives[:5])
+        states = ", ".join(f"{live.job.job_id} is {live.job.shown_status}" for live in lives[:5])
         raise call_error(
             "conflict", f"there is nothing to save: {states}", "check the jobs until they complete"
         )

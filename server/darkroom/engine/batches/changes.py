@@ -10,8 +10,8 @@ import anyio
 
 from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.engine.batches.plan import quotas_said
-from darkroom.engine.batches.report import OPEN
 from darkroom.jobs.spending import CapReached
+from darkroom.jobs.store import UNDER_WAY
 from darkroom.providers.operations import CallOperation
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Canceller:
         async def cancel_running() -> None:
             try:
                 for job in report.jobs:
-                    if self._reports.latest(job).status in {"submitting", "running"}:
+                    if self._reports.latest(job).shown_status == "running":
                         await self._running(job, caller, person)
             finally:
                 done.set()
@@ -169,7 +169,7 @@ class Retrier:
         for job in again:
             retried += await self._restart(job, self._context.operations[job.operation])
         parent = await self._context.registry.get(batch.job_id)
-        if retried and parent is not None and parent.job.status not in OPEN:
+        if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
             await self._context.registry.update(
                 parent, lambda job: job.next(status="running", updated_at=now, ended_at=None)

@@ -42,7 +42,7 @@ def rows(jobs: Sequence[Job]) -> list[JsonObject]:
             "item": job.item,
             "job_id": job.job_id,
             "operation": job.operation,
-            "status": "running" if job.status == "submitting" else job.status,
+            "status": job.shown_status,
             "files": [output.file for output in job.outputs if output.file is not None],
             "cost": job.cost.amount if job.cost is not None else None,
             "unit": job.cost.unit if job.cost is not None else None,

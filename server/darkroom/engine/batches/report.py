@@ -11,7 +11,7 @@ import anyio
 from darkroom.core.errors import call_error
 from darkroom.engine.batches.plan import Load, seconds_for
 from darkroom.engine.progress import STEP, TELL_SECONDS
-from darkroom.jobs.store import Query
+from darkroom.jobs.store import UNDER_WAY, Query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Job
     from darkroom.providers.provider import Provider
-    from darkroom.providers.values import Status
 
 PROVIDER = "batch"
 OPERATION = "start_batch"
@@ -36,8 +35,6 @@ PAUSE_SECONDS = 0.2
 STEPS = 10
 """A wait returns when another tenth of a batch is done, sooner when something fails."""
 
-OPEN: frozenset[Status] = frozenset({"queued", "submitting", "running"})
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -49,12 +46,12 @@ class Report:
     @property
     def counts(self) -> Counter[str]:
         """How many jobs there are of each status, as the model sees it."""
-        return Counter("running" if j.status == "submitting" else j.status for j in self.jobs)
+        return Counter(job.shown_status for job in self.jobs)
 
     @property
     def done(self) -> int:
         """How many jobs have nothing left to do."""
-        return sum(job.status not in OPEN for job in self.jobs)
+        return sum(job.status not in UNDER_WAY for job in self.jobs)
 
     @property
     def status(self) -> str:
@@ -133,7 +130,7 @@ class Reports:
         left: list[Load] = []
         for job in report.jobs:
             operation = self._context.operations.get(job.operation)
-            if job.status in OPEN and operation is not None:
+            if job.status in UNDER_WAY and operation is not None:
                 left.append(Load(self._providers[job.provider], operation, self._sends(job)))
         return seconds_for(self._runtime, left) if left else 0.0
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from darkroom.core.executor import Executor
+
 LOCK_TRIES = 8
 """How often a new file may be swept away between its creation and its lock."""
 
@@ -87,6 +89,35 @@ class Lease:
         if self._descriptor is not None:
             _remove_and_close(self._path, self._descriptor)
             self._descriptor = None
+
+
+class FileLiveness:
+    """The `Liveness` of the processes of one machine, by the locks on their files."""
+
+    shared = True
+    beat_seconds = None  # the system frees a lock by itself
+
+    def __init__(self, lease: Lease, state_dir: Path, run: Executor) -> None:
+        self._lease = lease
+        self._state_dir = state_dir
+        self._run = run
+
+    @property
+    def holder(self) -> str:
+        """The name under which this process holds rows."""
+        return self._lease.holder
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether nobody holds the holder's lock. In doubt it is alive."""
+        return is_dead(self._state_dir, holder)
+
+    async def beat(self) -> None:
+        """Remove the files of dead processes; that this one is alive, its lock says."""
+        await self._run(lambda: sweep(self._state_dir, {self.holder}))
+
+    async def release(self) -> None:
+        """Give up the lock."""
+        self._lease.release()
 
 
 def is_dead(state_dir: Path, holder: str) -> bool:

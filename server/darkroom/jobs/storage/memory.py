@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
     from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.providers.values import Status
 
 
 def _counted_at(job: Job) -> float:
@@ -198,6 +199,20 @@ class MemoryStore:
             and (job.status in ACCEPTED or job.provider_job_id is not None)
             for job in self._jobs.values()
         )
+
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        found = [
+            (job.submitted_at, job.status)
+            for job in self._jobs.values()
+            if job.owner == owner
+            and job.operation in operations
+            and job.submitted_at is not None
+            and job.submitted_at >= since
+        ]
+        return sorted(found, reverse=True)
 
     async def waiting(self, owner: str, operation: str) -> int:
         """Count the jobs of an operation that have not been sent yet, but for those that ask."""

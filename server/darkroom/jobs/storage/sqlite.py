@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Attempt, Job, Row
     from darkroom.jobs.spending import Cap, Entry, Sum
     from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.providers.values import Status
 
 T = TypeVar("T")
 
@@ -252,6 +253,20 @@ class SqliteStore:
         )
         return await self._read(
             lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
+        )
+
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        marks = ", ".join("?" * len(operations))
+        statement = (
+            "SELECT submitted_at, status FROM jobs WHERE owner = ? "  # noqa: S608 -- our names
+            f"AND operation IN ({marks}) AND {tables.COUNTED_AT} >= ? "
+            "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
+        )
+        return await self._read(
+            lambda database: database.execute(statement, (owner, *operations, since)).fetchall()
         )
 
     async def waiting(self, owner: str, operation: str) -> int:

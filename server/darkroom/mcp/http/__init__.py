@@ -1,1 +1,1 @@
-"""Streamable HTTP: the gate, sessions, the token."""
+"""Streamable HTTP: access checks, sessions and the token."""

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from codecs import BOM_UTF8
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ FEWEST_CHARACTERS = 16
 def path_of(settings: Settings) -> Path:
     """Return the file that holds the token: the given one, or ours in the state folder."""
     if settings.http.token_file is not None:
-        return settings.http.token_file.expanduser()
+        return settings.http.token_file
     return settings.state_dir / FILE
 
 
@@ -40,7 +41,7 @@ def token(settings: Settings) -> bytes:
     try:
         if settings.http.token_file is None and not path.exists():
             _make(path)
-        found = path.read_bytes().strip()
+        found = path.read_bytes().removeprefix(BOM_UTF8).strip()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigurationError(f"{path}: no token for HTTP can be had ({reason})") from None

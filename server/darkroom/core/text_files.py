@@ -1,0 +1,19 @@
+"""Text files that people write: with or without the mark that some editors put before the text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text; a byte order mark before it is no part of it.
+
+    Raises
+    ------
+    OSError: the file cannot be read.
+    UnicodeDecodeError: it is not UTF-8.
+    """
+    return path.read_text("utf-8-sig")
