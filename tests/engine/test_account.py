@@ -8,7 +8,9 @@ import anyio
 import pytest
 
 from darkroom_tools.emulators.kit import Fault
+from darkroom_tools.emulators.zupertry.state import LIVE_KEY, TEST_KEY
 from tests.engine.batches.support import prompts, until_done
+from tests.engine.money import Asked
 from tests.engine.support import (
     DAY,
     HOUR,
@@ -263,3 +265,44 @@ async def test_a_suspended_key_is_asked_seldom_about_what_runs(
         for job in jobs:
             done = await ended(client, IMAGE.check, job["job_id"], hours=3)
             assert done["status"] == "completed"
+
+
+# --- what it costs depends on whose account it is ---
+
+
+@pytest.mark.parametrize(("key", "asks"), [(TEST_KEY, False), (LIVE_KEY, True)])
+async def test_a_test_key_costs_nothing_and_asks_nothing(
+    clock: Callable[[], float], tmp_path: Path, key: str, *, asks: bool
+) -> None:
+    caps = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "4"}
+    above = {"DARKROOM_APPROVAL__ABOVE": '{"zupertry_credits": 0}'}
+    server = rig(
+        clock, tmp_path, environment={**NO_DOWNLOADS, **caps, **above, "ZUPERTRY_API_KEY": key}
+    )
+    person = Asked()
+    async with server.client(elicitation=person) as client:
+        job = await call(client, TRYON.start, **TRYON.arguments)
+        done = await ended(client, TRYON.check, job["job_id"])
+        started = await call(client, "start_batch", **tryons(3))
+        report = await until_done(client, started["batch_id"])
+        spending = (await call(client, "get_spending"))["providers"]
+    assert bool(person.questions) is asks
+    assert done["cost"]["amount"] == (1 if asks else 0)
+    assert report["counts"] == {"completed": 3}
+    spent = [each["spent"] for each in spending if each["provider"] == "zupertry"]
+    assert sum(spent) == (4 if asks else 0)
+
+
+async def test_a_batch_with_a_test_key_passes_no_cap(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    caps = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "1"}
+    server = rig(
+        clock, tmp_path, environment={**NO_DOWNLOADS, **caps, "ZUPERTRY_API_KEY": TEST_KEY}
+    )
+    async with server.client() as client:
+        said = await call(client, "start_batch", **tryons(6), dry_run=True)
+        assert all(each["amount"] == 0 for each in said["cost"])
+        started = await call(client, "start_batch", **tryons(6))
+        report = await until_done(client, started["batch_id"])
+    assert report["counts"] == {"completed": 6}

@@ -294,7 +294,7 @@ class Starter:
             provider_job_id=operation.opened(params)
             if isinstance(operation, FanOutOperation)
             else None,
-            cost=operation.cost(params, client.settings),
+            cost=key.charged(operation.cost(params, client.settings)),
             sandbox=client.sandbox,
         )
 

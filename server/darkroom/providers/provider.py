@@ -27,13 +27,15 @@ class Credential:
     """Where a credential comes from and how it is sent.
 
     ``variable`` is read from the environment, or from the file that ``variable_FILE`` names.
-    ``modes`` maps the prefix of a key to its mode (``live``, ``test``).
+    ``modes`` maps the prefix of a key to its mode (``live``, ``test``). In a mode of
+    ``free_modes`` nothing costs anything, as the provider's page says.
     """
 
     variable: str
     header: str = "Authorization"
     scheme: str = "Bearer"
     modes: Mapping[str, str] = field(default_factory=dict[str, str])
+    free_modes: frozenset[str] = frozenset()
 
     def headers(self, secret: SecretStr) -> dict[str, str]:
         """Return the header that authorises a request."""

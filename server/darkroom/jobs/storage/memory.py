@@ -204,7 +204,7 @@ class MemoryStore:
         self, owner: str, operations: Sequence[str], since: float
     ) -> list[tuple[float, Status]]:
         """Return when jobs of these operations were sent since a time, and their status; newest first."""
-        found = [
+        found: list[tuple[float, Status]] = [
             (job.submitted_at, job.status)
             for job in self._jobs.values()
             if job.owner == owner
