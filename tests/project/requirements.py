@@ -15,7 +15,7 @@ class Promise:
 
 PROMISES = {
     "attempt-before-request": Promise(
-        "Nothing that costs is sent before it is written down.",
+        "A request that costs something is written to the journal before it is sent.",
         (
             "engine/test_journal_faults.py::test_a_job_that_cannot_be_written_is_not_sent",
             "engine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_does_not_leave",
@@ -44,14 +44,14 @@ PROMISES = {
         ),
     ),
     "unknown-is-said": Promise(
-        "A request whose fate nobody can tell is a job of status `unknown`, never a silent retry.",
+        "If it is not known whether a request was accepted, its job is `unknown`; it is not sent again.",
         (
             "engine/test_outcomes.py::test_a_lost_answer_is_a_job_in_the_text_and_in_the_structure",
             "engine/test_restart.py::test_an_unknown_job_stays_unknown_after_a_restart",
         ),
     ),
     "cancelled-call": Promise(
-        "A host that gives up in the middle of a call loses nothing: the job goes on.",
+        "If a host cancels a call, nothing is lost: the job goes on.",
         (
             "engine/test_cancellation.py::test_a_cancelled_start_goes_on_and_is_paid_once",
             "engine/test_cancellation.py::test_the_same_call_after_a_cancelled_one_gets_its_job_and_pays_nothing_more",
@@ -108,7 +108,7 @@ PROMISES = {
         ),
     ),
     "asks-first": Promise(
-        "What destroys or reveals something asks the person; anything but a yes sends nothing.",
+        "A tool that destroys or reveals something asks the person; without a yes nothing is sent.",
         (
             "engine/test_destroying.py::test_anything_but_a_yes_sends_nothing",
             "engine/test_destroying.py::test_no_answer_within_40_seconds_is_a_no",
@@ -149,11 +149,11 @@ PROMISES = {
         ),
     ),
     "quoted-data": Promise(
-        "Text from a provider is a short, clean quotation, never an instruction.",
+        "Text from a provider is quoted, short and cleaned, and never an instruction.",
         ("providers/test_provider_text.py::test_a_refusal_quotes_the_provider_and_no_more",),
     ),
     "keys-unseen": Promise(
-        "No key is shown but its last four characters.",
+        "Of a key, only the last four characters are shown.",
         ("cli/test_doctor.py::test_no_key_is_shown_but_its_last_four_characters",),
     ),
     "protocol-only": Promise(
@@ -165,7 +165,7 @@ PROMISES = {
         ("results/test_saved_results.py::test_a_check_costs_at_most_250_tokens",),
     ),
     "results-saved": Promise(
-        "A result is downloaded as soon as it is there, because its address dies.",
+        "A result is downloaded as soon as it is ready, because its address expires.",
         (
             "project/test_walk.py::test_an_image_is_started_waited_for_and_saved",
             "engine/test_restart.py::test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check",
@@ -180,11 +180,11 @@ PROMISES = {
         ),
     ),
     "interface-stable": Promise(
-        "Names, arguments and hints of tools change by decision only.",
+        "Names, arguments and hints of tools change only on purpose.",
         ("project/test_snapshots.py::test_every_tool_is_as_its_snapshot_says",),
     ),
     "documents-true": Promise(
-        "What the documents show is what the program does.",
+        "The documents show what the program does.",
         (
             "project/test_documents.py::test_the_made_parts_are_up_to_date",
             "project/test_documents.py::test_every_command_that_is_shown_is_understood",
@@ -231,7 +231,7 @@ PROMISES = {
         ),
     ),
     "looks-go-on": Promise(
-        "A look at a paid job that fails, for whatever reason, is repeated.",
+        "If a poll of a paid job fails, for whatever reason, it is repeated.",
         (
             "engine/test_unwritable.py::test_a_look_that_fails_is_repeated_at_growing_distance_with_a_warning",
             "engine/test_unwritable.py::test_one_poisoned_row_of_a_list_holds_up_no_other",
@@ -246,7 +246,7 @@ PROMISES = {
         ),
     ),
     "any-package": Promise(
-        "A provider may come from any package; the machine knows none by name.",
+        "A provider may come from any package; the server knows none by name.",
         (
             "project/test_adding_a_provider.py::test_an_installed_provider_is_found_by_its_entry_point",
             "project/test_checks.py::test_imports_go_one_way",
@@ -299,7 +299,7 @@ PROMISES = {
         ),
     ),
     "batch-goes-on": Promise(
-        "A batch goes on after a kill, and its manifest can be read at every moment.",
+        "A batch goes on after a crash, and its manifest is complete at every moment.",
         (
             "engine/batches/test_processes.py::test_a_killed_server_s_batch_is_finished_by_the_next",
             "engine/batches/test_processes.py::test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it",

@@ -1,4 +1,4 @@
-"""Which tools a host sees: the filters of ``[serve]`` and of the command line."""
+"""Which tools are listed: the filters of ``[serve]`` and of the command line."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NO_TOOLS = "the filters of [serve], or of the command line, leave no tool to lis
 def selected(
     catalogues: Sequence[Catalogue], settings: Settings
 ) -> Callable[[Provider | None, Declared], bool]:
-    """Return what tells whether a tool of a provider (None: of none) may be listed.
+    """Return a function that tells whether a tool (of a provider, or None) may be listed.
 
     Raises
     ------
-    ConfigurationError: a filter names what is not there.
+    ConfigurationError: a filter names something that does not exist.
     """
     wanted = settings.serve
     providers = {p.name for catalogue in catalogues for p in catalogue.providers}

@@ -1,6 +1,6 @@
-"""What `darkroom doctor` finds out; `commands.doctor` says it.
+"""The checks of `darkroom doctor`; `darkroom.cli.doctor` prints their findings.
 
-Nothing is changed: the probes run on a machine without a journal, and folders are only tried.
+Nothing is changed: the probes use an engine without a journal, and folders are only tested.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class CredentialFinding:
 
 @dataclass(kw_only=True)
 class ProviderFinding:
-    """One provider: who we are there, where it is, whether it lets us in."""
+    """One provider: its credentials, its address, and whether it accepts them."""
 
     name: str
     title: str
@@ -78,7 +78,7 @@ class ProviderFinding:
 
 @dataclass(kw_only=True)
 class FolderFinding:
-    """A folder that is written to."""
+    """A folder that the server writes to."""
 
     purpose: str
     path: str
@@ -89,7 +89,7 @@ class FolderFinding:
 
 @dataclass(kw_only=True)
 class Findings:
-    """All that was found. ``problems`` are those of the whole, beside each part's own."""
+    """All findings. ``problems`` are those that belong to no single part."""
 
     version: str = __version__
     python: str = sys.version.split()[0]
@@ -113,7 +113,7 @@ class Findings:
 
 
 async def examine(context: CommandContext) -> Findings:
-    """Look at everything, and ask each provider that has a credential."""
+    """Check everything, and send a request to each provider that has a credential."""
     settings = context.settings
     folders = _folders(context)
     has_state = settings.jobs.store == "sqlite" and not folders[0].problem
@@ -152,7 +152,7 @@ async def examine(context: CommandContext) -> Findings:
 
 
 async def _ask_all(context: CommandContext, findings: Findings) -> str | None:
-    """Ask the providers through a machine without a journal; return why it cannot start."""
+    """Probe the providers with an engine without a journal; return why it cannot start, if so."""
     jobs = context.settings.jobs.model_copy(update={"store": "memory"})
     without_journal = context.settings.model_copy(update={"jobs": jobs})
     dependencies = replace(context.dependencies, open_storage=None)
@@ -168,7 +168,7 @@ async def _ask_all(context: CommandContext, findings: Findings) -> str | None:
 
 
 def in_words(error: BaseException) -> str:
-    """Say what nobody expected: its kind and where it came from, without what it may quote."""
+    """Describe an unexpected error by its type and place, without its text, which may be secret."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     frames = traceback.extract_tb(error.__traceback__)
@@ -191,7 +191,7 @@ def changed(section: BaseModel, prefix: str = "") -> dict[str, object]:
 
 
 def limits_in_words(limits: Limits) -> list[str]:
-    """Say what a provider allows."""
+    """Return the limits of a provider as text."""
     words = [f"{rate.requests} requests in {rate.seconds:g} s" for rate in limits.rates]
     if limits.concurrent_jobs is not None:
         words.append(f"{limits.concurrent_jobs} jobs at once")
@@ -212,7 +212,7 @@ def _folders(context: CommandContext) -> list[FolderFinding]:
 
 
 def _folder(purpose: str, path: Path) -> FolderFinding:
-    """Try a folder by a file without a name; one that is not there yet by the folder above it."""
+    """Test a folder with an unnamed temporary file; for a missing folder, test the one above it."""
     exists, nearest, problem = False, path, None
     try:
         exists = path.exists()
@@ -231,7 +231,7 @@ def _folder(purpose: str, path: Path) -> FolderFinding:
 
 
 async def _journal(path: Path) -> list[str]:
-    """Open the journal that is there, as a server would; return what is wrong with it."""
+    """Open an existing journal as a server would; return what is wrong with it, if anything."""
     from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- only where there is a journal
 
     if not await anyio.Path(path).exists():
@@ -286,7 +286,7 @@ def _credential(context: CommandContext, variable: str, provider: Provider) -> C
 async def _ask(
     context: CommandContext, engine: Engine, provider: Provider, finding: ProviderFinding
 ) -> None:
-    """Ask the provider with every credential that its cheapest question takes."""
+    """Send the provider's cheapest request with each credential that it accepts."""
     if provider.probe is None:
         finding.notes.append("no free question is documented, so the key was not tried")
         if not context.sandbox:
@@ -343,7 +343,7 @@ def _note(finding: ProviderFinding, credential: CredentialFinding, problem: Fail
 
 
 async def _connect(finding: ProviderFinding) -> None:
-    """See whether anything listens at the base address; nothing is sent."""
+    """Check whether a connection to the base address is possible; nothing is sent."""
     parts = urlsplit(finding.base_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:

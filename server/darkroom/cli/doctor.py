@@ -1,4 +1,4 @@
-"""`darkroom doctor`: says whether everything that is configured works."""
+"""`darkroom doctor`: checks whether everything that is configured works."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GOOD, BAD, NONE = "ok  ", "BAD ", "-   "
 
 
 def run(options: argparse.Namespace) -> int:
-    """Examine and print; 0 only if all that is configured works."""
+    """Check and print; return 0 only if everything that is configured works."""
     try:
         context = prepare(sandbox=options.sandbox, report_templates=False)
         findings = anyio.run(examine, context)
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cannot_tell(mistakes: list[str], *, as_json: bool) -> int:
-    """Print what keeps the examination from being made."""
+    """Print why the checks cannot be made."""
     if as_json:
         _write(json.dumps({"ok": False, "problems": mistakes}, indent=2))
     else:

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises
     ------
-    ConfigurationError: it cannot be done, or the server would not start; nothing was written.
+    ConfigurationError: it is not possible, or the server would not start; nothing was written.
     """
     host = HOSTS[options.host]
     if options.with_keys and options.project:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         )
     environment = process_environment()
     path = file_of(host, environment, project=options.project)
-    # A host shows nobody why a server does not start: what is wrong has to be said here.
+    # Hosts do not show why a server does not start, so that errors must be reported here.
     context = prepare(sandbox=False, given=given_settings(options))
     selected(context.catalogues, context.settings)
     secrets = {c.variable: c for p in context.providers for c in p.credentials}
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 def _warn(
     host: Host, path: Path, found: Collection[str], *, with_keys: bool, project: bool
 ) -> None:
-    """Say on standard error what whoever sees the entry should know."""
+    """Print notes about the entry to standard error."""
     names = ", ".join(sorted(found))
     if with_keys and found:
         _say(f"Keys will stand in {path}, readable: {names}")
@@ -81,7 +81,7 @@ def _warn(
             "Put each key into a file and set NAME_FILE to its path, or use --with-keys."
         )
     if project:
-        _say(f"{path} may be shared with others: the entry names paths of this machine.")
+        _say(f"{path} may be shared with others: the entry contains paths of this computer.")
 
 
 def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: Host) -> int:
@@ -123,13 +123,13 @@ def file_of(host: Host, environment: Mapping[str, str], *, project: bool) -> Pat
 
 
 def this_program() -> list[str]:
-    """Return the command that starts this very program, whatever folder a host starts it in."""
+    """Return the command that starts this program from any folder."""
     beside = shutil.which("darkroom", path=str(Path(sys.executable).parent))
     return [beside] if beside else [sys.executable, "-P", "-m", "darkroom"]
 
 
 def plain_names(providers: Iterable[Provider]) -> set[str]:
-    """Return the variables beside those of settings whose values are no secrets."""
+    """Return the variables without secrets, other than those of settings."""
     names = {CONFIG_VARIABLE}
     for provider in providers:
         names |= {provider.base_url_variable, *provider.variables}
@@ -141,7 +141,7 @@ def plain_names(providers: Iterable[Provider]) -> set[str]:
 def plain_variables(
     environment: Mapping[str, str], providers: Collection[Provider], settings: Settings
 ) -> dict[str, str]:
-    """Return what configures us here and is no secret; paths are made absolute."""
+    """Return the variables that configure this server, without secrets, with absolute paths."""
     names = plain_names(providers)
     names |= {name for name in environment if name.startswith(PREFIX) and DELIMITER in name}
     written: dict[str, str] = {}
@@ -159,7 +159,7 @@ def plain_variables(
 
 
 def _setting(settings: Settings, name: str, text: str) -> str:
-    """Return a setting as its variable has it, but with paths that hold in any folder."""
+    """Return a setting's variable, with absolute paths."""
     value: object = settings
     for part in name.removeprefix(PREFIX).lower().split(DELIMITER):
         value = getattr(value, part, None)

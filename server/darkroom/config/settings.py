@@ -134,8 +134,7 @@ class CredentialsSection(Section):
     """Where new keys from a provider are saved."""
 
     dir: PathValue | None = Field(
-        default=None,
-        description="Folder for new keys, one file each (0600). Without it: no new keys can be made.",
+        default=None, description="Folder for new keys, one file each (0600). Without it: none."
     )
 
 
@@ -143,8 +142,7 @@ class GuardSection(Section):
     """Whether prompts are checked against a policy before they are sent."""
 
     provider: PolicyName | None = Field(
-        default=None,
-        description="Provider whose policy checks prompts (znyx). Without it: no check.",
+        default=None, description="Provider whose policy checks prompts (znyx). Without it: none."
     )
     fail: Literal["closed", "open"] = Field(
         default="closed",
@@ -175,8 +173,7 @@ class ServeSection(Section):
     tools: tuple[str, ...] = Field(default=(), description="Only these tools.")
     exclude: tuple[str, ...] = Field(default=(), description="Not these tools.")
     read_only: bool = Field(
-        default=False,
-        description="Only tools that change nothing and cost nothing. Takes precedence over the others.",
+        default=False, description="Only tools that change and cost nothing; beats the others."
     )
     wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = Field(
         default=25,

@@ -2,10 +2,21 @@
 
 DarkroomError
 ├── ConfigurationError      the command cannot start: names file, key and what was expected
-├── CallError               a tool call ends with an error: a code, a message, a next step
+├── CallError               a call or a job ends with an error: a code, a message, a next step
+│   ├── JournalError        the journal cannot be read or written
+│   └── CapReached          jobs.spending: a cost would pass a cap
 ├── Stale                   a compare-and-set write found a newer version of its row
-├── JournalError            the journal cannot be read or written
-└── FetchError              an address could not be downloaded, or is not allowed
+├── FetchError              an address could not be downloaded, or is not allowed
+├── NotSentError            providers.client.http: a request certainly never arrived
+├── LostError               providers.client.http: a request left, and no whole answer came
+├── WithdrawnError          jobs.start_outcomes: a job was cancelled before its request left
+├── _AnsweredError          engine.approvals: another process has answered the question
+├── _FasterError            engine.batches.changes: somebody else has changed the job
+├── NotKeptError            results.integrity: a file is no longer what was downloaded
+├── NoPictureError          results.preview: a file is no picture that can be shown
+└── InputNeededError        mcp.elicitation: the host has to ask the person first
+
+`UnreadableError` (providers.messages) is what readers of answers raise, beside the built-in errors.
 
 Tools do not catch exceptions. The model reads `CallError.text`; every other exception becomes an
 ``internal_error`` in one place, `darkroom.catalogue.dispatch.ToolHandler.run`.
@@ -195,17 +206,24 @@ class CallError(DarkroomError):
         return self.failure.text
 
 
-class JournalError(DarkroomError):
-    """The journal cannot be read or written now: disk full, locked, read-only, damaged."""
+class JournalError(CallError):
+    """The journal cannot be read or written now: disk full, locked, read-only, damaged.
 
-    @property
-    def failure(self) -> Failure:
-        """The error of the call that needed the journal."""
-        return Failure(
-            code="internal_error",
-            message=str(self),
-            next_step="ask the person to look at the state folder of this server",
+    The call that needed the journal ends with it. What has happened already must be recorded all
+    the same: `JobContext.record` catches this error and writes later.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            Failure(
+                code="internal_error",
+                message=message,
+                next_step="ask the person to look at the state folder of this server",
+            )
         )
+
+    def __str__(self) -> str:
+        return self.failure.message
 
 
 def call_error(

@@ -1,4 +1,4 @@
-"""Text files that people write: with or without the mark that some editors put before the text."""
+"""Reading text files that people write, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text; a byte order mark before it is no part of it.
+    """Return a file's text without its byte order mark.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The machine: what every tool needs done, behind one door.
+"""The engine: one object with everything that tools do.
 
-Built anew for each lifespan by `running`, which opens the journal, takes up what a dead process
-left, and at the end lets open attempts finish.
+`running` builds one for each lifespan. It opens the journal, takes over the jobs of dead processes,
+and at the end lets open attempts finish.
 """
 
 from __future__ import annotations
@@ -46,17 +46,21 @@ if TYPE_CHECKING:
 
 
 ANSWER_SECONDS = 43.0
-"""A check answers by then, picking up a job that was started elsewhere included."""
+"""A check is answered within this time, also if it has to pick up a job started elsewhere."""
 
 LOOK_SECONDS = 5.0
-"""How long a check without a wait asks once more about a job that was accepted and not seen."""
+"""How long a check without a wait takes to poll an unknown job once more."""
 
 QUIET_SECONDS = 0.25
-"""How long the journal stays closed while no tool is called: a host first asks for the list."""
+"""How long the journal stays closed while no tool is called: hosts list the tools first."""
 
 
 class Engine:
-    """Starts, follows and answers for jobs; makes calls; for one owner of one process."""
+    """Starts and checks jobs, runs batches and makes calls, for one owner in one process.
+
+    The parts that need the journal are in `Runtime`, which is opened in the background; methods
+    that need it wait for it.
+    """
 
     def __init__(
         self, providers: Iterable[Provider], settings: Settings, dependencies: Dependencies
@@ -83,10 +87,10 @@ class Engine:
     # --- opening and closing ---
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Open the journal, take up what dead processes left, and follow the schedule.
+        """Open the journal, take over the jobs of dead processes, and start the scheduler.
 
-        What that needs is imported then and not before, here and below: the first list of tools
-        waits for none of it.
+        Modules that only this needs are imported here, so that the first list of tools does not
+        wait for them.
         """
         try:
             with anyio.move_on_after(QUIET_SECONDS):
@@ -138,7 +142,7 @@ class Engine:
 
         Raises
         ------
-        ConfigurationError: the provider that it names judges nothing; `settings.load` says so before.
+        ConfigurationError: the named provider has no policy; `settings.load` reports this earlier.
         """
         name = self.settings.guard.provider
         if name is None:
@@ -154,20 +158,20 @@ class Engine:
         )
 
     async def batches(self) -> Batches:
-        """Return the room of the batches."""
+        """Return the batches of the owner."""
         await self.runtime()
         if self._batches is None:
             raise TypeError("the machine is ready without its batches")
         return self._batches
 
     async def caller(self) -> Caller:
-        """Return what makes calls for the owner."""
+        """Return the object that makes calls for the owner."""
         from darkroom.engine.calls import Caller  # noqa: PLC0415 -- needed with the first call
 
         return Caller(await self.runtime(), self.owner, self.find)
 
     async def _stop_waits(self, runtime: Runtime) -> None:
-        """Let every wait for a job return once the process is asked to end."""
+        """Let every wait for a job return when the process is asked to end."""
         if self._dependencies.stopping is None:
             return
         await self._dependencies.stopping.wait()
@@ -181,18 +185,18 @@ class Engine:
             await self._runtime.drain()
 
     async def close(self) -> None:
-        """Close everything; no task of the machine runs any more."""
+        """Close everything; no task of the engine may be running."""
         if self._runtime is not None:
             await self._runtime.close()
 
     async def broken(self) -> ConfigurationError | JournalError | None:
-        """Return why the machine could not start; wait while it starts. None: it runs."""
+        """Wait until the engine has started; return why it could not, or None."""
         self._wanted.set()
         await self._ready.wait()
         return self._broken
 
     async def runtime(self) -> Runtime:
-        """Return the opened parts; wait while the journal is being opened.
+        """Return the parts that need the journal; wait until it is open.
 
         Raises
         ------
@@ -219,11 +223,11 @@ class Engine:
         return await self._starter.start(provider, operation, params, person)
 
     async def answer(self, live: LiveJob, to: Approval, *, yes: bool) -> None:
-        """Take the person's answer to what a job asks; one that comes too late is ignored.
+        """Process the person's answer to a job's question; an answer that is too late is ignored.
 
         Raises
         ------
-        CallError, JournalError: the answer was not taken; the job asks still.
+        CallError, JournalError: the answer was not processed; the question remains.
         """
         from darkroom.engine.approvals import answer  # noqa: PLC0415 -- see `run`
 
@@ -256,7 +260,7 @@ class Engine:
         holders = await store.holders()
         try:
             await recover_from(runtime, holders)
-        except JournalError as error:  # what is there can be read all the same
+        except JournalError as error:  # the jobs that are stored can still be read
             log.error("%s", error)
         return [self.latest(job) for job in await store.list(query)]
 
@@ -276,7 +280,7 @@ class Engine:
     async def check(
         self, provider: Provider, check: CheckOperation, params: CheckParams, person: Person
     ) -> LiveJob:
-        """Return a job as soon as it ends or the wait is over; the person is told meanwhile.
+        """Return a job when it ends or the wait is over; the person sees progress meanwhile.
 
         Raises
         ------
@@ -317,7 +321,7 @@ class Engine:
     async def _adopt(
         self, runtime: Runtime, provider: Provider, check: CheckOperation, params: CheckParams
     ) -> LiveJob:
-        """Pick up a job that was started elsewhere, by the provider's id."""
+        """Take over a job that was started elsewhere, by the provider's id."""
         if params.job_id.startswith(f"{provider.name}_"):
             raise call_error(
                 "not_found",
@@ -384,7 +388,7 @@ class Engine:
         return await settle(await self.runtime(), live, verdict, provider_job_id, person)
 
     def poll_after(self, live: LiveJob) -> int | None:
-        """Return the whole seconds after which there can be news; None once the job ended."""
+        """Return the seconds until the next poll; None if the job has ended or is unknown."""
         if self._runtime is None or live.job.ended or live.job.status == "unknown":
             return None
         return self._runtime.poller.next_look(live.job)
@@ -425,7 +429,7 @@ class Engine:
 async def running(
     providers: Iterable[Provider], settings: Settings, dependencies: Dependencies
 ) -> AsyncGenerator[Engine]:
-    """Run a machine; on leaving, open attempts finish up to their deadline."""
+    """Run an engine; when the context ends, open attempts finish within their deadline."""
     engine = Engine(providers, settings, dependencies)
     try:
         async with anyio.create_task_group() as tasks:

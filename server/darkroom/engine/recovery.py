@@ -1,7 +1,7 @@
-"""Taking up what dead processes left: at the start, and when one is found dead.
+"""Takes over the jobs of dead processes, at the start and when a process is found dead.
 
-Nothing is marked failed because we were away. What was ``prepared`` may be sent; what was ``sent``
-has an unknown fate; what ran is asked for again.
+No job becomes ``failed`` because no server was running. A ``prepared`` attempt may be sent; a
+``sent`` attempt becomes ``unknown``; a running job is polled again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import Stale
+from darkroom.jobs import slots
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.providers.client.outcomes import unknown
 
@@ -24,7 +25,7 @@ STOPPED = "the server stopped before an answer was recorded"
 
 
 async def recover(runtime: Runtime) -> None:
-    """Take over the jobs of dead processes; whoever asks meanwhile waits until it is done."""
+    """Take over the jobs of dead processes; concurrent calls wait until it is done."""
     async with runtime.recovering:
         taken = await _recover(runtime)
     if any(job.operation not in runtime.context.operations for job in taken):  # a batch
@@ -33,7 +34,7 @@ async def recover(runtime: Runtime) -> None:
 
 
 async def recover_from(runtime: Runtime, holders: Iterable[str | None]) -> bool:
-    """Take over the jobs of dead processes if one of these holders is dead; tell whether."""
+    """Take over the jobs of dead processes if one of these holders is dead; tell whether it is."""
     others = set(holders) - {None, runtime.context.registry.holder}
     if not any(runtime.liveness.dead(holder) for holder in others if holder is not None):
         return False
@@ -55,7 +56,7 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
         closed = attempt.next(state=state, answered_at=now, evidence=evidence)
         try:
             await store.write(None, [closed])
-        except Stale:  # another process takes up the same, and was here first
+        except Stale:  # another process has taken it over first
             continue
     await runtime.liveness.beat()
     return taken
@@ -65,8 +66,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
     attempts = await context.registry.store.attempts(job.job_id)
-    live.attempt = next((a for a in reversed(attempts) if a.item is None), None)
-    live.items = {a.item: a for a in attempts if a.item is not None} or None
+    live.load(attempts)
     fate = unknown(context.clients[job.provider].provider, STOPPED)
     lost = [
         attempt.next(state="unknown", answered_at=now, evidence=fate.evidence)
@@ -74,10 +74,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
         if attempt.state == "sent"
     ]
     for attempt in lost:
-        if attempt.item is not None and live.items is not None:
-            live.items[attempt.item] = attempt
-        else:
-            live.attempt = attempt
+        live.keep(attempt)
     left = operation.longest_seconds - (now - (job.submitted_at or job.created_at))
     match job.status:
         case "queued" if job.asks:
@@ -85,7 +82,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
         case "queued":
             runtime.submitter.enqueue(live)
         case "submitting":
-            runtime.submitter.keep_slot(live, max(0.0, left))
+            slots.keep(context, job, max(0.0, left))
             await context.record(
                 live,
                 lambda job: job.next(
@@ -95,7 +92,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
             )
             look_for_evidence(context, live)
         case "unknown":
-            runtime.submitter.keep_slot(live, max(0.0, left))
+            slots.keep(context, job, max(0.0, left))
         case _:
             if lost:
                 await context.record(live, lambda _: None, lost)

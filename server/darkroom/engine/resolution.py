@@ -1,7 +1,8 @@
-"""Settling a job whose fate is unknown: by the person's word, with what evidence there is.
+"""Settles an unknown job with the person's answer.
 
-Only an exact correlate lets a job be adopted by itself (`darkroom.jobs.fan_out_state`). Anything weaker
-is shown, and the person decides: they are asked, for a wrong word frees a cap or pays twice.
+A job is settled automatically only by an exact match at the provider (see
+`darkroom.jobs.fan_out_state`). Weaker evidence is shown, and the person decides. The person is asked
+to confirm, because a wrong answer releases a reserved amount or leads to a second charge.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from darkroom.core.digests import digest
 from darkroom.core.errors import call_error, failure
 from darkroom.core.times import iso
+from darkroom.jobs import slots
 from darkroom.jobs.spending import counted
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from darkroom.engine.person import Person
     from darkroom.engine.runtime import Runtime
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import AttemptState, Job
     from darkroom.jobs.registry import LiveJob
 
 Resolution = Literal["submitted", "not_submitted"]
@@ -27,7 +29,7 @@ Resolution = Literal["submitted", "not_submitted"]
 TOOL = "resolve_job"
 
 _ID = re.compile(r"[\w.:/=+-]+")
-"""What an id of a provider is made of; no sentence gets into the question in its place."""
+"""The characters of a provider's id, so that the question cannot contain a sentence instead."""
 
 
 async def settle(
@@ -37,16 +39,16 @@ async def settle(
     provider_job_id: str | None,
     person: Person,
 ) -> LiveJob:
-    """Settle an unknown job, once the person has said yes to what that means.
+    """Settle an unknown job after the person has confirmed.
 
-    ``submitted``: the provider has it, under ``provider_job_id``; it is followed from now on.
-    ``not_submitted``: it never arrived; it ends ``failed``, and what it reserved is released.
+    ``submitted``: the provider accepted it as ``provider_job_id``; it is polled from now on.
+    ``not_submitted``: it never arrived; it becomes ``failed``, and its reserved amount is released.
 
     Raises
     ------
     CallError: ``conflict`` if it is not unknown, or the id belongs to another job here;
-        ``invalid_argument`` if the id is missing or none; ``declined``, or ``not_configured`` where
-        nobody can be asked.
+        ``invalid_argument`` if the id is missing or not valid; ``declined``, or ``not_configured``
+        if nobody can be asked.
     InputNeededError: the host has to ask and call again.
     """
     context = runtime.context
@@ -88,7 +90,7 @@ async def _ask(
 
 
 def _question(runtime: Runtime, job: Job, verdict: Resolution, provider_job_id: str) -> str:
-    """Say what is settled, what it costs or frees, and when to say yes."""
+    """Return the question: what is settled, what it costs or frees, and when to say yes."""
     context = runtime.context
     title = context.clients[job.provider].provider.title
     cost = "a cost that is not known"
@@ -120,12 +122,16 @@ def _still_unknown(job: Job) -> None:
 
 
 async def _write(
-    runtime: Runtime, live: LiveJob, change: Callable[[Job], Job], state: str, **more: object
+    runtime: Runtime,
+    live: LiveJob,
+    change: Callable[[Job], Job],
+    state: AttemptState,
+    **more: object,
 ) -> None:
-    """Write a verdict down with the attempt that it settles; none of it holds if that fails."""
+    """Write the decision and the settled attempt; if that fails, nothing is changed."""
     before = live.attempt
     try:
-        attempts = runtime.submitter.answered(live, state, **more)
+        attempts = live.answered(runtime.context.clock(), state, **more)
         await runtime.context.registry.update(live, change, attempts)
     except BaseException:
         live.attempt = before
@@ -134,7 +140,7 @@ async def _write(
 
 async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
     context, now = runtime.context, runtime.context.clock()
-    await live.load(context.registry.store)
+    await live.load_from(context.registry.store)
     title = context.clients[live.job.provider].provider.title
     error = failure("outcome_unknown", title, next_step="start it again if it is still wanted")
 
@@ -143,12 +149,12 @@ async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
     await _write(runtime, live, change, "refused")
-    runtime.submitter.free_slot(live)
+    slots.release_early(context, live.job)
 
 
 async def _was_submitted(runtime: Runtime, live: LiveJob, provider_job_id: str) -> None:
     context, now = runtime.context, runtime.context.clock()
-    await live.load(context.registry.store)
+    await live.load_from(context.registry.store)
 
     def change(job: Job) -> Job:
         _still_unknown(job)

@@ -1,7 +1,7 @@
-"""Forgetting what nobody needs any more: no cap, no quota, and no person, as the settings say.
+"""Deletes old jobs and ledger entries that no cap or quota counts and the settings do not keep.
 
-It is done when the journal is opened and then once a day, by whatever changes a job then: a journal
-that nothing is written to does not grow, and wakes nobody.
+This is done when the journal is opened, and then once a day at the next change of a job: without
+changes the journal does not grow, so that an idle server need not wake up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DAY_SECONDS = 86_400.0
 
 
 class Pruner:
-    """Prunes the journal, once a day as long as there are jobs."""
+    """Prunes the journal once a day, while jobs change."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime

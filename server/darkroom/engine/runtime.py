@@ -1,4 +1,4 @@
-"""The parts of the machine that exist once the journal is open, and how they are put together."""
+"""The parts of the engine that need the journal, and how they are put together."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 DRAIN_SECONDS = 10.0
-"""How long open attempts have to finish when the machine stops."""
+"""Time for open attempts to finish when the engine stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Everything that moves jobs."""
+    """The parts that send, poll, download and approve jobs. They exist while the journal is open."""
 
     context: JobContext
     poller: Poller
@@ -69,19 +69,18 @@ class Runtime:
     go_on: list[Callable[[], Awaitable[None]]] = field(
         default_factory=list["Callable[[], Awaitable[None]]"]
     )
-    """Called when batches of a dead process were taken over."""
+    """Called after batches of a dead process were taken over."""
 
     def queue(self, live: LiveJob, attempts: Sequence[Attempt]) -> None:
         """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        live.load(attempts)
         if live.job.asks:
             self.questions.follow(live)
         else:
             self.submitter.enqueue(live)
 
     async def stay_alive(self) -> None:
-        """Say that this process is alive, as often as its store wants that."""
+        """Report that this process is alive, as often as its store requires."""
         seconds = self.liveness.beat_seconds
         while seconds is not None:
             await anyio.sleep(seconds)
@@ -91,7 +90,7 @@ class Runtime:
                 log.error("%s", error)
 
     async def drain(self) -> None:
-        """Start nothing new, and let open attempts finish, up to their deadline."""
+        """Start nothing new, and let open attempts finish within their deadline."""
         context = self.context
         context.closing = True
         with anyio.move_on_after(DRAIN_SECONDS, shield=True):
@@ -101,7 +100,7 @@ class Runtime:
             scope.cancel()
 
     async def close(self) -> None:
-        """Close connections and journal; the lock goes last."""
+        """Close the connections, then the journal, and release the lease last."""
         with anyio.CancelScope(shield=True):
             for live in tuple(self.context.registry):
                 await self.context.save(live)

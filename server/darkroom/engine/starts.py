@@ -1,4 +1,4 @@
-"""From a start call to a job: the same intent, the person's approval, the caps, the row."""
+"""From a start call to a job: identical calls, policy, approval, caps, and the first write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from darkroom.jobs.model import Attempt, Job
 from darkroom.jobs.quota import outlook
 from darkroom.jobs.receipts import recall
 from darkroom.jobs.registry import LiveJob
-from darkroom.jobs.spending import CapReached
 from darkroom.jobs.store import Created, Query
 from darkroom.providers.operations import FanOutOperation
 
@@ -35,32 +34,32 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 ANSWER_SECONDS = 43.0
-"""A start call answers by then, whatever person and provider do; the attempt goes on."""
+"""A start call is answered within this time; the attempt goes on after it."""
 
 SENDING_SECONDS = 40.0
-"""How long it waits for the provider at most."""
+"""Longest wait for the provider."""
 
 IDENTICAL = (
     "an identical call was made before: this is its job, nothing new was started; "
     "to get several, use copies of start_batch or vary the arguments"
 )
 MOST_NAMED = 20
-"""Items named in an error; of more the first ones."""
+"""Maximum number of items that an error names."""
 
 MOST_BESIDE = 1_000
-"""Jobs looked at that share what one call opened."""
+"""Maximum number of jobs that are examined for an opened request."""
 
 STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A job, and what the caller should know about how it came to be."""
+    """A job, and warnings for the caller."""
 
     live: LiveJob
     warnings: tuple[str, ...] = ()
     identical: bool = False
-    """An identical call without a key had started it."""
+    """Whether an earlier identical call without a key had started it."""
 
 
 class Starter:
@@ -75,14 +74,14 @@ class Starter:
     async def start(
         self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
     ) -> Started:
-        """Start a job, or return the one that the same intent has started.
+        """Start a job, or return the existing job with the same intent.
 
-        Returns as soon as the provider has accepted it, or at once where it has to wait: for the
-        person's yes, too, where the host takes it within a task.
+        Returns when the provider has accepted the job, or at once if it has to wait. It also waits
+        if the host takes the person's approval within a task.
 
         Raises
         ------
-        CallError: it was refused (the row stays, with the same error), or it would pass a cap, or
+        CallError: it was refused (the row stays, with the same error), it would exceed a cap, or
             the person said no.
         """
         context, began = self._context, anyio.current_time()
@@ -146,7 +145,7 @@ class Starter:
         person: Person,
         judged: Judgements,
     ) -> Screened:
-        """Return the arguments as the policy lets them be sent; see `PolicyGate.screen`."""
+        """Return the arguments that the policy allows to be sent; see `PolicyGate.screen`."""
         if self._guard is None or not operation.texts:
             return Screened(params)
         return await self._guard.screen(operation, params, person, judged)
@@ -154,7 +153,7 @@ class Starter:
     async def judge(
         self, calls: Iterable[tuple[JobOperation, StartParams]], person: Person
     ) -> Judgements:
-        """Ask the policy, if there is one, about the texts of many start calls; see `PolicyGate.judge`."""
+        """Let the policy, if there is one, evaluate the texts of many calls; see `PolicyGate.judge`."""
         if self._guard is None:
             return {}
         texts = [text for operation, params in calls for text in texts_of(operation, params)]
@@ -168,9 +167,9 @@ class Starter:
         person: Person,
         judged: Judgements,
     ) -> tuple[Job, list[Attempt]]:
-        """Return the rows that a start call would write, for a batch to write them with others.
+        """Return the rows that a start call would write; a batch writes them together.
 
-        ``judged`` holds what the policy said of the batch's texts (see `judge`).
+        ``judged`` holds the policy's decisions about the batch's texts (see `judge`).
         """
         key = self._context.credentials.key(provider, operation.credential, owner=self._owner)
         self._need_limits(provider, key)
@@ -182,7 +181,7 @@ class Starter:
         return draft, self.attempts(operation, bound, draft)
 
     def attempts_again(self, job: Job, operation: JobOperation) -> list[Attempt]:
-        """Return new attempts for a job that is to be run again."""
+        """Return new attempts for a job that is run again."""
         params = cast("StartParams", self._context.params(job, operation))
         unopened = replace(job, provider_job_id=None, created_at=self._context.clock())
         return self.attempts(operation, params, unopened)
@@ -197,7 +196,7 @@ class Starter:
         item: str,
         folder: str | None,
     ) -> None:
-        """Add a job to a running batch, once, whoever asks for it and however often."""
+        """Add a job to a running batch; calling it again, in any process, has no effect."""
         params = validate(operation.params, arguments, admitted=self._context.admitted)
         given = cast("StartParams", params)
         job, attempts = await self.rows(provider, operation, given, Nobody(), {})
@@ -213,7 +212,7 @@ class Starter:
     async def _bind(
         self, provider: Provider, operation: JobOperation, params: StartParams
     ) -> StartParams:
-        """Put what the arguments only name in its place."""
+        """Replace what the arguments only name by its content; see `Bind`."""
         if operation.bind is None:
             return params
         context = self._context
@@ -230,7 +229,7 @@ class Starter:
     async def _refuse_used_names(
         self, operation: JobOperation, params: StartParams, draft: Job
     ) -> None:
-        """Refuse names used before, unless it is the same intent: then its job is returned."""
+        """Refuse names that were used before, unless the intent is the same."""
         if not isinstance(operation, FanOutOperation) or draft.provider_job_id is None:
             return
         store = self._context.registry.store
@@ -240,7 +239,7 @@ class Starter:
     async def refuse_sent_names(
         self, operation: JobOperation, params: StartParams, draft: Job
     ) -> None:
-        """Refuse items that were sent before to what the arguments name: results are told by them."""
+        """Refuse items that were sent before to the same open request: results have their names."""
         store, opened = self._context.registry.store, draft.provider_job_id
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
@@ -259,12 +258,12 @@ class Starter:
             )
 
     def _need_limits(self, provider: Provider, key: Key) -> None:
-        """Refuse to start what would be sent without regard to the other servers' requests."""
+        """Refuse to start while the limits cannot be shared with the other servers."""
         trouble = self._context.clients[provider.name].limiter(key.fingerprint).trouble
         if trouble is not None:
             reason = trouble.strerror or type(trouble).__name__
             said = f"the limits of {provider.title} cannot be shared between servers: {reason}"
-            raise CallError(JournalError(said).failure)
+            raise JournalError(said)
 
     def _draft(
         self,
@@ -274,7 +273,7 @@ class Starter:
         bound: StartParams,
         key: Key,
     ) -> Job:
-        """Return the row of the job that a start call asks for; it is written nowhere yet."""
+        """Return the row of a new job; it is not written yet."""
         context, now = self._context, self._context.clock()
         intent = digest(self._owner, operation.name, canonical(canonical_arguments(params)))
         client = context.clients[provider.name]
@@ -299,15 +298,15 @@ class Starter:
         )
 
     def identical_since(self) -> float | None:
-        """Return since when a completed job serves an identical call; None: no window is wanted."""
+        """Return the time since when a completed job is returned to an identical call, if any."""
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
 
     async def _question(self, provider: Provider, draft: Job, ahead: Outlook) -> str | None:
-        """Return what the person is asked before a cost above the configured amount.
+        """Return the question before a cost above the configured amount.
 
-        None where that is less, or nothing new would start. A yes holds for what was said with the
-        question, and for nothing dearer or later.
+        None if the cost is lower, or if no new job would be started. The approval applies only to
+        what the question says: a higher price or a later start needs another question.
         """
         context = self._context
         if draft.cost is None or draft.operation in context.settings.approval.never_ask:
@@ -315,19 +314,16 @@ class Starter:
         question = context.tariff.question(draft.operation, provider, draft.cost)
         if question is None:
             return None
-        try:
-            known = await context.registry.store.foresee(
-                draft,
-                identical_since=self.identical_since(),
-                entry=context.tariff.entry(draft),
-                caps=context.tariff.caps(provider.name, draft.cost.unit, context.clock()),
-            )
-        except CapReached as reached:
-            raise reached.error from None
+        known = await context.registry.store.foresee(
+            draft,
+            identical_since=self.identical_since(),
+            entry=context.tariff.entry(draft),
+            caps=context.tariff.caps_for(draft, context.clock()),
+        )
         return " ".join([question, *ahead.said]) if known is None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
-        """Write the job down with its attempts, and queue it."""
+        """Write the job with its attempts, and queue it; return the existing one if there is one."""
         attempts = [] if job.asks else self.attempts(operation, params, job)
         created, live = await self._insert(job, attempts)
         if not created.made:
@@ -335,23 +331,15 @@ class Starter:
         return Started(live, await self._beside_unknown(job))
 
     async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
-        """Write a job down with its attempts, and queue it if it is new."""
+        """Write a job with its attempts in one transaction, and queue it if it is new."""
         context = self._context
-        unit = job.cost.unit if job.cost is not None else None
-        try:
-            created = await context.registry.store.create(
-                job,
-                attempts,
-                identical_since=self.identical_since(),
-                entry=context.tariff.entry(job),
-                caps=context.tariff.caps(job.provider, unit, context.clock())
-                if unit is not None
-                else (),
-            )
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        except CapReached as reached:
-            raise reached.error from None
+        created = await context.registry.store.create(
+            job,
+            attempts,
+            identical_since=self.identical_since(),
+            entry=context.tariff.entry(job),
+            caps=context.tariff.caps_for(job, context.clock()),
+        )
         if not created.made:
             return created, LiveJob(created.job)
         live = context.registry.add(job)
@@ -359,7 +347,7 @@ class Starter:
         return created, live
 
     def attempts(self, operation: JobOperation, params: StartParams, job: Job) -> list[Attempt]:
-        """Return the attempts of a job: what opens it, unless it is open, and its items."""
+        """Return the attempts of a job: the one that opens it, unless it is open, and its items."""
         names: list[str | None] = [] if job.provider_job_id is not None else [None]
         if isinstance(operation, FanOutOperation):
             names.extend(operation.items(params))
@@ -377,7 +365,7 @@ class Starter:
         ]
 
     async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
-        """Return the job that the same intent has started before."""
+        """Return the existing job with the same intent."""
         if by_key and job.intent != intent:
             raise call_error(
                 "conflict",
@@ -390,7 +378,7 @@ class Starter:
         return Started(live, identical=not by_key)
 
     async def _beside_unknown(self, job: Job) -> tuple[str, ...]:
-        """Warn of jobs with the same arguments whose fate is unknown; only a new key passes them."""
+        """Return a warning if an unknown job has the same arguments; only a new key allows this."""
         if job.idempotency_key is None:
             return ()
         keyless = replace(job, idempotency_key=None)

@@ -1,4 +1,4 @@
-"""Sending the many requests of one job, a few at a time, each an attempt of its own."""
+"""Sends the requests of a job of many requests, a few at a time; each is an attempt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, Code, JournalError
+from darkroom.core.errors import CallError, Code
 from darkroom.jobs.fan_out_state import unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from darkroom.providers.client.outcomes import Outcome
 
 AT_ONCE = 4
-"""Requests of one job that are under way together."""
+"""Requests of one job that are sent at the same time."""
 
 ALL_ALIKE: frozenset[Code] = frozenset(
     {
@@ -35,11 +35,11 @@ ALL_ALIKE: frozenset[Code] = frozenset(
         "not_configured",
     }
 )
-"""Refusals that every further request would meet: the rest is not sent."""
+"""Refusals that apply to all further requests of the job, so that the rest is not sent."""
 
 
 class ItemSender:
-    """Sends the items of `FanOutOperation` jobs."""
+    """Sends the items of jobs of a `FanOutOperation`."""
 
     def __init__(self, context: JobContext, poller: Poller, inputs: Inputs) -> None:
         self._context = context
@@ -47,7 +47,7 @@ class ItemSender:
         self._inputs = inputs
 
     def start(self, live: LiveJob) -> None:
-        """Send every item of a job that was not sent yet."""
+        """Send every item of a job that has not been sent yet."""
         waiting = [a for a in (live.items or {}).values() if a.state == "prepared"]
         waiting.reverse()
         for _ in range(min(AT_ONCE, len(waiting))):
@@ -60,7 +60,7 @@ class ItemSender:
             tried = 0
             while True:
                 permit = await limiter.permit(live.job.batch_id or "start")
-                if self._context.closing:  # the rest is sent by whoever starts next
+                if self._context.closing:  # the next process sends the rest
                     permit.give_back()
                     return
                 with self._context.under_way():
@@ -82,7 +82,7 @@ class ItemSender:
         if unsent(live) or live.job.ended:
             return
         if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
-            await self._poller.ingest(live, State(status="running"))  # there is nothing to ask for
+            await self._poller.ingest(live, State(status="running"))  # there is nothing to poll
         else:
             self._poller.follow(live)
 
@@ -102,11 +102,11 @@ class ItemSender:
                 params, client.settings, live.job.provider_job_id or "", attempt.item or ""
             )
             await self._context.registry.update(live, lambda _: None, [sent])
-        except (CallError, JournalError) as error:
+        except CallError as error:
             return attempt, Refused(error.failure)
         except UNREADABLE:
             return attempt, Refused(not_understood())
-        self._keep(live, sent)
+        live.keep(sent)
         response = await client.change(request, key)
         outcome = with_newer_key(
             self._context.credentials, key, judge(client.provider, response, needs_id=False)
@@ -114,11 +114,11 @@ class ItemSender:
         if isinstance(outcome, (Later, NeverLeft)):
             sent = sent.next(state="prepared", sent_at=None)
             await self._context.record(live, lambda _: None, [sent])
-            self._keep(live, sent)
+            live.keep(sent)
         return sent, outcome
 
     async def _settle(self, live: LiveJob, attempt: Attempt, outcome: Outcome) -> bool:
-        """Write down what became of an item; tell whether the others would fare the same."""
+        """Record the outcome of an item; tell whether all further items would be refused too."""
         now = self._context.clock()
         error = None
         match outcome:
@@ -129,7 +129,7 @@ class ItemSender:
             case Refused(error) | Later(error, _) | NeverLeft(error):
                 evidence = {"code": error.code, "provider_message": error.provider_message}
                 attempt = attempt.next(state="refused", answered_at=now, evidence=evidence)
-        self._keep(live, attempt)
+        live.keep(attempt)
         refused = error
         await self._context.record(
             live,
@@ -143,13 +143,8 @@ class ItemSender:
         refused = [attempt.next(state="refused", answered_at=now) for attempt in waiting]
         waiting.clear()
         for attempt in refused:
-            self._keep(live, attempt)
+            live.keep(attempt)
         await self._context.record(live, lambda _: None, refused)
-
-    @staticmethod
-    def _keep(live: LiveJob, attempt: Attempt) -> None:
-        if live.items is not None and attempt.item is not None:
-            live.items[attempt.item] = attempt
 
 
 def _wait_after(outcome: Outcome, tried: int) -> float | None:

@@ -21,7 +21,7 @@ AttemptState = Literal["prepared", "sent", "accepted", "refused", "unknown"]
 QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance", "account"]
 
 LOCAL_OWNER = "local"
-"""The owner of everything while one person uses one server."""
+"""The owner of all jobs of a server that one person uses."""
 
 
 def shown(status: Status) -> ShownStatus:
@@ -40,16 +40,17 @@ class Approval:
 
     question: str
     until: float
-    """When no answer has become a no."""
+    """From this time on, no answer counts as a no."""
 
     given_at: float | None = None
     number: int = 1
-    """Of the question: one that is asked anew, because it is dearer now, is another question."""
+    """Number of the question; it grows if the person must be asked again, for example because the
+    price has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One request that changes or costs something; ``prepared`` is durable before it leaves."""
+    """One request that changes or costs something; ``prepared`` is durable before it is sent."""
 
     attempt_id: str
     owner: str
@@ -84,7 +85,7 @@ class Job:
     """Hash of owner, operation and canonical arguments: equal for identical calls."""
 
     fingerprint: str
-    """Of the credential: pacing and slots are keyed by it. Never the credential itself."""
+    """Fingerprint of the credential; rates and slots are counted per fingerprint."""
 
     created_at: float
     updated_at: float
@@ -93,10 +94,10 @@ class Job:
     idempotency_key: str | None = None
     batch_id: str | None = None
     item: str | None = None
-    """What the job is called in its batch."""
+    """The name of the job in its batch."""
 
     folder: str | None = None
-    """Where its files go, below the results folder; None: the day's folder."""
+    """Folder for its files, relative to the results folder; None: the folder of the day."""
 
     queued_for: QueuedFor | None = None
     starts_at: float | None = None
@@ -109,7 +110,7 @@ class Job:
     outputs: tuple[Output, ...] = ()
     cost: Cost | None = None
     approval: Approval | None = None
-    """Where the job is what asks; a call that asked by itself wrote nothing before the yes."""
+    """The question, if the job asks within a task; a call that asks writes no row before the yes."""
 
     error: Failure | None = None
     evidence: JsonObject | None = None
@@ -118,7 +119,7 @@ class Job:
 
     @property
     def unapproved(self) -> bool:
-        """Tell whether it asks or asked, and nobody said yes: it has no attempt and reserves nothing."""
+        """Tell whether it was asked about and not approved: it has no attempt, reserves nothing."""
         return self.approval is not None and self.approval.given_at is None
 
     @property
@@ -133,7 +134,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing more will happen by itself; an unknown fate has not ended."""
+        """Tell whether the job has ended; an unknown job has not."""
         return self.status in ENDED
 
     def next(self, **changes: Any) -> Job:

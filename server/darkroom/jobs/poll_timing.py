@@ -1,9 +1,9 @@
-"""When to ask for a job's state: when an answer is likely.
+"""When to poll a job: when it has probably ended.
 
-Durations are learned per operation: a running mean and deviation, begun with the documented time.
-The first question comes a little before the job is expected to end, the next ones at a twentieth
-of its age, so that the news is a few percent of the job's time late and a long job is not asked
-about for ever.
+The duration is learned for each operation as a running mean and deviation; the documented time is
+the first estimate. The first poll comes a little before the expected end. After that the interval is
+a twentieth of the job's age, so that the end is noticed a few percent late and a job that takes long
+is polled less and less often.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 SHARE_OF_AGE = 0.05
 EARLY_DEVIATIONS = 1.5
 FIRST_DEVIATION = 0.12
-"""Deviation taken for an operation before any of its jobs was seen to end, as a share of its time."""
+"""Assumed deviation, as a share of the duration, before any job of the operation has ended."""
 
 LATE_DEVIATIONS = 2.5
 LEARNING = 0.2
@@ -24,7 +24,7 @@ LONGEST_INTERVAL_SECONDS = 60.0
 
 @dataclass(slots=True)
 class PollEstimate:
-    """What is known of how long one operation takes. Seconds."""
+    """The estimated duration of one operation, in seconds."""
 
     mean: float
     deviation: float
@@ -32,27 +32,26 @@ class PollEstimate:
 
     @classmethod
     def of(cls, typical_seconds: float, interval_seconds: float) -> PollEstimate:
-        """Begin with the documented time."""
+        """Return an estimate from the documented time."""
         return cls(typical_seconds, typical_seconds * FIRST_DEVIATION, interval_seconds)
 
     def first(self) -> float:
-        """Return the age at which to ask for the first time."""
+        """Return the age of a job at its first poll."""
         return max(self.interval, self.mean - EARLY_DEVIATIONS * self.deviation)
 
     def patient(self, spare: float) -> float:
-        """Return the age at which to ask for the first time while requests are what is scarce.
+        """Return the age of a job at its first poll while requests are scarce.
 
-        By then nearly every job has ended, so that no question is wasted; ``spare`` is how long a
-        job may be left alone before its concurrency slot is scarcer than the requests.
+        At this age nearly every job has ended, so that no poll is wasted. ``spare`` is how long a
+        job may go without a poll before its concurrency slot is scarcer than the requests.
         """
         late = self.mean + LATE_DEVIATIONS * self.deviation
         return max(self.first(), min(late, spare))
 
     def next(self, age: float) -> float:
-        """Return the seconds from now, at ``age``, until the next question.
+        """Return the seconds until the next poll of a job of this ``age``.
 
-        Never less than the interval: clocks differ, and the first question may be asked a
-        microsecond early.
+        Never less than the interval, because clocks differ and a poll may be slightly early.
         """
         wait = self.first() - age
         if wait >= self.interval:
@@ -60,9 +59,9 @@ class PollEstimate:
         return min(max(self.interval, SHARE_OF_AGE * age), LONGEST_INTERVAL_SECONDS)
 
     def observe(self, seen_at: float, missed_at: float | None) -> None:
-        """Take in that a job had ended at the age ``seen_at``, and had not at ``missed_at``.
+        """Learn that a job had ended at the age ``seen_at`` and had not ended at ``missed_at``.
 
-        A job that was not asked about before it ended tells only that it took no longer.
+        If the first poll found it ended, it is only known that it took no longer.
         """
         if missed_at is not None:
             self.learn((missed_at + seen_at) / 2)
@@ -70,7 +69,7 @@ class PollEstimate:
             self.learn(seen_at)
 
     def learn(self, duration: float) -> None:
-        """Take in how long a job took."""
+        """Learn how long a job took."""
         error = abs(duration - self.mean)
         self.mean += LEARNING * (duration - self.mean)
         self.deviation += LEARNING * (error - self.deviation)

@@ -1,8 +1,8 @@
-"""Where jobs and attempts are kept: the protocol that an engine has to fulfil.
+"""The protocol of a store of jobs and attempts.
 
-`darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` do, and are held to the same tests.
-With a store come the two things that its processes share beside the rows: who of them is alive
-(`Liveness`), and what they have used of a credential's limits. A `Storage` is the three together.
+`darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` implement it and pass the same
+tests. A `Storage` is a store together with the two other things that its processes share: which of
+them are alive (`Liveness`), and what they have used of a credential's limits.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Status
 
 UNDER_WAY: frozenset[Status] = frozenset({"queued", "submitting", "running"})
-"""States in which an identical call gets the job that exists, whatever its age."""
+"""In these states an identical call returns the existing job, whatever its age."""
 
 NEVER_RETURNED: frozenset[Status] = frozenset({"failed", "blocked", "cancelled"})
-"""States in which an identical call starts a new job."""
+"""In these states an identical call starts a new job."""
 
 NO_VERDICT: frozenset[AttemptState] = frozenset({"sent", "unknown"})
 """States of an attempt that the provider may have accepted, though it never told us."""
 
 ACCEPTED: frozenset[Status] = frozenset({"submitting", "running", "completed", "unknown"})
-"""States of a job that a provider accepted or may have; others count if they have its id."""
+"""States of a job that was or may have been accepted; others count if they have a provider id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which jobs to list; newest first, those after ``before`` (a cursor) only."""
+    """Which jobs to list: newest first, only those after the cursor ``before``."""
 
     owner: str
     provider: str | None = None
@@ -48,7 +48,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The job that an intent led to, and whether it was made now."""
+    """The job for an intent, and whether it was created by this call."""
 
     job: Job
     made: bool
@@ -66,11 +66,11 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """What may be forgotten: jobs that ended before ``ended``, entries of the ledger before both.
+    """What may be deleted: jobs that ended before ``ended``, and ledger entries before both times.
 
-    ``window`` is when the longest window began that a cap or a quota counts in. Jobs of the
-    operations ``counted`` that count in it stay, and so do entries whose job is still here, or whose
-    holder ``lives``: caps per process have no window.
+    ``window`` is the beginning of the longest period that a cap or a quota counts. Jobs of the
+    operations ``counted`` that count in it are kept. So are entries whose job is kept, and entries
+    whose holder ``lives``, because caps per process have no period.
     """
 
     ended: float
@@ -80,7 +80,7 @@ class Horizon:
 
     @property
     def entries(self) -> float:
-        """Before this an entry counts nowhere any more."""
+        """Entries before this time no longer count in any cap or quota."""
         return min(self.ended, self.window)
 
 
@@ -100,17 +100,17 @@ class Store(Protocol):
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
-        """Insert a job with its first attempts, unless its intent is here already.
+        """Insert a job with its first attempts, unless a job with the same intent is returned.
 
-        With an ``idempotency_key``, a job of this owner with the same key is returned. Without
-        one, a job of the same intent is, unless it is in `NEVER_RETURNED`:
+        With an ``idempotency_key``, the owner's job with the same key is returned. Without one, a
+        job with the same intent is returned, unless it is in `NEVER_RETURNED`:
 
-        - always where the fate of something sent is not known: it is ``unknown``, has an attempt
-          in `NO_VERDICT`, or is a batch that has such a job;
-        - whatever its age where it is `UNDER_WAY`, unless ``identical_since`` is None;
-        - where it is ``completed`` and ended at ``identical_since`` or later (None: never).
+        - always, if a request of it is unknown: the job is ``unknown``, has an attempt in
+          `NO_VERDICT`, or is a batch with such a job;
+        - if it is `UNDER_WAY`, whatever its age, unless ``identical_since`` is None;
+        - if it is ``completed`` and ended at ``identical_since`` or later (None: never).
 
-        Items of a batch are exempt.
+        This does not apply to items of a batch.
         """
         ...
 
@@ -122,9 +122,9 @@ class Store(Protocol):
         identical_since: float | None,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
-        """Insert a batch with all its jobs at once, unless its intent is here already.
+        """Insert a batch with all its jobs at once, unless a batch with its intent is returned.
 
-        ``totals`` are what all of them need together, and the caps that apply to it.
+        ``totals`` are the sums that all jobs need, and the caps that apply to them.
         """
         ...
 
@@ -136,15 +136,15 @@ class Store(Protocol):
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Job | None:
-        """Return the job that `create` would return instead of a new one; raise what it would."""
+        """Return the job that `create` would return instead of a new one, or raise as it would."""
         ...
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
-        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+        """Insert a ledger entry that belongs to no job, unless it exceeds a cap."""
         ...
 
     async def spent(self, owner: str, since: float) -> list[Sum]:
-        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        """Return what was reserved and spent since a time, by provider, unit and UTC day."""
         ...
 
     async def used(self, owner: str, cap: Cap) -> float:
@@ -159,9 +159,9 @@ class Store(Protocol):
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> None:
-        """Replace rows by their next versions (version 1 of an attempt is inserted), all or none.
+        """Replace rows by their next versions, all or none; version 1 of an attempt is inserted.
 
-        ``caps`` are those that the entry must not pass once more (a job that is run again).
+        ``caps`` are checked again for the entry (for a job that is run again).
         """
         ...
 
@@ -186,14 +186,14 @@ class Store(Protocol):
         ...
 
     async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
-        """Take over every job that has not ended and whose holder is dead or nobody.
+        """Take over every job that has not ended and whose holder is dead or missing.
 
-        Returns the taken rows, which now name ``holder``, as their next versions.
+        Returns the rows, which are new versions that name ``holder``.
         """
         ...
 
     async def holders(self) -> set[str]:
-        """Return who holds jobs that have not ended."""
+        """Return the holders of jobs that have not ended."""
         ...
 
     async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
@@ -217,34 +217,34 @@ class Store(Protocol):
         ...
 
     async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
+        """Count the jobs of an operation that have not been sent and do not wait for approval."""
         ...
 
     async def changed(self) -> bool:
-        """Tell whether another process wrote since this was last called."""
+        """Tell whether another process has written since the last call of this method."""
         ...
 
     async def prune(self, horizon: Horizon) -> int:
-        """Delete what is older than the horizon: jobs, their attempts, entries of the ledger.
+        """Delete the jobs, attempts and ledger entries before the horizon.
 
-        Returns how many jobs.
+        Returns the number of deleted jobs.
         """
         ...
 
     async def forgotten(self) -> float | None:
-        """Return the time before which the ledger is not whole; None: it always is."""
+        """Return the time before which the ledger is incomplete; None: it is complete."""
         ...
 
     async def close(self) -> None:
-        """Let go of files and threads."""
+        """Close files and threads."""
         ...
 
 
 class Liveness(Protocol):
-    """Which of the processes that write to a store are alive.
+    """Tells which of the processes that write to a store are alive.
 
-    It exists from before the store's first row is written until after the last one: a process
-    whose liveness was opened counts as alive for all others until `release`, or until it died.
+    It is opened before this process writes its first row and released after the last one. From
+    opening to `release`, or to its death, a process counts as alive for all others.
     """
 
     @property
@@ -254,37 +254,38 @@ class Liveness(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether there can be other processes; if not, nobody looks for dead ones."""
+        """Whether there can be other processes; if not, dead ones are not looked for."""
         ...
 
     @property
     def beat_seconds(self) -> float | None:
-        """How often `beat` is called; None: once, when the jobs of dead processes were taken over."""
+        """Interval of `beat`; None: once, after the jobs of dead processes were taken over."""
         ...
 
     def dead(self, holder: str) -> bool:
-        """Tell whether the process of this name is gone. In doubt it is alive.
+        """Tell whether a holder's process is dead. If that is not certain, it counts as alive.
 
-        Called on any thread, also within a transaction of the store, so it must not wait for one.
+        It is called from any thread, also within a transaction of the store, so it must not wait
+        for a transaction.
         """
         ...
 
     async def beat(self) -> None:
-        """Say that this process is alive, and clear away what dead ones have left.
+        """Report that this process is alive, and remove what dead processes have left.
 
         Raises
         ------
-        JournalError: it cannot be said now; it is tried again.
+        JournalError: that is not possible now; it is called again later.
         """
         ...
 
     async def release(self) -> None:
-        """End: from now on this process counts as dead."""
+        """Report the end of this process; from now on it counts as dead."""
         ...
 
 
 class Alone:
-    """The `Liveness` of a store that only this process can reach: everybody else is dead."""
+    """The `Liveness` of a store that only this process can use; all other holders are dead."""
 
     shared = False
     beat_seconds = None
@@ -293,7 +294,7 @@ class Alone:
         self.holder = holder
 
     def dead(self, holder: str) -> bool:
-        """Tell whether it is not this process."""
+        """Tell whether the holder is not this process."""
         return holder != self.holder
 
     async def beat(self) -> None:
@@ -305,10 +306,10 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A store with what its processes share beside it."""
+    """A store, with the liveness and the limits that its processes share."""
 
     store: Store
     liveness: Liveness
     limits: Callable[[str, str, Limits], LimitsState] | None = None
-    """Returns what all processes have used of a credential's limits, by the provider's name and the
-    credential's fingerprint; None: this process uses them alone."""
+    """Returns the shared state of a credential's limits, for the provider's name and the credential's
+    fingerprint; None: only this process uses the limits."""

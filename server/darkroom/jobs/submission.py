@@ -1,7 +1,6 @@
-"""Sending what starts a job: written down before it leaves, sent once, its answer written down.
+"""Sends the request that starts a job, at most once.
 
-Everything here runs in the machine's own tasks. A caller that gives up, a host that dies, changes
-nothing about a request that is on its way.
+All of it runs in tasks of the engine: a caller that gives up does not affect the request.
 """
 
 from __future__ import annotations
@@ -11,35 +10,28 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
-from darkroom.jobs import suspension
-from darkroom.jobs.account_queue import AccountQueue
-from darkroom.jobs.evidence import look_for_evidence
+from darkroom.core.errors import CallError, DarkroomError
+from darkroom.jobs import slots, suspension
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.jobs.quota import outlook
-from darkroom.providers.client.account import ACCOUNT_WIDE
+from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
-    BLOCKED,
-    Accepted,
-    Later,
-    NeverLeft,
     Refused,
-    Unknown,
     judge,
 )
-from darkroom.providers.client.resend import NEVER_LEFT, with_newer_key
-from darkroom.providers.messages import UNREADABLE, Request
+from darkroom.providers.client.resend import with_newer_key
+from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from darkroom.core.errors import Failure
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.fan_out import ItemSender
     from darkroom.jobs.inputs import Inputs
-    from darkroom.jobs.model import Attempt, Job, QueuedFor
+    from darkroom.jobs.model import Job, QueuedFor
     from darkroom.jobs.poller import Poller
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.client.outcomes import Outcome
@@ -49,30 +41,23 @@ if TYPE_CHECKING:
     from darkroom.providers.params import References
 
 LOOK_FOR_DEAD_SECONDS = 15.0
-"""How often it is looked, while a job waits for a slot, whether a dead process has one."""
-
-
-class _WithdrawnError(DarkroomError):
-    """The job was cancelled before its request left."""
+"""How often dead processes are looked for while a job waits for a slot."""
 
 
 class Submitter:
-    """Moves jobs from ``queued`` to what the provider made of them."""
+    """Sends queued jobs, and records whether the provider accepted them."""
 
     def __init__(
         self, context: JobContext, poller: Poller, items: ItemSender, inputs: Inputs
     ) -> None:
         self._context = context
         self._inputs = inputs
-        self._poller = poller
-        self._items = items
-        self._tries: dict[str, int] = {}
+        self._outcomes = StartOutcomes(context, poller, items, self._again)
         self._daily = anyio.Lock()
-        self._accounts = AccountQueue(context, self.enqueue, self._refuse_waiting)
         self.take_over: Callable[[], Awaitable[None]] | None = None
-        """Takes over the jobs of dead processes, where there can be others."""
+        """Takes over the jobs of dead processes; None if no other process can share the store."""
 
-    # --- waiting for a turn ---
+    # --- waiting for a permit ---
 
     def enqueue(self, live: LiveJob) -> None:
         """Send the request that starts a job as soon as its inputs and the limits allow."""
@@ -92,10 +77,9 @@ class Submitter:
             await self._without_input(live, gone(job_id))
 
     async def _without_input(self, live: LiveJob, error: Failure) -> None:
-        """End a job whose input will never come: its request never left."""
+        """End a job whose input will never exist; its request was not sent."""
         now = self._context.clock()
-        attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
-        closed = [attempt.next(state="refused", answered_at=now) for attempt in attempts]
+        closed = [each.next(state="refused", answered_at=now) for each in live.attempts()]
 
         def change(job: Job) -> Job | None:
             if job.status != "queued":
@@ -126,7 +110,7 @@ class Submitter:
             self._show(live, "pacing", self._context.clock() + limiter.estimate(kind))
 
     def _look_for_dead(self, limiter: RateLimiter) -> None:
-        """See to it that a dead process's jobs, and their slots, are nobody's for long."""
+        """Take over the jobs of dead processes regularly, so that their slots become free."""
         take_over = self.take_over
         if take_over is None or self._context.schedule.due("dead") is not None:
             return
@@ -142,7 +126,7 @@ class Submitter:
         self._context.schedule.at("dead", due, lambda: self._context.spawn(look))
 
     def _again(self, live: LiveJob, reason: QueuedFor | None, seconds: float) -> None:
-        """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
+        """Enqueue a job again after a time; without a reason its shown state does not change."""
         if reason is not None:
             self._show(live, reason, self._context.clock() + seconds)
         self._context.schedule.at(
@@ -153,7 +137,7 @@ class Submitter:
 
     @staticmethod
     def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
-        """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
+        """Show why a job waits. This is kept only in memory; in the journal it is ``queued``."""
         live.job = dataclasses.replace(live.job, queued_for=reason, starts_at=starts_at)
         live.wake()
 
@@ -167,9 +151,9 @@ class Submitter:
                 await self._submit_now(live, permit)
 
     def _leave(self, live: LiveJob, permit: Permit) -> None:
-        """Let a job stay queued, for whoever starts next."""
+        """Leave a job queued for the next process."""
         permit.give_back()
-        self._free(live.job)
+        slots.release(self._context, live.job)
         self._show(live, "pacing", None)
 
     async def _submit_now(self, live: LiveJob, permit: Permit) -> None:
@@ -179,7 +163,7 @@ class Submitter:
         try:
             if isinstance(operation, FanOutOperation) and live.job.provider_job_id is not None:
                 permit.give_back()
-                await self._accept(live, None, live.job.provider_job_id)
+                await self._outcomes.accept(live, None, live.job.provider_job_id)
                 return
             inputs: References | None = None
             if await self._inputs.dying(live.job):  # asking for new addresses takes turns, too
@@ -192,18 +176,18 @@ class Submitter:
                     self._leave(live, permit)
                     return
             outcome = await self._send(live, operation, client, permit, inputs)
-        except (CallError, JournalError) as error:
+        except CallError as error:
             outcome = Refused(error.failure)
-        except _WithdrawnError:
+        except WithdrawnError:
             permit.give_back()
-            self._tries.pop(live.job.job_id, None)
+            self._outcomes.forget(live.job)
             if live.job.ended:  # otherwise it was sent all the same, and needs its slot
-                self._free(live.job)
+                slots.release(self._context, live.job)
             return
         finally:
             permit.done()
         if outcome is not None:
-            await self._settle(live, operation, client, outcome)
+            await self._outcomes.settle(live, operation, client, outcome)
 
     async def _send(
         self,
@@ -213,30 +197,14 @@ class Submitter:
         permit: Permit,
         inputs: References | None,
     ) -> Outcome | None:
-        """Send the request, once; None where the job waits for the provider's next day."""
+        """Send the request once; return None if the job has to wait for the provider's next day."""
         try:
             key = self._context.credentials.key(
                 client.provider, operation.credential, owner=live.job.owner
             )
-            account = client.account(key.fingerprint)
-            if account.giving_up:
+            if (held := self._outcomes.accounts.gate(live, key.fingerprint)) is not None:
                 permit.give_back()
-                return Refused(failure("rate_limited", client.provider.title))
-            if (pause := account.pause()) > 0:
-                permit.give_back()
-                self._free(live.job)
-                self._again(live, "pacing", pause)
-                return None
-            waited_for = self._accounts.is_waited_for(live)
-            if account.wait(eager=waited_for) > 0 and account.refusal is not None:
-                permit.give_back()
-                if waited_for:
-                    return Refused(
-                        dataclasses.replace(account.refusal, retry_after_seconds=account.left)
-                    )
-                self._free(live.job)
-                self._accounts.wait(live, key.fingerprint)
-                return None
+                return held if isinstance(held, Refused) else None
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
@@ -249,18 +217,18 @@ class Submitter:
                     return Refused(refusal.failure)
                 if ahead.waits:
                     permit.give_back()
-                    self._free(live.job)
+                    slots.release(self._context, live.job)
                     self._again(live, "allowance", ahead.tomorrow - self._context.clock())
                     return None
                 danger = await suspension.refusal(self._context, client.provider, live.job)
                 if danger is not None:
                     permit.give_back()
-                    self._free(live.job)
+                    slots.release(self._context, live.job)
                     self._again(live, "account", suspension.AGAIN_SECONDS)
                     live.job = dataclasses.replace(live.job, error=danger)
                     return None
                 await self._mark_sent(live)
-        except (CallError, JournalError) as error:
+        except CallError as error:
             permit.give_back()
             return Refused(error.failure)
         except UNREADABLE:
@@ -283,15 +251,15 @@ class Submitter:
         return with_newer_key(self._context.credentials, key, outcome)
 
     async def _mark_sent(self, live: LiveJob) -> None:
-        """Make it durable that the request is about to leave."""
+        """Record durably that the request is about to be sent."""
         now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
-            raise _WithdrawnError
+            raise WithdrawnError
         attempt = live.attempt.next(state="sent", sent_at=now)
 
         def change(job: Job) -> Job:
             if job.status != "queued":
-                raise _WithdrawnError
+                raise WithdrawnError
             return job.next(
                 status="submitting",
                 updated_at=now,
@@ -302,205 +270,6 @@ class Submitter:
                 error=None,
             )
 
+        # From here on it counts as sent: after a crash it is unknown and is not sent again.
         await self._context.registry.update(live, change, [attempt])
         live.attempt = attempt
-
-    # --- what became of it ---
-
-    async def _settle(
-        self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
-    ) -> None:
-        match outcome:
-            case Accepted(provider_id):
-                await self._accept(live, "accepted", provider_id)
-            case Refused(error) if error.code in ACCOUNT_WIDE and not self._accounts.is_waited_for(
-                live
-            ):
-                await self._wait_for_account(live, operation, client, error)
-            case Refused(error):
-                await self._refuse(live, client, error)
-            case Later():
-                await self._try_later(live, operation, client, outcome)
-            case NeverLeft(error):
-                await self._try_again(live, client, error)
-            case Unknown(error, evidence):
-                now = self._context.clock()
-                self._tries.pop(live.job.job_id, None)
-                self.keep_slot(live, operation.longest_seconds)
-                await self._context.record(
-                    live,
-                    lambda job: job.next(
-                        status="unknown", updated_at=now, error=error, evidence=evidence
-                    ),
-                    self.answered(live, "unknown", evidence=evidence),
-                )
-                look_for_evidence(self._context, live)
-
-    def answered(self, live: LiveJob, state: str, **changes: object) -> Sequence[Attempt]:
-        """Return the attempt that starts the job as its answer, or the person, settled it."""
-        if live.attempt is None:
-            return ()
-        live.attempt = live.attempt.next(state=state, answered_at=self._context.clock(), **changes)
-        return (live.attempt,)
-
-    async def _accept(self, live: LiveJob, state: str | None, provider_id: str | None) -> None:
-        """Follow a job that the provider has; without a ``state`` nothing had to be sent for it."""
-        now = self._context.clock()
-        attempts = self.answered(live, state, provider_id=provider_id) if state else ()
-
-        def change(job: Job) -> Job:
-            if state is None and job.status != "queued":
-                raise _WithdrawnError
-            return job.next(
-                status="running",
-                updated_at=now,
-                holder=self._context.registry.holder,
-                submitted_at=job.submitted_at or now,
-                provider_job_id=provider_id,
-                error=None,
-                evidence=None,
-                queued_for=None,
-                starts_at=None,
-            )
-
-        await self._context.record(live, change, attempts)
-        self._tries.pop(live.job.job_id, None)
-        self._accounts.forget(live)
-        if live.items:
-            self._items.start(live)
-        self._poller.follow(live)
-
-    async def _refuse(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
-        now = self._context.clock()
-        status = "blocked" if error.code in BLOCKED else "failed"
-        items = [
-            attempt.next(state="refused", answered_at=now)
-            for attempt in (live.items or {}).values()
-        ]
-        await self._context.record(
-            live,
-            lambda job: job.next(
-                status=status,
-                updated_at=now,
-                ended_at=now,
-                error=error,
-                queued_for=None,
-                starts_at=None,
-            ),
-            [*self.answered(live, "refused", evidence={"code": error.code}), *items],
-        )
-        self._tries.pop(live.job.job_id, None)
-        self._accounts.forget(live)
-        client.limiter(live.job.fingerprint).release(live.job.job_id)
-
-    async def _refuse_waiting(self, live: LiveJob, error: Failure) -> None:
-        await self._refuse(live, self._context.clients[live.job.provider], error)
-
-    async def _wait_for_account(
-        self, live: LiveJob, operation: JobOperation, client: ProviderClient, error: Failure
-    ) -> None:
-        """Put a job back whose account is refused: that says nothing of the job itself."""
-        try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=live.job.owner
-            )
-        except CallError:
-            await self._refuse(live, client, error)
-            return
-        await self._back_to_queue(live, "refused")
-        client.limiter(live.job.fingerprint).release(live.job.job_id)
-        self._accounts.wait(live, key.fingerprint)
-
-    async def _try_later(
-        self,
-        live: LiveJob,
-        operation: JobOperation,
-        client: ProviderClient,
-        later: Later,
-    ) -> None:
-        """Put a job back that the provider will take later; end it if the allowance is used up."""
-        if later.seconds is None and await self._exhausted(live.job, operation, client):
-            title = client.provider.title
-            said = failure(
-                "quota_exhausted", title, provider_message=later.failure.provider_message
-            )
-            await self._refuse(live, client, said)
-            return
-        wait = 0.0
-        if not later.key_replaced:
-            account = client.account(live.job.fingerprint)
-            wait = account.put_off(later.seconds)
-            if account.giving_up:
-                await self._refuse(live, client, later.failure)
-                return
-        limiter = client.limiter(live.job.fingerprint)
-        limiter.hold("start", wait)
-        await self._back_to_queue(live, "refused")
-        limiter.release(live.job.job_id)
-        self._again(live, "pacing", wait)
-
-    async def _exhausted(self, job: Job, operation: JobOperation, client: ProviderClient) -> bool:
-        """Ask the provider whether a 429 means that the allowance is used up."""
-        allowance = client.provider.allowance
-        if allowance is None:
-            return False
-        try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=job.owner
-            )
-            response = await client.read(Request(method="GET", path=allowance.path), key)
-            return response.ok and allowance.exhausted(response, operation.name)
-        except (CallError, *UNREADABLE):
-            return False
-
-    async def _try_again(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
-        """Send a request again that certainly never arrived; give up after a few tries."""
-        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        if NEVER_LEFT.over(tries):
-            await self._refuse(live, client, error)
-            return
-        await self._back_to_queue(live, "refused")
-        client.limiter(live.job.fingerprint).release(live.job.job_id)
-        self._again(live, None, NEVER_LEFT.wait(tries))
-
-    async def _back_to_queue(self, live: LiveJob, state: str) -> None:
-        """Close the attempt and prepare the next one, in one write."""
-        now = self._context.clock()
-        closed = self.answered(live, state)
-        if live.attempt is None:
-            return
-        live.attempt = dataclasses.replace(
-            live.attempt,
-            attempt_id=self._context.new_id(),
-            state="prepared",
-            created_at=now,
-            sent_at=None,
-            answered_at=None,
-            evidence=None,
-            version=1,
-        )
-        await self._context.record(
-            live,
-            lambda job: job.next(status="queued", updated_at=now, submitted_at=None),
-            [*closed, live.attempt],
-        )
-
-    def free_slot(self, live: LiveJob) -> None:
-        """Give a job's slot back before its time."""
-        job = live.job
-        self._context.schedule.cancel(("slot", job.job_id))
-        self._free(job)
-
-    def _free(self, job: Job) -> None:
-        self._context.clients[job.provider].limiter(job.fingerprint).release(job.job_id)
-
-    def keep_slot(self, live: LiveJob, seconds: float) -> None:
-        """Count a job of unknown fate as running, for so long."""
-        job = live.job
-        limiter = self._context.clients[job.provider].limiter(job.fingerprint)
-        limiter.occupy(job.job_id)
-        self._context.schedule.at(
-            ("slot", job.job_id),
-            anyio.current_time() + seconds,
-            lambda: limiter.release(job.job_id),
-        )

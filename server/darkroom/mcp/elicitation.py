@@ -1,10 +1,10 @@
-"""Asking the person, in both protocol eras.
+"""Asks the person, in both revisions of the protocol.
 
-On 2026-07-28 the call is answered with an `InputRequiredResult` and comes back with the answer; on
-2025-11-25 the host is asked in the middle of the call and has `ANSWER_SECONDS`, after which it is
-a no. A host that knows tasks finds the same question in the task of a start
-(`darkroom.jobs.pending_approvals`). A host that cannot ask gets a refusal that names the setting which
-allows it. Permission to use a tool is never approval to spend or to destroy.
+In 2026-07-28 the call is answered with an `InputRequiredResult`, and the host calls again with the
+answer. In 2025-11-25 the host is asked during the call; no answer within `ANSWER_SECONDS` is a no.
+For a host that supports tasks, the task of a start contains the question
+(`darkroom.jobs.pending_approvals`). For a host that cannot ask, the call is refused with the name of
+the setting that allows it. Permission to use a tool is never approval to spend or to destroy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 class InputNeededError(DarkroomError):
-    """The call ends with a question; the host asks it and calls again."""
+    """The call ends with a question; the host asks the person and calls again."""
 
     def __init__(self, result: InputRequiredResult) -> None:
         super().__init__("input required")
@@ -49,7 +49,7 @@ class InputNeededError(DarkroomError):
 
 
 class HostPerson:
-    """The person behind an MCP host; ``knows_tasks``: it said so on this very request."""
+    """The person behind an MCP host; ``knows_tasks``: this request declares support of tasks."""
 
     def __init__(self, context: Context[Any, Any], *, knows_tasks: bool) -> None:
         self._context = context
@@ -58,7 +58,7 @@ class HostPerson:
 
     @property
     def answers_tasks(self) -> bool:
-        """Whether the host knows tasks and can ask."""
+        """Whether the host supports tasks and can ask the person."""
         return self._knows_tasks and self._can_ask()
 
     def _can_ask(self) -> bool:
@@ -97,7 +97,7 @@ class HostPerson:
             raise declined(tool)
 
     async def progress(self, done: float, total: float | None, message: str) -> None:
-        """Send a progress notification, if the host asked for them; each has to say more is done."""
+        """Send a progress notification, if the host wants them; progress must increase each time."""
         if done <= self._told:
             return
         self._told = done
@@ -105,7 +105,7 @@ class HostPerson:
 
 
 def requests(question: str, number: int) -> InputRequests:
-    """Return what the host is asked to do: show the question, with a box to tick.
+    """Return the request to the host: show the question with a check box.
 
     Each question of a task has a ``number`` of its own.
     """
@@ -114,11 +114,11 @@ def requests(question: str, number: int) -> InputRequests:
 
 
 def answer(responses: Mapping[str, Any], number: int) -> bool | None:
-    """Return the answer to `requests` as it is on the wire; None: there is none among these.
+    """Return the answer to `requests` from the received responses; None if there is none.
 
     Raises
     ------
-    ValueError: what is there for it is no answer.
+    ValueError: the response is not a valid answer.
     """
     if _key(number) not in responses:
         return None

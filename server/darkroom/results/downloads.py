@@ -1,4 +1,4 @@
-"""Downloading what jobs made, because addresses die; and asking for a new one where one has died."""
+"""Downloads the outputs of jobs, because their addresses expire, and requests new addresses."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ DOWNLOADS_AT_ONCE = 4
 DOWNLOAD_AGAIN = Backoff(first=30.0, factor=4.0, longest=3_600.0, tries=6)
 
 RESUME_AFTER_SECONDS = 2.0
-"""A start answers first and looks back then."""
+"""Delay before old downloads are resumed, so that a new server answers its first calls first."""
 
 RESUME_PAGE = 100
 RESUME_MOST = 2_000
-"""Of so many completed jobs, newest first, a start looks whether a download was cut off."""
+"""Number of completed jobs, newest first, that a new server checks for interrupted downloads."""
 
 RESUME_SECONDS = 7 * 86_400.0
-"""Jobs older than this are taken up when somebody asks for them, not at the start."""
+"""Downloads of older jobs are resumed when the job is checked, not when the server starts."""
 
 FINAL: frozenset[Code] = frozenset({"expired", "bad_response", "forbidden"})
-"""Reasons why a download failed that time does not change."""
+"""Reasons for a failed download that do not change with time."""
 
 NOT_DOWNLOADED = "output {index} was not downloaded: {reason}"
 
@@ -76,12 +76,12 @@ class OutputDownloader:
     # --- when ---
 
     def wanted(self, outputs: tuple[Output, ...]) -> bool:
-        """Tell whether outputs that have just come are to be downloaded."""
+        """Tell whether new outputs are to be downloaded now."""
         always = self._context.settings.results.download == "always"
         return always and any(_missing(output) for output in outputs)
 
     def take_up(self, live: LiveJob) -> None:
-        """Go on with what is missing of a completed job, if that is ours to do and may help."""
+        """Resume the download of a completed job, if this process is responsible and it may help."""
         job = live.job
         if not self._idle(live) or not self._ours(job):
             return
@@ -93,19 +93,19 @@ class OutputDownloader:
             self._begin(live, download=False)
 
     def awaited(self, live: LiveJob) -> bool:
-        """Tell whether another process is downloading what a completed job lacks."""
+        """Tell whether another process is downloading the missing files of a completed job."""
         always = self._context.settings.results.download == "always"
         fetched_elsewhere = always and self._context.registry.fetched_elsewhere(live)
         return live.job.status == "completed" and fetched_elsewhere and not self._ours(live.job)
 
     def demand(self, live: LiveJob) -> None:
-        """Download what is missing of a completed job because somebody asks for it now."""
+        """Download the missing files of a completed job now, because they are needed."""
         missing = [output for output in live.job.outputs if _missing(output)]
         if not missing or not self._idle(live):
             return
         always = self._context.settings.results.download == "always"
         if always and not self._ours(live.job) and all(o.fetch_error is None for o in missing):
-            return  # the process that has it is downloading it
+            return  # the process that holds the job is downloading it
         self._begin(live)
 
     def _idle(self, live: LiveJob) -> bool:
@@ -113,7 +113,7 @@ class OutputDownloader:
         return known and live.job.status == "completed" and not live.fetching
 
     async def resume(self, owner: str) -> None:
-        """Take up downloads that were cut off when a process died."""
+        """Resume downloads that were interrupted when a process died."""
         if self._context.settings.results.download != "always":
             return
         await anyio.sleep(RESUME_AFTER_SECONDS)
@@ -138,7 +138,7 @@ class OutputDownloader:
             await anyio.lowlevel.checkpoint()
 
     async def _resume(self, job: Job) -> None:
-        """Make a job ours, so that of two servers that start together one fetches it."""
+        """Take over a job, so that only one of two servers that start together downloads it."""
         live = self._context.registry.add(job)
         me = self._context.registry.holder
         taken = await self._context.registry.update(
@@ -148,7 +148,7 @@ class OutputDownloader:
             self.take_up(live)
 
     def _ours(self, job: Job) -> bool:
-        """Tell whether no other process that is alive may be fetching it."""
+        """Tell whether no other live process may be downloading it."""
         holder = job.holder
         return holder in {None, self._context.registry.holder} or self._dead(holder or "")
 
@@ -160,9 +160,9 @@ class OutputDownloader:
     # --- how ---
 
     async def collect(self, live: LiveJob, download: bool = True) -> None:  # noqa: FBT001, FBT002 -- spawn passes positions
-        """Download what a job made and write down where it is; a failure becomes a warning.
+        """Download a job's outputs and record the files; a failure becomes a warning.
 
-        Without ``download``, only addresses that have died are asked for again.
+        Without ``download``, only new addresses are requested for expired ones.
         """
         self._context.schedule.cancel(("fetch", live.job.job_id))
         try:
@@ -203,7 +203,7 @@ class OutputDownloader:
         await self._context.record(live, change, ())
 
     def _again(self, live: LiveJob) -> None:
-        """Try again later what failed for a reason that may pass."""
+        """Schedule another try for downloads that failed for a temporary reason."""
         job_id = live.job.job_id
         passing = any(
             o.fetch_error is not None and o.fetch_error not in FINAL for o in live.job.outputs
@@ -278,7 +278,7 @@ class OutputDownloader:
     async def _renewed(
         self, job: Job, output: Output, addresses: _Addresses
     ) -> tuple[Output, _Problem | None]:
-        """Return an output with a fresh address, or why there is none."""
+        """Return an output with a new address, or the reason why there is none."""
         try:
             fresh = await addresses.fresh(output)
         except CallError as error:
@@ -297,11 +297,11 @@ class OutputDownloader:
         return renewed, None
 
     async def address_of(self, job: Job, output: Output, life: float) -> Output:
-        """Return an output with an address that lives ``life`` seconds, if it can be had.
+        """Return an output with an address that stays valid for ``life`` seconds, if possible.
 
         Raises
         ------
-        FetchError: there is none any more.
+        FetchError: there is no such address any more.
         """
         if not self.dying(output, life):
             return output
@@ -313,7 +313,7 @@ class OutputDownloader:
         raise FetchError(problem.reason, code=problem.code) if problem else FetchError("no address")
 
     def dying(self, output: Output, life: float) -> bool:
-        """Tell whether an output has no address that lives ``life`` seconds."""
+        """Tell whether an output has no address that stays valid for ``life`` seconds."""
         return output.url is None or self._expired(output, life)
 
     def _expired(self, output: Output, life: float = 0.0) -> bool:
@@ -336,7 +336,7 @@ class OutputDownloader:
 
 
 class _Addresses:
-    """The addresses that the provider gives out now; asked for once, when one is needed."""
+    """The addresses that the provider gives out now; requested once, when one is needed."""
 
     def __init__(self, context: JobContext, job: Job) -> None:
         self._context = context

@@ -1,7 +1,7 @@
-"""Copying results to where they are wanted: under the allowed roots, and nowhere else.
+"""Copies results into folders under the allowed roots, and nowhere else.
 
-On systems that have it, every step goes through the folder that was opened before (no step follows
-a link), so that nobody can exchange a folder for a link between the check and the write.
+If the system supports it, each folder is opened relative to the one before it, without following
+links, so that a folder cannot be replaced by a link between the check and the write.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ LONGEST_NAME_BYTES = 255 - len(PART_PREFIX) - len(PART_SUFFIX) - 16
 """What file systems take, less what a file that is being written is called."""
 
 ANCHORED = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
-"""Whether the system can act relative to a folder that is open."""
+"""Whether the system supports operations relative to an open folder."""
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
 CONVERTED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
-"""What a picture can be converted to, by the extension that is asked for."""
+"""The formats that a picture can be converted to, by extension."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A place under one of the roots: folders below it, and a name (None: a folder is meant)."""
+    """A target under one of the roots: its folders and its name (None: the target is a folder)."""
 
     root: Path
     folders: tuple[str, ...]
@@ -50,7 +50,7 @@ class Target:
 
 
 def target(to: str, roots: Sequence[Path]) -> Target:
-    """Find the place that ``to`` names: a folder, ending in a slash, or a file.
+    """Return the target that ``to`` names: a folder, if it ends with a slash, otherwise a file.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _foreign(to: str) -> str | None:
 
 
 def _relative(path: Path, root: Path) -> Path | None:
-    """Return a path as seen from a root; links above the root itself are followed."""
+    """Return a path relative to a root; links above the root are followed."""
     if path.is_relative_to(root):
         return path.relative_to(root)
     for above in path.parents:
@@ -109,11 +109,11 @@ def _refused(message: str, roots: Sequence[Path]) -> CallError:
 
 
 def media_type_of(name: str) -> str:
-    """Return the media type that a file's extension asks for.
+    """Return the media type for a file's extension.
 
     Raises
     ------
-    CallError: ``invalid_argument``: only pictures and films are written.
+    CallError: ``invalid_argument``: only pictures and videos are written.
     """
     wanted = MEDIA_TYPES.get(Path(name).suffix.removeprefix(".").lower())
     if wanted is None:
@@ -145,11 +145,11 @@ class Folder:
         return True
 
     def write(self, name: str, source: BinaryIO, *, overwrite: bool) -> int:
-        """Write a file, whole or not at all; return its bytes.
+        """Write a file, completely or not at all; return its size in bytes.
 
         Raises
         ------
-        FileExistsError: the name is taken, and ``overwrite`` is not asked for.
+        FileExistsError: the name is taken, and ``overwrite`` is not set.
         """
         reserved = not overwrite
         if reserved:
@@ -194,7 +194,7 @@ class Folder:
 
 @contextmanager
 def opened(where: Target) -> Generator[Folder]:
-    """Open the folder of a target, and make what is missing of it; no link is followed.
+    """Open the folder of a target and create missing folders, without following links.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def opened(where: Target) -> Generator[Folder]:
 
 
 def _walk(where: Target) -> Path:
-    """Make the folders one by one where no folder can be held open."""
+    """Create the folders one by one, on systems without operations relative to an open folder."""
     path = where.root
     for part in where.folders:
         path /= part

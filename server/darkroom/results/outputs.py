@@ -1,6 +1,6 @@
-"""The finished outputs of jobs, for tools and resources: found, fetched when missing, shown, copied.
+"""The outputs of jobs, for tools and resources: found, downloaded if missing, shown, copied.
 
-Pictures are made in worker threads, one at a time, so that memory stays bounded.
+Pictures are processed in a worker thread, one at a time, to limit the memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FETCH_WAIT_SECONDS = 25.0
-"""How long a call waits for downloads that it made necessary."""
+"""How long a call waits for downloads that it has started."""
 
 MOST_OUTPUTS = 1_000
 CONVERT_NEXT_STEP = "save it with the extension of its own kind"
@@ -42,7 +42,7 @@ CONVERT_NEXT_STEP = "save it with the extension of its own kind"
 
 @dataclass(frozen=True, slots=True)
 class ResultItem:
-    """One output of a job, numbered as a person counts; ``problem`` is why there is no file."""
+    """One output of a job, numbered from 1; ``problem`` says why there is no file."""
 
     number: int
     job: Job
@@ -60,7 +60,7 @@ class Saved:
 
 
 class Outputs:
-    """What is kept of the results, and the ways to look at it."""
+    """Finds, reads, previews and copies the saved outputs of jobs."""
 
     def __init__(
         self, context: JobContext, downloader: OutputDownloader, folder: Path, offload: Offload
@@ -81,9 +81,9 @@ class Outputs:
         return found[::-1]
 
     async def items(self, lives: Sequence[LiveJob], *, download: bool = True) -> list[ResultItem]:
-        """Return all outputs of jobs, in order, with their files where that is possible.
+        """Return all outputs of jobs, in order, with their files if there are any.
 
-        With ``download``, what is missing is downloaded now, as far as the settings allow.
+        With ``download``, missing files are downloaded now, if the settings allow it.
         """
         if download:
             await self._bring(lives)
@@ -95,7 +95,7 @@ class Outputs:
         return numbered
 
     async def _bring(self, lives: Sequence[LiveJob]) -> None:
-        """Download what is missing, also where the file was there once and is gone."""
+        """Download missing files, including those that were saved before and are gone."""
         if self._context.settings.results.download == "never":
             return
         for live in lives:
@@ -115,7 +115,7 @@ class Outputs:
                     await live.change()
 
     def _gone(self, job: Job) -> set[int]:
-        """Return which files of a job are gone; none while the whole folder is not there."""
+        """Return which files of a job are gone; none if the results folder itself is missing."""
         if not self._folder.is_dir():
             return set()
         return {o.index for o in job.outputs if o.file is not None and not os.path.lexists(o.file)}
@@ -132,7 +132,7 @@ class Outputs:
     # --- looking ---
 
     async def work(self, item: ResultItem, use: Callable[[BinaryIO], T]) -> T:
-        """Return what ``use`` makes of an item's file, away from the event loop.
+        """Return the result of ``use`` for an item's file; it runs in a worker thread.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Outputs:
             return await self._offload(open_and_use)
 
     async def make(self, work: Callable[[], T]) -> T:
-        """Run picture work that needs no file."""
+        """Run a function on pictures that needs no file, in the worker thread."""
         async with self._one_at_a_time:
             return await self._offload(work)
 
@@ -165,11 +165,11 @@ class Outputs:
         return await self.work(item, lambda file: file.read(most + 1))
 
     async def thumbnail(self, item: ResultItem, side: int) -> Image:
-        """Return an item's picture, small.
+        """Return a small version of an item's picture.
 
         Raises
         ------
-        NotKeptError: there is no file. NoPictureError: no picture can be made of it.
+        NotKeptError: there is no file. NoPictureError: it cannot be shown as a picture.
         """
         from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
 
@@ -223,7 +223,7 @@ def _unfiled(output: Output) -> Output:
 
 
 def _names(items: Sequence[ResultItem], where: Target) -> list[str]:
-    """Return the names of the copies, no two alike."""
+    """Return a different name for each copy."""
     if where.name is not None:
         return [where.name]
     names: list[str] = []
@@ -240,7 +240,7 @@ def _names(items: Sequence[ResultItem], where: Target) -> list[str]:
 
 def _must_be_convertible(item: ResultItem, name: str) -> None:
     if item.output.file is None:
-        return  # copying says why
+        return  # copying reports the reason
     wanted, has = media_type_of(name), item.output.media_type or ""
     if wanted != has and not (wanted in CONVERTED and has.startswith("image/")):
         raise call_error(

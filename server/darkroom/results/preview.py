@@ -1,7 +1,7 @@
-"""Pictures small enough for a chat, made of files that somebody else made.
+"""Pictures small enough for a chat, from files of unknown origin.
 
-Everything here blocks and belongs in a worker thread. Only what is needed is decoded: a JPEG is
-scaled while it is read, and a picture of more than `MAX_PIXELS` is not decoded at all.
+All functions block and must run in a worker thread. A JPEG is scaled down while it is decoded, and
+a picture with more than `MAX_PIXELS` is not decoded.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 LONG_SIDE = 768
 MAX_PIXELS = 50_000_000
-"""Decoded, so many pixels are 150 to 200 MB."""
+"""This many decoded pixels take 150 to 200 MB."""
 
 MAX_HEADER_PIXELS = 400_000_000
-"""JPEG is scaled by up to eight while it is decoded; beyond this even that is too much."""
+"""The limit for JPEG, which is scaled down by up to eight while it is decoded."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 PREVIEW_TYPE = "image/jpeg"
@@ -58,7 +58,7 @@ class Tile:
 
 
 def thumbnail(file: BinaryIO, media_type: str, side: int = LONG_SIDE) -> Image.Image:
-    """Return a picture, or a film's first frame, at most ``side`` pixels long; never enlarged.
+    """Return a picture, or a video's first frame, at most ``side`` pixels long, never enlarged.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def convert(file: BinaryIO, to: SaveFormat) -> bytes:
 
 
 def title_card(title: str, reason: str, side: int = LONG_SIDE // 2) -> Image.Image:
-    """Return a card that stands where no picture can be shown, and says why."""
+    """Return a card that is shown instead of a picture and says why."""
     card = Image.new("RGB", (side, side * 3 // 4), CARD)
     draw = ImageDraw.Draw(card)
     size = max(12, side // 18)
@@ -114,7 +114,7 @@ def title_card(title: str, reason: str, side: int = LONG_SIDE // 2) -> Image.Ima
 
 
 def contact_sheet(tiles: Sequence[Tile], side: int = LONG_SIDE) -> Image.Image:
-    """Return one picture of all, each with its number."""
+    """Return a contact sheet: all pictures in one, each with its number."""
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     cell = cell_side(len(tiles), side)
@@ -136,13 +136,13 @@ def contact_sheet(tiles: Sequence[Tile], side: int = LONG_SIDE) -> Image.Image:
 
 
 def cell_side(count: int, side: int = LONG_SIDE) -> int:
-    """Return how long a picture may be on a contact sheet of ``count``."""
+    """Return the longest side of a picture on a contact sheet of ``count`` pictures."""
     columns = math.ceil(math.sqrt(count))
     return max(1, (side - _GUTTER) // columns - _GUTTER)
 
 
 def encode(picture: Image.Image, most_bytes: int) -> bytes:
-    """Return a picture as JPEG of at most ``most_bytes``: first coarser, then smaller."""
+    """Return a picture as JPEG of at most ``most_bytes``: first lower quality, then fewer pixels."""
     while True:
         for quality in _QUALITIES:
             out = io.BytesIO()
@@ -175,7 +175,7 @@ def _too_large(image: Image.Image) -> str:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """Return a picture in RGB; what is transparent becomes paper."""
+    """Return a picture in RGB; transparent pixels get the colour of paper."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         flat = Image.new("RGB", rgba.size, (255, 255, 255))

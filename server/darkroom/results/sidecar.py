@@ -1,4 +1,4 @@
-"""What stands beside each saved file: where it came from, with what parameters, and what it cost."""
+"""The JSON file beside each saved file: provider, operation, parameters, cost and times."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ADDRESS = re.compile(r"\bhttps?://\S+", re.IGNORECASE)
 
 
 def sidecar_path(file: Path) -> Path:
-    """Return where the sidecar of a file stands."""
+    """Return the path of a file's sidecar."""
     return file.with_name(file.name + SUFFIX)
 
 
 def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
-    """Describe a saved file. Addresses lose everything that may be a signature or a secret."""
+    """Return the description of a saved file; addresses lose what may be a signature or secret."""
     fields: dict[str, JsonValue] = {
         "provider": job.provider,
         "operation": job.operation,
@@ -53,7 +53,7 @@ def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
 
 
 def write(path: Path, fields: JsonObject) -> None:
-    """Write the sidecar of the file at ``path``, whole or not at all."""
+    """Write the sidecar of the file at ``path``, completely or not at all."""
     target = sidecar_path(path)
     growing = target.with_name(f"{PART_PREFIX}{target.name}{PART_SUFFIX}")
     growing.write_text(json.dumps(fields, ensure_ascii=False, indent=2) + "\n", "utf-8")
@@ -61,7 +61,7 @@ def write(path: Path, fields: JsonObject) -> None:
 
 
 def unsigned(value: JsonValue) -> JsonValue:
-    """Return a value whose addresses have no user, query or fragment."""
+    """Return a value with the user, query and fragment removed from its addresses."""
     if isinstance(value, str):
         return _ADDRESS.sub(lambda match: _bare(match[0]), value)
     if isinstance(value, list):

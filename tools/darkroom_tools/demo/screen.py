@@ -1,4 +1,4 @@
-"""What the demo shows on a terminal: lines that are drawn again, or plain lines elsewhere."""
+"""The output of the demo: lines that are redrawn on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RED, GREEN, DIM, BOLD, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[1m", "\x
 
 
 class Screen:
-    """The demo's terminal. Without one (or with NO_COLOR or CI) only changes are printed."""
+    """The demo's output. Without a terminal (or with NO_COLOR or CI) only changes are printed."""
 
     def __init__(self) -> None:
         quiet = any(os.environ.get(name) for name in ("NO_COLOR", "CI"))
@@ -37,14 +37,14 @@ class Screen:
         self._frame = 0
 
     def say(self, text: str) -> None:
-        """Print lines, as far as the terminal's encoding has their characters."""
+        """Print lines; characters that the terminal's encoding does not have are replaced."""
         if not self._unicode:
             text = text.encode("ascii", "replace").decode()
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def show(self, tools: Sequence[str], shots: Sequence[Shot]) -> None:
-        """Say what there is, and begin."""
+        """Print the number of tools and shots, and begin."""
         self._shots = shots
         self.say(
             f"A server process lists {len(tools)} tools; {len(shots)} things run side by side."
@@ -52,7 +52,7 @@ class Screen:
         self.say("")
 
     def changed(self, shot: Shot) -> None:
-        """Take in that a shot changed."""
+        """Handle a change of a shot."""
         if self.live:
             return
         line = f"{shot.provider}: {shot.title}: {shot.state}"
@@ -65,13 +65,13 @@ class Screen:
             self.say(line)
 
     async def animate(self) -> None:
-        """Draw the shots again and again, until cancelled."""
+        """Redraw the shots until cancelled."""
         while self.live:
             self.draw()
             await anyio.sleep(FRAME_SECONDS)
 
     def draw(self) -> None:
-        """Draw the shots in place of what was drawn before."""
+        """Draw the shots over the previous drawing."""
         if not self.live:
             return
         width = shutil.get_terminal_size().columns
@@ -99,7 +99,7 @@ class Screen:
         return f"{DIM}·{PLAIN}"
 
     def table(self, shots: Sequence[Shot]) -> None:
-        """Print what ran, how it ended, how long it took, how often the provider was asked."""
+        """Print for each shot its state, duration, number of polls, cost and file."""
         heads = ("", "provider", "what", "state", "took", "polls", "cost", "file")
         rows = [
             (

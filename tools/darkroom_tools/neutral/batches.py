@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 PAGE = 20
 LONGEST_PAUSE_SECONDS = 600
-"""A tenth of what is left passes until the next look, and at most so much."""
+"""The next check is due after a tenth of the remaining time, at most after this time."""
 
 MOST_FAILURES = 8
-"""Kinds of failures in a result; the rest is in the manifest."""
+"""Maximum number of kinds of failures in a result; the manifest has all."""
 
 
 class BatchItem(Params):
@@ -82,7 +82,7 @@ class CheckBatch(BatchId):
 
 
 async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Result:
-    """Start many jobs as one, or say what they would cost and take."""
+    """Start many jobs as one, or return their estimated cost and duration."""
     mistakes: list[str] = []
     arguments = params.arguments or params.args
     if params.arguments and params.args:
@@ -152,7 +152,7 @@ def _costs(plan: Plan) -> list[JsonValue]:
 
 
 async def check_batch(engine: Engine, params: CheckBatch, person: Person) -> Result:
-    """Return counts, failures by kind and where the files are, at the next change that matters."""
+    """Return counts, failures by kind and the folder, at the next relevant change."""
     batches = await engine.batches()
     report = await batches.wait(params.batch_id, engine.wait_seconds(params.wait_seconds), person)
     result = _result(batches, report, [])
@@ -179,14 +179,14 @@ def _line(job: Job) -> JsonObject:
 
 
 async def cancel_batch(engine: Engine, params: BatchId, person: Person) -> Result:
-    """Cancel what has not started, and what the provider lets us cancel."""
+    """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
     batches = await engine.batches()
     report = await batches.cancel(params.batch_id, await engine.caller(), person)
     return _result(batches, report, [])
 
 
 async def retry_batch(engine: Engine, params: BatchId, person: Person) -> Result:
-    """Run again what failed and may work now."""
+    """Run the failed jobs again that may succeed now."""
     batches = await engine.batches()
     report, retried = await batches.retry(params.batch_id, person)
     result = _result(batches, report, [])
@@ -238,7 +238,7 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
 
 
 def _failures(report: Report) -> list[JsonValue]:
-    """Group what went wrong by code: how often, in which words, and one job of each kind."""
+    """Group the failures by code: how many, the message, and one job of each kind."""
     groups: defaultdict[str, list[Job]] = defaultdict(list)
     for job in report.jobs:
         if job.error is not None and job.status != "queued":

@@ -1,4 +1,4 @@
-"""The neutral tools that look at jobs of every provider."""
+"""The neutral tool that lists jobs of all providers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ListJobs(Params):
 
 
 async def list_jobs(engine: Engine, params: ListJobs, person: Person) -> Result:
-    """List the owner's jobs, newest first; never addresses."""
+    """List the owner's jobs, newest first, without addresses."""
     del person
     query = Query(
         owner=engine.owner,

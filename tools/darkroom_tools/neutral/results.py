@@ -1,4 +1,4 @@
-"""The neutral tools that show results and copy them to where they are wanted."""
+"""The neutral tools that show and copy results."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 MOST_JOBS = 100
 MOST_SINGLE = 4
-"""Beyond so many outputs one numbered contact sheet is shown instead of one picture each."""
+"""For more outputs, one numbered contact sheet is shown instead of single pictures."""
 
 MOST_ON_SHEET = 64
 MOST_BASE64 = 200 * 1024
-"""Characters of all pictures of a result together, as they travel."""
+"""Maximum length of all pictures of a result together, as base64."""
 
 TEXT_CHARACTERS = 8_000
 PROMPT_CHARACTERS = 120
 ADDRESS_CHARACTERS = 1_500
-"""A longer address is left out of the text, and the text says how to get it."""
+"""A longer address is left out of the text; the text then says how to get it."""
 
 WRITES = Hints(read_only=False, destructive=False, idempotent=True, open_world=False)
 
 
 class Results(Params):
-    """Which results; one of the two."""
+    """Which results: jobs or a batch, not both."""
 
     job_ids: Annotated[list[str], Field(max_length=MOST_JOBS)] | None = None
     batch_id: str | None = None
@@ -57,7 +57,7 @@ class SaveResults(Results):
 
 
 async def _jobs(engine: Engine, params: Results) -> list[LiveJob]:
-    """Return the jobs that are meant, each once."""
+    """Return the jobs that the arguments name, each once."""
     if bool(params.job_ids) == bool(params.batch_id):
         raise call_error(
             "invalid_argument", "expected either job_ids or batch_id", "give one of the two"
@@ -132,7 +132,7 @@ async def _pictures(outputs: Outputs, items: Sequence[ResultItem]) -> tuple[Pict
 
 
 def text_of(engine: Engine, lives: Sequence[LiveJob], items: Sequence[ResultItem]) -> str:
-    """Say what is shown, where it is and until when, for hosts that show no picture."""
+    """Return text about each output with file, address and expiry, for hosts without pictures."""
     lines: list[str] = []
     by_job: dict[str, list[ResultItem]] = {}
     for item in items:
@@ -171,7 +171,7 @@ def _where(item: ResultItem, *, addresses: bool) -> str:
 
 
 def _fitting(lines: Sequence[str]) -> str:
-    """Join as many lines as a result has room for, and count the rest."""
+    """Join as many lines as fit into a result, and count the others."""
     text = ""
     for index, line in enumerate(lines):
         more = f"… and {len(lines) - index} more: list_jobs shows them"
@@ -185,7 +185,7 @@ def _fitting(lines: Sequence[str]) -> str:
 
 
 async def save_results(engine: Engine, params: SaveResults, person: Person) -> Result:
-    """Copy outputs to where they are wanted."""
+    """Copy outputs to the given target."""
     del person
     where = target(params.to, engine.settings.file_roots)
     lives = await _jobs(engine, params)

@@ -1,4 +1,4 @@
-"""Cancelling a batch, and running again what of it failed."""
+"""Cancels a batch, and runs its failed jobs again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, DarkroomError, JournalError
+from darkroom.core.errors import CallError, DarkroomError
 from darkroom.engine.batches.plan import quotas_said
-from darkroom.jobs.spending import CapReached
 from darkroom.jobs.store import UNDER_WAY
 from darkroom.providers.operations import CallOperation
 
@@ -31,15 +30,15 @@ if TYPE_CHECKING:
 RETRY = "retry_batch"
 
 ANSWER_SECONDS = 35.0
-"""Cancelling what runs takes a request for each; the call answers by then, and the rest goes on."""
+"""Time for the cancel requests of running jobs; the call is then answered, and the rest goes on."""
 
 
 class _FasterError(DarkroomError):
-    """Somebody else has run the job again meanwhile."""
+    """The job has been run again meanwhile."""
 
 
 class Canceller:
-    """Cancels what can be cancelled; the rest goes on."""
+    """Cancels the jobs of a batch that can be cancelled; the others go on."""
 
     def __init__(
         self, runtime: Runtime, providers: Mapping[str, Provider], reports: Reports
@@ -49,8 +48,8 @@ class Canceller:
         self._reports = reports
 
     async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
-        """Cancel what has not started, and what the provider lets us cancel."""
-        for job in reversed(report.jobs):  # what depends on others goes before they do
+        """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
+        for job in reversed(report.jobs):  # dependent jobs are cancelled first
             if job.status == "queued":
                 await self._queued(job, caller)
         done = anyio.Event()
@@ -85,8 +84,9 @@ class Canceller:
             return
         try:
             await caller.withdraw(live)
-        except CallError:
-            return  # it has just left
+        except CallError as error:
+            if error.failure.code != "conflict":
+                raise  # otherwise it has just left
 
     async def _running(self, job: Job, caller: Caller, person: Person) -> None:
         provider = self._providers[job.provider]
@@ -97,11 +97,11 @@ class Canceller:
         try:
             await caller.call(provider, call, call.params(job_id=job.job_id), person)  # pyright: ignore[reportCallIssue] -- such calls take JobParams
         except CallError:
-            return  # it goes on; its state says so
+            return  # the job goes on, as its state shows
 
 
 class Retrier:
-    """Runs jobs of a batch again, once more within the caps."""
+    """Runs jobs of a batch again; the caps apply again."""
 
     def __init__(self, runtime: Runtime, starter: Starter, opener: Opener) -> None:
         self._runtime = runtime
@@ -110,13 +110,13 @@ class Retrier:
         self._opener = opener
 
     async def retry(self, report: Report, person: Person) -> int:
-        """Run again what failed and may work now, and what only waited for it; return how many.
+        """Run the failed jobs again that may succeed now, and the jobs that waited for them.
 
-        Never an ``unknown``.
+        Returns how many. An ``unknown`` job is never run again.
 
         Raises
         ------
-        CallError: ``spend_cap_reached``, or the person said no: then nothing was started.
+        CallError: ``spend_cap_reached``, or the person said no; nothing was started.
         """
         failed = [
             job
@@ -139,7 +139,7 @@ class Retrier:
         return await self._context.detached(lambda: self._restart_all(report.batch, again))
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
-        """Return the jobs that were never sent for want of the output of one that runs again."""
+        """Return the jobs that were not sent because they need an output of a job that runs again."""
         found: dict[str, Job] = {}
         waiting = [
             job
@@ -203,18 +203,13 @@ class Retrier:
                 cost=self._cost(job, operation),
             )
 
-        unit = old.cost.unit if old.cost is not None else None
-        caps = context.tariff.caps(old.provider, unit, now) if unit is not None else ()
+        caps = context.tariff.caps_for(old, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
             return False
-        except CapReached as reached:
-            raise reached.error from None
-        except JournalError as error:
-            raise CallError(error.failure) from None
         spent = context.tariff.entry(old)
-        if spent is not None and spent.state == "spent":  # what the first run cost stays
+        if spent is not None and spent.state == "spent":  # the first run's cost is kept
             earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
             await context.registry.store.reserve(earlier, ())
         live = context.registry.add(job)

@@ -1,4 +1,4 @@
-"""From what the model wrote to a list of items: crossing lists, copying, adding a second stage."""
+"""From the arguments of ``start_batch`` to a list of items: cross lists, copy, add a second stage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is started for every output of the first stage; ``input`` names the argument."""
+    """The call for every output of the first stage; ``input`` names the argument that takes it."""
 
     tool: str
     arguments: JsonObject
@@ -43,10 +43,10 @@ def expand(
     copies: int,
     then: Stage | None,
 ) -> tuple[list[BatchItem], list[str]]:
-    """Return all items in the order in which they are sent, and the mistakes found on the way.
+    """Return all items in the order in which they are sent, and the mistakes in the arguments.
 
-    Either ``items``, or a ``template`` crossed with the lists of ``for_each`` (the first list
-    varies slowest). Each is then copied, and followed by its second stage.
+    The items are either ``items``, or a ``template`` crossed with the lists of ``for_each`` (the
+    first list varies slowest). Each item is then copied and followed by its second stage.
     """
     mistakes: list[str] = []
     if items is not None:
@@ -124,7 +124,7 @@ def resolved(value: JsonValue, jobs: Mapping[str, str]) -> JsonValue:
 
 
 def circles(items: Sequence[BatchItem]) -> list[str]:
-    """Return what is wrong with references among items: missing ones, and circles."""
+    """Return the mistakes in references between items: missing items and circles."""
     known = {item.id: [*references(item.arguments)] for item in items}
     mistakes = [
         f"item '{item.id}': there is no item '{name}'"

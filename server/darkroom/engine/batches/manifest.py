@@ -1,4 +1,4 @@
-"""The list of a batch beside its files: inputs, parameters, states, costs, files; CSV and JSON."""
+"""The manifest beside a batch's files, as CSV and JSON: arguments, states, costs and files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 def rows(jobs: Sequence[Job]) -> list[JsonObject]:
-    """Return one entry for each job, in the order of the batch; never an address of a result."""
+    """Return one entry for each job, in the order of the batch, without addresses of results."""
     return [
         {
             "item": job.item,
@@ -56,7 +56,7 @@ def rows(jobs: Sequence[Job]) -> list[JsonObject]:
 
 
 def write(folder: Path, batch: Job, jobs: Sequence[Job]) -> None:
-    """Replace both files at once: whoever reads them finds a whole list."""
+    """Replace each file atomically, so that a reader always finds a complete list."""
     entries = rows(jobs)
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"batch_id": batch.job_id, "name": batch.arguments.get("name"), "jobs": entries}
@@ -77,7 +77,7 @@ def write(folder: Path, batch: Job, jobs: Sequence[Job]) -> None:
 
 
 def _cell(value: object) -> object:
-    """Return a value that no spreadsheet takes for a formula."""
+    """Return a value so that no spreadsheet reads it as a formula."""
     if isinstance(value, str) and value[:1] in "=+-@\t\r":
         return "'" + value
     return "" if value is None else value

@@ -1,7 +1,8 @@
-"""Which processes are alive: those that hold the lock on their file.
+"""Tells which processes are alive: those that hold the lock on their lease file.
 
-The system frees a lock when its process ends, however it ends, so neither heartbeat nor clock is
-needed. A holder whose file is gone counts as dead, so a file may be removed only under its lock.
+The operating system frees the lock when a process ends, however it ends, so that neither a heartbeat
+nor a clock is needed. A holder whose file is missing counts as dead. Therefore a file may only be
+removed by a process that holds its lock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from darkroom.core.executor import Executor
 
 LOCK_TRIES = 8
-"""How often a new file may be swept away between its creation and its lock."""
+"""How many times to try if another process removes the new file before it is locked."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -44,7 +45,7 @@ else:
 
 
 class Lease:
-    """The sign that this process is alive, from `take` to `release` or the end of the process."""
+    """Marks this process as alive, from `take` to `release` or to the end of the process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -52,7 +53,7 @@ class Lease:
 
     @property
     def holder(self) -> str:
-        """The random name under which rows are held."""
+        """The random name that the rows of this process contain."""
         return self._path.stem
 
     @classmethod
@@ -85,7 +86,7 @@ class Lease:
         )
 
     def release(self) -> None:
-        """Give up the lock and remove its file: from now on the holder is dead."""
+        """Release the lock and remove the file; from now on this holder counts as dead."""
         if self._descriptor is not None:
             _remove_and_close(self._path, self._descriptor)
             self._descriptor = None
@@ -121,7 +122,7 @@ class FileLiveness:
 
 
 def is_dead(state_dir: Path, holder: str) -> bool:
-    """Tell whether nobody holds the holder's lock. In doubt it is alive."""
+    """Tell whether a holder's lock is free. If that cannot be determined, it counts as alive."""
     try:
         descriptor = os.open(_path(state_dir, holder), os.O_RDWR)
     except FileNotFoundError:
@@ -129,7 +130,7 @@ def is_dead(state_dir: Path, holder: str) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that two processes that probe at once do not take each other for the holder.
+        # A shared lock, so that two processes that check at once do not see each other as the holder.
         return _lock(descriptor, shared=True)
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""The storage of one machine: the journal, the locks on files, and the limits in files beside it."""
+"""The storage on a local disk: the journal, the lease files, and the files of shared limits."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ async def open_local(
     journal: Executor | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Storage:
-    """Take a lock in the state directory, and open the journal in it.
+    """Take a lease in the state directory, and open the journal in it.
 
-    ``run`` does the blocking work with files, ``journal`` that with SQLite (None: a thread of its
-    own). ``monotonic`` is a clock that all processes of the machine share.
+    ``run`` is the executor for files, ``journal`` the one for SQLite (None: a thread of its
+    own). ``monotonic`` is a clock that all processes of the computer share.
 
     Raises
     ------

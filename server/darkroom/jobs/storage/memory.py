@@ -1,4 +1,4 @@
-"""The store that forgets: ``[jobs] store = "memory"``, and what the journal is compared with."""
+"""A store in memory, for ``[jobs] store = "memory"`` and as a reference in tests."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def _age(job: Job) -> tuple[float, str]:
 
 
 class MemoryStore:
-    """A `Store` in dictionaries. ``holder`` is who writes here, as for the journal.
+    """A `Store` in dictionaries. ``holder`` is the holder that writes, as for the journal.
 
-    ``began``: what was before that time is not known here.
+    ``began``: nothing is known about earlier times.
     """
 
     def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
@@ -245,7 +245,7 @@ class MemoryStore:
         return len(old)
 
     async def forgotten(self) -> float | None:
-        """Return when this store began, or what it forgot since."""
+        """Return the time when this store began, or before which it has deleted entries."""
         return max(
             (at for at in (self._began, self._ledger.forgotten) if at is not None), default=None
         )
@@ -281,7 +281,7 @@ class MemoryStore:
         return max(returned, key=_age, default=None)
 
     def _of_unknown_fate(self) -> frozenset[str]:
-        """Return the ids of jobs that sent something without a verdict, and of their batches."""
+        """Return the ids of jobs with an unknown request, and of their batches."""
         sent = {each.job_id for each in self._attempts.values() if each.state in NO_VERDICT}
         jobs = [
             job

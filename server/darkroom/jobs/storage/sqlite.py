@@ -1,8 +1,7 @@
-"""The journal: jobs and attempts in SQLite, durable, shared by the processes of one machine.
+"""The journal: jobs and attempts in SQLite, durable and shared by the processes of one computer.
 
-Every call of SQLite goes through the executor `Executor`, so that a commit never stalls the event loop;
-only whether others have written is looked at without it (`SqliteStore.changed`), which waits for
-nothing.
+Every call of SQLite runs in the `Executor`, so that a commit does not block the event loop. Only
+`SqliteStore.changed`, which never waits, runs on the event loop.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ PRUNED_AT_ONCE = 500
 
 
 class SqliteStore:
-    """A `Store` in one SQLite file. Beside what each method says, all raise `JournalError`."""
+    """A `Store` in one SQLite file. Every method may also raise `JournalError`."""
 
     def __init__(
         self, database: sqlite3.Connection, path: Path, run: Executor, holder: str | None
@@ -49,15 +48,15 @@ class SqliteStore:
         self._holder = holder
         self._data_version = 0
         self._under_way = 0
-        """Calls that the executor has: the connection is theirs."""
+        """Number of calls in the executor, which are using the connection."""
 
     @classmethod
     async def open(
         cls, path: Path, *, run: Executor | None = None, holder: str | None = None
     ) -> SqliteStore:
-        """Open the journal, or make it. ``holder`` is who writes here (see `Store.unsettled`).
+        """Open or create the journal. ``holder`` is the holder that writes (see `Store.unsettled`).
 
-        Raises `ConfigurationError`, and leaves the file as it is, if it cannot be used.
+        Raises `ConfigurationError` if the file cannot be used; the file is then not changed.
         """
         run = run or worker_thread()
         store = cls(await run(lambda: connect(path)), path, run, holder)
@@ -287,10 +286,10 @@ class SqliteStore:
         return self._data_version != before
 
     def _glance(self) -> int | None:
-        """Return the data version without the executor; None if that cannot be had at once.
+        """Return the data version without the executor; None if it is not available at once.
 
-        It stands in memory that processes share: reading it takes microseconds, a thread's turn a
-        hundred of them, and every check of a job looks.
+        Every check of a job reads it. It is in memory that the processes share, so that reading it
+        takes microseconds, while a call in a thread takes a hundred of them.
         """
         import sqlite3  # noqa: PLC0415 -- a start without a journal does not pay for it
 
@@ -330,11 +329,11 @@ class SqliteStore:
         return pruned
 
     async def forgotten(self) -> float | None:
-        """Return the time before which the ledger is not whole; None: it always is."""
+        """Return the time before which the ledger is incomplete; None: it is complete."""
         return await self._read(ledger.forgotten)
 
     async def close(self) -> None:
-        """Let go of the file; nothing can be read or written afterwards."""
+        """Close the file; nothing can be read or written after that."""
         await self._execute(self._database.close)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -345,7 +344,7 @@ class SqliteStore:
         return await self._execute(reading)
 
     async def _change(self, work: Callable[[sqlite3.Connection], T], otherwise: str) -> T:
-        """Do the work in one transaction; it holds the write lock from its beginning."""
+        """Run a function in one transaction that holds the write lock from its beginning."""
 
         def changing() -> T:
             with translated(self._path, otherwise), transaction(self._database):
@@ -407,7 +406,7 @@ def _holders(database: sqlite3.Connection, table: str, condition: str) -> set[st
 def _of_the_dead(
     database: sqlite3.Connection, table: str, condition: str, is_dead: Callable[[str], bool]
 ) -> tuple[str, list[str]]:
-    """Narrow the condition to rows of dead holders or of nobody; return it with its values."""
+    """Restrict the condition to rows of dead or missing holders; return it with its values."""
     dead = [holder for holder in _holders(database, table, condition) if is_dead(holder)]
     return f"{condition} AND (holder IS NULL OR {_among('holder', dead)})", dead
 
@@ -429,7 +428,7 @@ def _put(
     row: Row,
     **more: str | None,
 ) -> None:
-    """Write one row, or raise `Stale` if it meets another version than the one before its own."""
+    """Write one row, or raise `Stale` if the stored row does not have the previous version."""
     values = {name: getattr(row, name) for name in columns}
     text = json.dumps(row_to_json(row), separators=(",", ":"))
     if database.execute(statement, {**values, **more, "row": text}).rowcount != 1:

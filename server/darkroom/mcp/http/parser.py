@@ -1,6 +1,6 @@
-"""What HTTP is read with: the extra ``http`` brings a parser and an event loop in C.
+"""The HTTP parser and event loop: with the extra ``http`` both are written in C.
 
-Without it everything works on uvicorn's own parser and asyncio, and costs about a quarter more.
+Without it, uvicorn's own parser and asyncio are used, which take about a quarter more time.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     import asyncio
 
 LONGEST_HEAD_BYTES = 65_536
-"""Of a request, before it is refused. uvicorn's own parser has this limit, httptools has none, and
-whoever sends a head has not shown a token yet."""
+"""Maximum size of a request's head. uvicorn's own parser has this limit and httptools has none; the
+head is read before the token can be checked."""
 
 
 def event_loop() -> dict[str, bool]:
-    """Return the options of anyio's loop."""
+    """Return the options of anyio's event loop."""
     return {"use_uvloop": find_spec("uvloop") is not None}
 
 
 def parser() -> str | type[asyncio.Protocol]:
-    """Return uvicorn's option ``http``."""
+    """Return the value of uvicorn's option ``http``."""
     return "h11" if find_spec("httptools") is None else _bounded()
 
 
@@ -32,13 +32,13 @@ def _bounded() -> type[asyncio.Protocol]:
     )
 
     class Bounded(HttpToolsProtocol):
-        """Refuses a head that does not end, and takes values without the white space around them."""
+        """A parser that limits the size of the head and strips white space from header values."""
 
         _in_head = True
         _head_bytes = 0
 
         def data_received(self, data: bytes) -> None:
-            """Take what came, unless it is too much of a head."""
+            """Parse received data, unless the head is too large."""
             if self._in_head:
                 self._head_bytes += len(data)
             super().data_received(data)
@@ -46,7 +46,7 @@ def _bounded() -> type[asyncio.Protocol]:
                 self.send_400_response("The head of the request is too long.")
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            """Take a header; the parser leaves white space that is no part of the value behind it."""
+            """Add a header without the white space after its value, which the parser leaves there."""
             super().on_header(name, value.strip(b" \t"))
 
         def on_headers_complete(self) -> None:

@@ -1,8 +1,8 @@
-"""MCP over Streamable HTTP, in both protocol eras, for whoever bears the token.
+"""MCP over Streamable HTTP, in both revisions of the protocol, for clients with the token.
 
-A request has to name us by a name that we know (``Host``: a page that points its own name at this
-machine does not), come from no foreign page (``Origin``), and bear the token. ``/healthz`` and
-``/readyz`` need no token and say nothing else.
+A request must have a known ``Host`` (against DNS rebinding), must not come from a foreign web page
+(``Origin``), and must have the token. ``/healthz`` and ``/readyz`` need no token and reveal nothing
+else.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ DEFAULT_PORT = 8811
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 ANSWER_SECONDS = 10
-"""How long calls have to be answered once the end has begun; what they sent has longer."""
+"""Time for answering open calls during shutdown; requests that were sent have more time."""
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than clients keep theirs (httpx2: 5 s), so that they hang up first: a request that meets a
-connection just as it is closed is lost, and looks like a call that was."""
+"""Longer than clients keep idle connections (httpx2: 5 s), so that the client closes them first. A
+request on a connection that we are just closing would be lost, and the client could not know."""
 
 READY_SECONDS = 5.0
 BACKLOG = 1024
@@ -52,7 +52,7 @@ UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that 
 
 
 def loopback(host: str) -> bool:
-    """Tell whether only this machine can reach what is bound to ``host``."""
+    """Tell whether a server bound to ``host`` can be reached only from this computer."""
     if host == "localhost":
         return True
     with suppress(ValueError):
@@ -61,10 +61,10 @@ def loopback(host: str) -> bool:
 
 
 class Names:
-    """The names by which clients may reach us.
+    """The host names by which clients may reach this server.
 
-    Bound to every address of the machine, an address literal will do too: it cannot be pointed
-    elsewhere as a name can.
+    If the server is bound to all addresses, IP addresses are accepted too, because DNS rebinding
+    needs a name.
     """
 
     def __init__(self, host: str, more: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ class Names:
         self._literals = host in {"0.0.0.0", "::", ""}  # noqa: S104 -- compared, not bound
 
     def known(self, authority: str) -> bool:
-        """Tell whether ``name[:port]`` is ours."""
+        """Tell whether ``name[:port]`` is one of our names."""
         name = _name(authority)
         if name in self._names:
             return True
@@ -83,9 +83,9 @@ class Names:
         return False
 
     def origin(self, origin: str, authority: str) -> bool:
-        """Tell whether a page from ``origin`` may speak to us, whom it calls ``authority``.
+        """Tell whether a page from ``origin`` may send requests to us as ``authority``.
 
-        Of address literals, which anybody's page may come from, only the very one it asks.
+        If its host is an IP address, it must be the same address that the request goes to.
         """
         scheme, found, where = origin.partition("://")
         if not found or scheme not in {"http", "https"}:
@@ -102,7 +102,7 @@ def _name(authority: str) -> str:
 
 
 class Gate:
-    """Lets through who knows our name, comes from no foreign page and bears the token.
+    """Passes on requests with a known host, an accepted origin and the token.
 
     ``mcp`` answers at `PATH`, ``app`` everything else.
     """
@@ -117,7 +117,7 @@ class Gate:
         self._ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
+        """Refuse the request, or pass it on."""
         if scope["type"] == "http":
             refusal = await self._refusal(scope)
             if refusal is not None:
@@ -159,7 +159,7 @@ def web_app(
     stopping: anyio.Event | None = None,
     most_sessions: int = MOST_SESSIONS,
 ) -> ASGIApp:
-    """Return the application: the SDK's transport behind the gate."""
+    """Return the application: the SDK's transport behind the access checks."""
 
     async def ready() -> bool:
         engine = server.engine
@@ -173,7 +173,7 @@ def web_app(
             return True
         return False
 
-    # The gate has looked at Host and Origin already, and at more than the transport would.
+    # Host and Origin have already been checked, more strictly than by the transport.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(
         streamable_http_path=PATH,
@@ -181,20 +181,20 @@ def web_app(
         session_idle_timeout=IDLE_SECONDS,
         max_sessions=MOST_SERVED,
     )
-    # Straight to the transport: the layers in between are for pages, which we have none of.
+    # Directly to the transport: Starlette's layers in between are for web pages.
     mcp = Sessions(server.session_manager.handle_request, most_sessions)
     return Gate(app, mcp, Names(host, names), token, ready)
 
 
 class _Uvicorn(uvicorn.Server):
-    """Ends in order at the first signal, and at once at the second."""
+    """A server that shuts down in order at the first signal, and at once at the second."""
 
     def __init__(self, config: uvicorn.Config, begin_end: Callable[[], None]) -> None:
         super().__init__(config)
         self._begin_end = begin_end
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal; it is not raised again at the end, so that the exit status is 0."""
+        """Handle a signal; it is not raised again at the end, so that the exit status is 0."""
         del frame
         if self.should_exit:
             os._exit(128 + sig)
@@ -205,11 +205,11 @@ class _Uvicorn(uvicorn.Server):
 async def serve_http(
     server: DarkroomServer, settings: Settings, host: str, port: int, stopping: anyio.Event
 ) -> None:
-    """Serve until a signal comes; returns when everything is written down.
+    """Serve until a signal comes, and return when everything is recorded.
 
     Raises
     ------
-    ConfigurationError: the address is taken or not ours, or the token is missing.
+    ConfigurationError: the address cannot be used, or the token is missing.
     """
     if not loopback(host) and settings.http.token_file is None:
         raise ConfigurationError(
@@ -225,9 +225,9 @@ async def serve_http(
         ws="none",
         lifespan="on",
         log_config=None,
-        log_level="error",  # what strangers send is no reason to write
+        log_level="error",  # do not log invalid requests: anybody can send them
         access_log=False,
-        proxy_headers=False,  # who a client is says its token, not its address
+        proxy_headers=False,  # a client is identified by its token, not by its address
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=ANSWER_SECONDS,
@@ -259,7 +259,7 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
         listening = socket.socket(family, kind, protocol)
-        if os.name != "nt":  # there it would let two servers share a port
+        if os.name != "nt":  # on Windows this option would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(BACKLOG)

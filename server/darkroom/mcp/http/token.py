@@ -1,4 +1,4 @@
-"""The token that every request over HTTP has to bear: the person's own, or one made here once."""
+"""The token that every request over HTTP must have: the user's own, or one that is made once."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 FILE = "http-token"
 TOKEN_BYTES = 32
 FEWEST_CHARACTERS = 16
-"""Of a given token: what is shorter can be guessed."""
+"""Minimum length of a token; a shorter one could be guessed."""
 
 
 def path_of(settings: Settings) -> Path:
-    """Return the file that holds the token: the given one, or ours in the state folder."""
+    """Return the file with the token: the configured one, or ours in the state folder."""
     if settings.http.token_file is not None:
         return settings.http.token_file
     return settings.state_dir / FILE
 
 
 def token(settings: Settings) -> bytes:
-    """Return the token; make one where none was given and none is there yet.
+    """Return the token; make one if none is configured and there is none yet.
 
     Raises
     ------
-    ConfigurationError: the file cannot be read or made, or what it holds is no token.
+    ConfigurationError: the file cannot be read or made, or does not contain a valid token.
     """
     path = path_of(settings)
     try:
@@ -53,7 +53,7 @@ def token(settings: Settings) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Put a new token there, whole or not at all; another process may be first."""
+    """Write a new token atomically; if another process was first, its token is kept."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
     try:
@@ -69,7 +69,7 @@ def _make(path: Path) -> None:
 
 
 def bears(authorization: bytes, expected: bytes) -> bool:
-    """Tell whether an ``Authorization`` header bears the token, in the same time for every no."""
+    """Tell whether an ``Authorization`` header has the token, comparing in constant time."""
     scheme, _, given = authorization.partition(b" ")
     same = hmac.compare_digest(
         hashlib.sha256(given.strip()).digest(), hashlib.sha256(expected).digest()

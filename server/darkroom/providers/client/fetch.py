@@ -214,9 +214,7 @@ class Fetcher:
             received = await self._receive(response, partial_file)
             _check_length(received, length)
             download = await self._file_work(partial_file.finish)
-            await (
-                anyio.lowlevel.checkpoint_if_cancelled()
-            )  # the caller does not get the file, so it is removed here
+            await anyio.lowlevel.checkpoint_if_cancelled()  # then the file is removed below
         except BaseException:
             await self._file_work(partial_file.discard)
             raise

@@ -90,9 +90,7 @@ def _fate(error: Exception, stage: Stage) -> NotSentError | LostError:
         return error
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)):
         return NotSentError(_kind(error))
-    if isinstance(
-        error, httpx2.LocalProtocolError
-    ):  # h11 checks all headers before it writes any byte
+    if isinstance(error, httpx2.LocalProtocolError):  # h11 checks headers before it writes
         return NotSentError(BAD_KEY, "not_configured")
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return NotSentError(BAD_ADDRESS, "not_configured")

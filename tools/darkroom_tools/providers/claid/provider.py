@@ -38,16 +38,16 @@ NAME, TITLE = "claid", "Claid"
 REQUESTS_PER_MINUTE = 120
 REQUESTS_PER_SECOND = 4
 ADDRESS_SECONDS = 86_400
-"""``tmp_url`` is good for 24 hours."""
+"""``tmp_url`` is valid for 24 hours."""
 
 EDIT_SECONDS = 5.0
-"""No document says how long an edit takes."""
+"""An assumption: no document says how long an edit takes."""
 
 LONGEST_EDIT_SECONDS = 900.0
 
 
 class Settings(ProviderSettings):
-    """Where Claid's documents differ."""
+    """Settings for points in which Claid's documents differ."""
 
     path_prefix: str = Field(
         default="/v1-beta1",
@@ -56,10 +56,10 @@ class Settings(ProviderSettings):
     )
 
 
-# --- answers ---
+# --- responses ---
 
 STATUSES: dict[str, Status] = {"DONE": "completed", "ERROR": "failed", "CANCELLED": "cancelled"}
-"""Terminal statuses; ACCEPTED, PROCESSING, WAITING, PAUSED and what is new are on their way."""
+"""Terminal statuses; ACCEPTED, PROCESSING, WAITING, PAUSED and unknown ones count as running."""
 
 MEDIA_TYPES = {
     "jpg": "image/jpeg",
@@ -80,7 +80,7 @@ ENDED = State(status="completed", provider_status="DONE")
 
 
 def data(response: Response) -> JsonObject:
-    """Return what ``data`` wraps, or the answer itself."""
+    """Return the object in ``data``, or the response itself."""
     inner = response.object.get("data")
     return inner if isinstance(inner, dict) else response.object
 
@@ -109,7 +109,7 @@ def read_state(response: Response) -> State:
 
 
 def read_output(response: Response, fields: JsonObject) -> Output:
-    """Read ``result.output_object``: at a temporary address, or in the account's own storage."""
+    """Read ``result.output_object``: a temporary address, or a file in the account's storage."""
     result = fields.get("result")
     made = result.get("output_object") if isinstance(result, dict) else None
     if not isinstance(made, dict):
@@ -134,11 +134,11 @@ def read_output(response: Response, fields: JsonObject) -> Output:
 
 
 STORED_AS = ("claid_storage_uri", "object_uri", "object_key")
-"""Where the result is that went to a destination of the account's own."""
+"""Return a warning that says where a result in the account's own storage is."""
 
 
 def source_of(arguments: JsonObject) -> str:
-    """Return what a result is called after: the last part of the picture's address."""
+    """Return the text that files are named after: the last part of the picture's address."""
     path = (reading.text(arguments, "input") or "").partition("?")[0]
     return path.rstrip("/").rpartition("/")[2].rpartition(".")[0] or "edit"
 

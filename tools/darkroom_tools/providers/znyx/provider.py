@@ -55,7 +55,7 @@ ANY = (RUNTIME, CI, ADMIN)
 
 
 class Settings(ProviderSettings):
-    """Whose policies they are."""
+    """The default organisation and project."""
 
     org_id: str | None = Field(
         default=None, description="Organisation of calls that name none (ZNYX_ORG_ID sets it too)."
@@ -66,7 +66,7 @@ class Settings(ProviderSettings):
 
 
 BEGINNING = "gr_"
-"""What "some tokens" begin with; ``raw_key`` names a new one."""
+"""The beginning of "some tokens"; a new one is in ``raw_key``."""
 
 VARIABLES = {"ZNYX_ORG_ID": "org_id", "ZNYX_PROJECT_ID": "project_id"}
 
