@@ -403,6 +403,20 @@ PROMISES = {
             "providers/client/test_shared_limits.py::test_a_hold_does_not_outlive_its_time_when_its_process_dies",
         ),
     ),
+    "account": Promise(
+        "What a provider says of the account is believed once for each key: lower limits are kept "
+        "to, and after a refusal of the account the rest waits and goes on when it is well.",
+        (
+            "engine/test_account.py::test_a_slower_account_that_says_so_is_met_with_few_refusals",
+            "engine/test_account.py::test_after_the_first_refusal_of_an_account_the_rest_waits_and_goes_on_when_it_is_well",
+        ),
+    ),
+    "suspension": Promise(
+        "A key that a provider would suspend for rejected prompts is not driven into it.",
+        (
+            "engine/test_suspension.py::test_of_25_unsafe_and_15_good_prompts_the_key_lives_and_the_good_ones_are_made",
+        ),
+    ),
     "batch-policy": Promise(
         "A batch under the policy gate evaluates each distinct prompt once, side by side within the "
         "policy provider's limits; what it leads to does not depend on which answer comes first.",

@@ -547,6 +547,36 @@ async def test_an_evaluation_beyond_the_plan_is_an_exhausted_quota(  # [S] "Rate
     assert len(asked(server)) == 1
 
 
+@pytest.mark.parametrize(
+    "signs",
+    [
+        Fault(kind="status", status=429, retry_after="1"),
+        Fault(kind="status", status=429, headers={"X-RateLimit-Remaining": "0"}),
+        Fault(
+            kind="status", status=429, body=b'{"detail":"Too many requests. Please retry later."}'
+        ),
+    ],
+    ids=["retry-after", "x-ratelimit", "words"],
+)
+async def test_an_evaluation_that_comes_too_fast_is_repeated(  # both are 429; only one is the quota
+    clock: Callable[[], float], tmp_path: Path, signs: Fault
+) -> None:
+    server = rig(clock, tmp_path)
+    add_fault(server, EVALUATIONS[0], signs, times=2)
+    async with server.client() as client:
+        assert (await call(client, EVALUATIONS[0], **CALLS[EVALUATIONS[0]]))["allowed"] is True
+    assert len(asked(server)) == 3
+
+
+async def test_a_locked_account_is_suspended(clock: Callable[[], float], tmp_path: Path) -> None:
+    server = rig(clock, tmp_path)
+    add_fault(server, "znyx_list_traces", Fault(kind="status", status=423))
+    async with server.client() as client:
+        said = await refused(client, "znyx_list_traces")
+        assert said.startswith("[suspended]")
+        assert "trying again does not help" in said
+
+
 async def test_other_calls_are_only_too_many(clock: Callable[[], float], tmp_path: Path) -> None:
     server = rig(clock, tmp_path)
     fault = Fault(kind="status", status=429, retry_after="1")

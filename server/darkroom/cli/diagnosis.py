@@ -272,7 +272,7 @@ def _provider(context: CommandContext, provider: Provider) -> ProviderFinding:
         base_url_from=provider.base_url_variable
         if context.environment.get(provider.base_url_variable)
         else "default",
-        limits=limits_in_words(provider.limits(context.settings.provider(provider.name))),
+        limits=limits_in_words(provider.limits_with(context.settings.provider(provider.name))),
         probe=provider.probe,
         configured=any(credential.found for credential in credentials),
         credentials=credentials,

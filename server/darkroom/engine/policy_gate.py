@@ -138,7 +138,7 @@ class PolicyGate:
     def _refuse_too_many(self, count: int) -> None:
         """Refuse more texts than the provider's limits allow in time, before any is evaluated."""
         client = self._runtime.context.clients[self._provider.name]
-        most = most_within(self._provider.limits(client.settings), EVALUATION_SECONDS)
+        most = most_within(self._provider.limits_with(client.settings), EVALUATION_SECONDS)
         if count > most:
             raise call_error(
                 "timeout",

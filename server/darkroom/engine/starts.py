@@ -305,7 +305,7 @@ class Starter:
             item=place.item,
             folder=place.folder,
             provider_job_id=opened,
-            cost=operation.cost(params, client.settings),
+            cost=key.charged(operation.cost(params, client.settings)),
             sandbox=client.sandbox,
         )
 

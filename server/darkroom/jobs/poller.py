@@ -12,6 +12,7 @@ import anyio
 
 from darkroom.core.errors import CallError, Failure, JournalError, clean, failure
 from darkroom.core.log import log
+from darkroom.jobs.account_queue import look_wait
 from darkroom.jobs.bounds import believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
 from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
@@ -122,6 +123,9 @@ class Poller:
     def _ask_now(self, live: LiveJob) -> None:
         job = live.job
         if job.status != "running":
+            return
+        if (wait := look_wait(self._context, live)) > 0:
+            self._again(live, min(wait, LONGEST_INTERVAL_SECONDS))
             return
         limiter = self._context.clients[job.provider].limiter(job.fingerprint)
         if job.batch_id is None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from darkroom.core.errors import CallError, DarkroomError, failure
 from darkroom.jobs import slots
+from darkroom.jobs.account_queue import AccountQueue
 from darkroom.jobs.evidence import look_for_evidence
+from darkroom.providers.client.account import ACCOUNT_WIDE
 from darkroom.providers.client.outcomes import (
     BLOCKED,
     Accepted,
@@ -16,7 +18,7 @@ from darkroom.providers.client.outcomes import (
     Refused,
     Unknown,
 )
-from darkroom.providers.client.resend import NEVER_LEFT, REFUSED_FOR_NOW
+from darkroom.providers.client.resend import NEVER_LEFT
 from darkroom.providers.messages import UNREADABLE, Request
 
 if TYPE_CHECKING:
@@ -54,12 +56,14 @@ class StartOutcomes:
         self._poller = poller
         self._items = items
         self._enqueue_later = enqueue_later
+        self.accounts = AccountQueue(context, enqueue_later, self._refuse)
         self._tries: dict[str, int] = {}
         """The number of requests of each job that did not arrive or were refused for now."""
 
     def forget(self, job: Job) -> None:
         """Reset a job's number of tries, because it is not tried again."""
         self._tries.pop(job.job_id, None)
+        self.accounts.forget(job)
 
     async def settle(
         self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
@@ -68,6 +72,11 @@ class StartOutcomes:
         match outcome:
             case Accepted(provider_job_id):
                 await self.accept(live, "accepted", provider_job_id)
+            case Refused(error) if error.code in ACCOUNT_WIDE and not self.accounts.is_waited_for(
+                live
+            ):
+                await self._back_to_queue(live)
+                self.accounts.wait_for_current_key(live)
             case Refused(error):
                 await self._refuse(live, error)
             case Later():
@@ -154,8 +163,11 @@ class StartOutcomes:
             return
         wait = 0.0
         if not later.key_replaced:
-            tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-            wait = REFUSED_FOR_NOW.wait(tries) if later.seconds is None else later.seconds
+            account = client.account(live.job.fingerprint)
+            wait = account.put_off(later.seconds)
+            if account.giving_up:
+                await self._refuse(live, later.failure)
+                return
         limiter = client.limiter(live.job.fingerprint)
         limiter.hold("start", wait)
         await self._back_to_queue(live)

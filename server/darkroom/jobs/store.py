@@ -290,6 +290,12 @@ class Store(Protocol):
         """Count the jobs of an operation; see `Usage`."""
         ...
 
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        ...
+
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
         """Return the names of items that were or may be sent to what the provider gave this id."""
         ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import CallError, DarkroomError, JournalError
-from darkroom.jobs import slots
+from darkroom.jobs import slots, suspension
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
 from darkroom.jobs.quota import DAY_SECONDS, outlook
@@ -225,6 +225,9 @@ class Submitter:
         """Send the request once; return None if the job has to wait for the provider's next day."""
         key = self._context.key(live.job, operation)
         try:
+            if (held := self._outcomes.accounts.gate(live, key.fingerprint)) is not None:
+                permit.give_back()
+                return held if isinstance(held, Refused) else None
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
@@ -240,6 +243,13 @@ class Submitter:
                         permit.give_back()
                         slots.release(self._context, live.job)
                         self._again(live, "allowance", ahead.tomorrow - self._context.clock())
+                        return None
+                    danger = await suspension.refusal(self._context, client.provider, live.job)
+                    if danger is not None:
+                        permit.give_back()
+                        slots.release(self._context, live.job)
+                        self._again(live, "account", suspension.AGAIN_SECONDS)
+                        live.job = dataclasses.replace(live.job, error=danger)
                         return None
                     try:
                         await self._mark_sent(live, ahead.shares)
@@ -295,6 +305,7 @@ class Submitter:
                 holder=self._context.registry.holder,
                 queued_for=None,
                 starts_at=None,
+                error=None,
             )
 
         job, caps = live.job, ()

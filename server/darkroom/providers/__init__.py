@@ -48,6 +48,7 @@ from darkroom.providers.provider import (
     PolicyVerdict,
     Provider,
     Rate,
+    Suspension,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
 from darkroom.providers.values import Cost, Output, Progress, ShownStatus, Status, Unit
@@ -96,6 +97,7 @@ __all__ = [
     "State",
     "StateSource",
     "Status",
+    "Suspension",
     "Table",
     "Unit",
     "UnreadableError",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import CredentialChoice
     from darkroom.providers.provider import Credential, Provider
     from darkroom.providers.settings import Sections
+    from darkroom.providers.values import Cost
 
 _VISIBLE = re.compile(r"[!-~]+")
 """Characters that are allowed in a header: ASCII without spaces and control characters."""
@@ -52,6 +53,12 @@ class Key:
             (mode for prefix, mode in self.credential.modes.items() if value.startswith(prefix)),
             None,
         )
+
+    def charged(self, cost: Cost | None) -> Cost | None:
+        """Return what a cost is for this key: with a test key nothing is charged."""
+        if cost is None or self.mode not in self.credential.free_modes:
+            return cost
+        return replace(cost, amount=0, basis="exact")
 
     @property
     def masked(self) -> str:

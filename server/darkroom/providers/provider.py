@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,23 @@ class Credential:
     """Where a credential comes from and how it is sent.
 
     ``variable`` is read from the environment, or from the file that ``variable_FILE`` names.
-    ``modes`` maps the prefix of a key to its mode (``live``, ``test``).
+    ``modes`` maps the prefix of a key to its mode (``live``, ``test``). In a mode of
+    ``free_modes`` nothing costs anything, as the provider's page says.
     """
 
     variable: str
     header: str = "Authorization"
     scheme: str = "Bearer"
     modes: Mapping[str, str] = field(default_factory=dict[str, str])
+    free_modes: frozenset[str] = frozenset()
 
     def headers(self, secret: SecretStr) -> dict[str, str]:
         """Return the header that authorises a request."""
         value = secret.get_secret_value()
         return {self.header: f"{self.scheme} {value}" if self.scheme else value}
+
+
+MINUTE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,20 @@ class Allowance:
     exhausted: Callable[[Response, str], bool]
     left: Callable[[Response, str], int] | None = None
     """``(response, operation)`` -> how many more jobs the allowance covers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """When a provider suspends a key: too many of the last attempts were rejected.
+
+    That is, of the attempts in the last ``window_seconds`` at least ``least`` were made and more than
+    ``share`` of them rejected. The key is dead for ``suspended_seconds`` then.
+    """
+
+    share: float
+    least: int
+    window_seconds: float
+    suspended_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +135,7 @@ class Provider:
     codes: Mapping[str, Code] = field(default_factory=dict[str, Code])
     statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
     allowance: Allowance | None = None
+    suspension: Suspension | None = None
     units: tuple[Unit, ...] = ()
     """What the provider counts, for caps and prices."""
 
@@ -138,6 +159,26 @@ class Provider:
 
     probe: str | None = None
     """Name of the cheapest read-only operation; `darkroom doctor` tries the key with it."""
+
+    def limits_with(self, settings: ProviderSettings) -> Limits:
+        """Return what the account allows: the documented limits, and what the settings say instead.
+
+        A window shorter than a minute grows with the minute, never shrinks.
+        """
+        documented, rpm = self.limits(settings), settings.requests_per_minute
+        rates, concurrent = documented.rates, documented.concurrent_jobs
+        if rpm is not None:
+            shorter = (
+                Rate(
+                    max(rate.requests, math.ceil(rpm * rate.seconds / MINUTE_SECONDS)), rate.seconds
+                )
+                for rate in rates
+                if rate.seconds < MINUTE_SECONDS
+            )
+            rates = (Rate(rpm, MINUTE_SECONDS), *shorter)
+        if settings.concurrent_jobs is not None:
+            concurrent = settings.concurrent_jobs
+        return Limits(rates=rates, concurrent_jobs=concurrent)
 
     def operation(self, name: str) -> Operation:
         """Return the operation with this name."""

@@ -34,6 +34,14 @@ class ProviderSettings(Section):
     allow_http: bool = Field(
         default=False, description="Allow a base address over http that is not loopback."
     )
+    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="Requests a minute that this account may make, if not what the page says.",
+    )
+    concurrent_jobs: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None,
+        description="Jobs that may run at once in this account, if not what the page says.",
+    )
 
 
 class Sections(Protocol):

@@ -30,6 +30,7 @@ from darkroom.providers import (
     StartParams,
     State,
     StateSource,
+    Suspension,
     failure,
     reading,
 )
@@ -312,6 +313,9 @@ PROVIDER = Provider(
     refusals=frozenset({400, 401, 403, 404, 429, 451}),  # "Error Codes"
     statuses={403: "suspended"},
     allowance=Allowance(path="/v1/usage", exhausted=exhausted, left=left),
+    suspension=Suspension(  # "Safety"
+        share=0.5, least=10, window_seconds=1_800, suspended_seconds=86_400
+    ),
     operations=(START_IMAGE, START_VIDEO, CHECK_JOB, DELETE_RESULT, GET_USAGE, ROTATE_KEY),
     probe=GET_USAGE.name,
 )

@@ -321,7 +321,9 @@ PROVIDER = Provider(
     base_url_variable="ZUPERTRY_BASE_URL",
     credentials=(
         Credential(
-            variable="ZUPERTRY_API_KEY", modes={"zt_live_sk_": "live", "zt_test_sk_": "test"}
+            variable="ZUPERTRY_API_KEY",
+            modes={"zt_live_sk_": "live", "zt_test_sk_": "test"},
+            free_modes=frozenset({"test"}),  # "no credits are consumed"
         ),
     ),
     settings=Settings,

@@ -199,7 +199,9 @@ class Retrier:
 
     def _cost(self, job: Job, operation: JobOperation) -> Cost | None:
         params = self._context.params(job, operation)
-        return operation.cost(params, self._context.clients[job.provider].settings)
+        client = self._context.clients[job.provider]
+        key = self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
+        return key.charged(operation.cost(params, client.settings))
 
     async def _restart_all(self, batch: Job, again: Sequence[Job]) -> int:
         retried = 0

@@ -291,7 +291,7 @@ def seconds_for(runtime: Runtime, jobs: Sequence[Load]) -> float:
     for name in {load.provider.name for load in jobs}:
         own = [load for load in jobs if load.provider.name == name]
         client = runtime.context.clients[name]
-        limits = client.provider.limits(client.settings)
+        limits = client.provider.limits_with(client.settings)
         requests = sum(load.sends + _polls(load.operation) for load in own)
         pace = max(
             ((math.ceil(requests / rate.requests) - 1) * rate.seconds for rate in limits.rates),

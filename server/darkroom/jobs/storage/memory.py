@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Attempt, Intent, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
     from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
+    from darkroom.providers.values import Status
 
 
 def _counted_at(job: Job) -> float:
@@ -228,6 +229,20 @@ class MemoryStore:
             sum(job.status == "queued" and not job.asks for job in jobs),
             tuple(sum(_counted_at(job) >= time for job in taken) for time in since),
         )
+
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        found: list[tuple[float, Status]] = [
+            (job.submitted_at, job.status)
+            for job in self._jobs.values()
+            if job.owner == owner
+            and job.operation in operations
+            and job.submitted_at is not None
+            and job.submitted_at >= since
+        ]
+        return sorted(found, reverse=True)
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
         """Return the names of items that were or may be sent to what the provider gave this id."""

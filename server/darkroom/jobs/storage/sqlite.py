@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Attempt, Intent, Job, Row
     from darkroom.jobs.spending import Cap, Entry, Sum
     from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
+    from darkroom.providers.values import Status
 
 T = TypeVar("T")
 
@@ -273,6 +274,20 @@ class SqliteStore:
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
         return await self._read(lambda database: _usage(database, owner, operation, since))
+
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        marks = ", ".join("?" * len(operations))
+        statement = (
+            "SELECT submitted_at, status FROM jobs WHERE owner = ? "  # noqa: S608 -- our names
+            f"AND operation IN ({marks}) AND {tables.COUNTED_AT} >= ? "
+            "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
+        )
+        return await self._read(
+            lambda database: database.execute(statement, (owner, *operations, since)).fetchall()
+        )
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
         """Return the names of items that were or may be sent to what the provider gave this id."""

@@ -32,7 +32,9 @@ DEADLINE_SECONDS = 30.0
 """Time for one request, from connecting to the last byte of the response."""
 
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
-LONGEST_RETRY_AFTER_SECONDS = 24 * 3600.0
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+"""One header holds a credential no longer than this; then it is tried again."""
+
 _FRESH = "darkroom.fresh"
 
 BAD_CERTIFICATES = (
@@ -165,6 +167,8 @@ class HttpClient:
         self._transport = transport
         self._user_agent = user_agent
         self._client: httpx2.AsyncClient | None = None
+        self.heard: Callable[[Request, Key, Response], None] | None = None
+        """Told of every answer, whoever asked."""
 
     async def send(self, request: Request, key: Key, *, once: bool) -> Response:
         """Send one request and read its response.
@@ -200,7 +204,7 @@ class HttpClient:
         except Exception as error:  # noqa: BLE001 -- no request may be without a fate
             raise _fate(error, course.stage) from None
         secret = key.secret.get_secret_value()
-        return Response(
+        answer = Response(
             status=response.status_code,
             body=read_body(body, secret),
             headers={
@@ -209,6 +213,9 @@ class HttpClient:
             },
             received_at=self._clock(),
         )
+        if self.heard is not None:
+            self.heard(request, key, answer)
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -251,7 +258,7 @@ def _kind(error: Exception) -> str:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds to wait, from Retry-After (seconds or a date) or RateLimit-Reset.
 
-    At most a day; None if neither header is present and valid.
+    At most `LONGEST_RETRY_AFTER_SECONDS`; None if neither header is present and valid.
     """
     for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
         text = headers.get(name, "").strip()

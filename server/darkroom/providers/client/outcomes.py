@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 TOO_MANY_REQUESTS = 429
+RATE_WORDS = "too many requests"
+"""What a message about a rate begins with."""
+
 LONGEST_ID = 200
 """Maximum length of a provider's job id, the same as for the ``job_id`` of a check."""
 
@@ -97,13 +100,27 @@ def describe(
     wait = retry_after(response.headers, response.received_at)
     if response.status != TOO_MANY_REQUESTS and "retry-after" not in response.headers:
         wait = None  # Claid says when its window ends in every answer
+    code = statuses.get(response.status) or code_of(provider, response, said)
+    if code == "quota_exhausted" and is_rate(response, said):
+        code = "rate_limited"
     return failure(
-        statuses.get(response.status) or code_of(provider, response, said),
+        code,
         provider.title,
         retry_after_seconds=wait,
         provider_code=said.code,
         provider_message=said.message,
         request_id=request_id(response),
+    )
+
+
+def is_rate(response: Response, said: ErrorBody) -> bool:
+    """Tell whether a 429 is about requests in a time, and no quota: it says when to come again."""
+    if response.status != TOO_MANY_REQUESTS:
+        return False
+    return (
+        "retry-after" in response.headers
+        or any(name.startswith("x-ratelimit-") for name in response.headers)
+        or (said.message or "").lower().startswith(RATE_WORDS)
     )
 
 

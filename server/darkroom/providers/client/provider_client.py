@@ -10,6 +10,7 @@ import anyio
 from darkroom.core.deadlines import PERMIT_SECONDS, READ_SECONDS
 from darkroom.core.errors import CallError, Code, Failure, clean, failure
 from darkroom.core.urls import mended
+from darkroom.providers.client.account import ACCOUNT_WIDE, Account
 from darkroom.providers.client.http import HttpClient, LostError, NotSentError
 from darkroom.providers.client.outcomes import NOTHING_ELSE, describe, not_sent
 from darkroom.providers.client.rate_limiter import RateLimiter
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Output
 
 NEVER_REPEATED: frozenset[Code] = frozenset({"quota_exhausted", "not_configured", "internal_error"})
+ACCOUNT_STATUSES = frozenset({401, 402, 403, 423})
+"""Statuses that may say that the account is refused, and not only the request."""
+
 REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -55,19 +59,51 @@ class ProviderClient:
         self._schedule = schedule
         self._chance = chance
         self._limiters: dict[str, RateLimiter] = {}
+        self._accounts: dict[str, Account] = {}
         self._etags: dict[tuple[str, str], str] = {}
+        http_client.heard = self._heard
 
     def limiter(self, fingerprint: str) -> RateLimiter:
         """Return the rate limiter of a credential."""
         limiter = self._limiters.get(fingerprint)
         if limiter is None:
-            limits = self.provider.limits(self.settings)
+            limits = self.provider.limits_with(self.settings)
             limits_state = (
                 self._limits_state(fingerprint, limits) if self._limits_state is not None else None
             )
             limiter = RateLimiter(limits, self._schedule, limits_state)
             self._limiters[fingerprint] = limiter
         return limiter
+
+    def account(self, fingerprint: str) -> Account:
+        """Return what is known of a credential's account."""
+        account = self._accounts.get(fingerprint)
+        if account is None:
+            rule = self.provider.suspension
+            account = Account(
+                self.provider.limits_with(self.settings),
+                rule.suspended_seconds if rule is not None else None,
+            )
+            self._accounts[fingerprint] = account
+        return account
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether any account here is refused."""
+        return any(account.refusal is not None for account in self._accounts.values())
+
+    def _heard(self, request: Request, key: Key, response: Response) -> None:
+        """Learn what an answer says of the account, whoever asked for it."""
+        account = self.account(key.fingerprint)
+        limits = account.learned.hear(response.headers)
+        if limits is not None:
+            self.limiter(key.fingerprint).keep_to(limits)
+        if response.ok:
+            account.answered(charged=request.method == "POST")
+        elif response.status in ACCOUNT_STATUSES:
+            error = describe(self.provider, response)
+            if error.code in ACCOUNT_WIDE:
+                account.refused(error)
 
     def mended(self, state: State) -> State:
         """Return the state with normalised addresses; a warning names each that cannot be used."""

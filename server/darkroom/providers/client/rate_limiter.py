@@ -135,6 +135,10 @@ class LimitsState(Protocol):
         """Give a job's slot back; tell whether it had one."""
         ...
 
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on; no window holds more than the most it began with."""
+        ...
+
 
 class LocalLimits:
     """A `LimitsState` in this process's memory."""
@@ -150,7 +154,11 @@ class LocalLimits:
         """The jobs that have one."""
         self._held_until = -math.inf
         self._looks_held_until = -math.inf
-        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+        self._reach = reach(limits)
+
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on."""
+        self._limits, self._reach = limits, max(self._reach, reach(limits))
 
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
         """Let nothing leave for a time, and no look for another; a longer hold stays."""
@@ -222,6 +230,11 @@ class LocalLimits:
         return had
 
 
+def reach(limits: Limits) -> float:
+    """Return how long a request counts that is over (seconds)."""
+    return WINDOW_MARGIN_SECONDS + max((rate.seconds for rate in limits.rates), default=0.0)
+
+
 def most_within(limits: Limits, seconds: float) -> float:
     """Return how many requests the rates can allow in a time at most; infinity without rates."""
     return min(
@@ -242,6 +255,12 @@ class RateLimiter:
         """By who asks, the one served longest ago first."""
 
         self._pumping = False
+
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on: the provider said what this account is allowed."""
+        self._limits = limits
+        self._limits_state.keep_to(limits)
+        self.pump()
 
     # --- asking for a permit ---
 

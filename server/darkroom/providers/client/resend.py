@@ -46,9 +46,6 @@ READ = Backoff(first=0.5, longest=5.0, tries=3)
 NEVER_LEFT = Backoff(first=1.0, tries=3)
 """A request that starts or adds to a job and certainly never arrived."""
 
-REFUSED_FOR_NOW = Backoff(first=3.0, longest=300.0)
-"""A start that the provider refused for now without saying when to try again; the job is queued."""
-
 ITEM_REFUSED_FOR_NOW = Backoff(first=5.0, factor=1.0, tries=3)
 """One request of a job of many requests that was refused for now without saying when to try again."""
 

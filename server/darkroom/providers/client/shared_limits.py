@@ -29,6 +29,7 @@ from darkroom.providers.client.rate_limiter import (
     LONGEST_SLOT_SECONDS,
     WINDOW_MARGIN_SECONDS,
     LocalLimits,
+    reach,
 )
 
 if TYPE_CHECKING:
@@ -98,12 +99,17 @@ class SharedLimits:
         self._limits = limits
         self._clock = clock
         self._places = max((rate.requests for rate in limits.rates), default=0)
-        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+        self._reach = reach(limits)
         self._permits = struct.Struct(f"<{self._places}d")
         self._own = LocalLimits(limits)
         self._trouble: OSError | None = None
         self._opened = False
         self._open()
+
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on, in this process; the others hear of them themselves."""
+        self._limits, self._reach = limits, max(self._reach, reach(limits))
+        self._own.keep_to(limits)
 
     @property
     def trouble(self) -> OSError | None:

@@ -347,6 +347,7 @@ PROVIDER = Provider(
     units=("evaluations",),
     variables=VARIABLES,
     limits=lambda _: Limits(),  # quotas by plan, no rates
+    statuses={423: "suspended"},  # "account locked" after too many logins; a token never logs in
     refusals=frozenset({400, 401, 403, 404, 409, 422, 423, 429}),  # "Errors"
     operations=(
         EVALUATE_INPUT,
