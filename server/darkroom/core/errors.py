@@ -9,6 +9,8 @@ DarkroomError
 ├── FetchError              an address could not be downloaded, or is not allowed
 ├── NotSentError            providers.client.http: a request certainly never arrived
 ├── LostError               providers.client.http: a request left, and no whole answer came
+├── NoKeyError              jobs.context: there is no key now; the job waits for one
+├── NoShareError            jobs.store: a day or a month has no room for one more job
 ├── WithdrawnError          jobs.start_outcomes: a job was cancelled before its request left
 ├── _AnsweredError          engine.approvals: another process has answered the question
 ├── _FasterError            engine.batches.changes: somebody else has changed the job

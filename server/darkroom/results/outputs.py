@@ -255,9 +255,11 @@ class Outputs:
         session: Session,
     ) -> Saved:
         """Copy an output, converted where its name asks for it."""
-        wanted = media_type_of(name)
+        has = item.output.media_type
+        # Without a file there is no name either: `work` reports the reason.
+        wanted = media_type_of(name) if item.output.file is not None else has
         try:
-            if wanted == item.output.media_type:
+            if wanted is None or wanted == has:
                 written = await self.work(
                     item, lambda file: _write(file, where, name, overwrite=overwrite)
                 )
