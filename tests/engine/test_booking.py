@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 STORES = pytest.mark.parametrize("store", ["memory", "sqlite"])
+TO_HALF_PAST_ELEVEN = 14.5 * HOUR
+"""The clock of a test begins at nine."""
+
 ONE_A_DAY = {"DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "1"}
 
 
@@ -38,12 +41,13 @@ async def test_a_start_that_waited_over_midnight_takes_from_the_cap_of_the_day_i
 ) -> None:
     dependencies = rig(clock, tmp_path, environment=ONE_A_DAY, store=store)
     emulator = dependencies.sandbox.emulators["zsky"]
-    emulator.faults.add(IMAGE.submit, Fault(kind="status", status=429, retry_after=str(16 * 3600)))
+    emulator.faults.add(IMAGE.submit, Fault(kind="status", status=429, retry_after="3600"))
     async with dependencies.client() as client:
         with anyio.fail_after(4 * DAY):
+            await anyio.sleep(TO_HALF_PAST_ELEVEN)
             job = await call(client, IMAGE.start, prompt="over midnight")
             assert job["status"] == "queued"
-            await anyio.sleep(17 * HOUR)
+            await anyio.sleep(2 * HOUR)
             assert (await ended(client, IMAGE.check, job["job_id"]))["status"] == "completed"
             today = (await call(client, "get_spending"))["providers"]
             assert [each["spent"] for each in today] == [1]
@@ -58,11 +62,12 @@ async def test_a_start_that_waited_waits_on_where_its_day_has_no_room_any_more(
 ) -> None:
     dependencies = rig(clock, tmp_path, environment=ONE_A_DAY, store=store)
     emulator = dependencies.sandbox.emulators["zsky"]
-    emulator.faults.add(IMAGE.submit, Fault(kind="status", status=429, retry_after=str(16 * 3600)))
+    emulator.faults.add(IMAGE.submit, Fault(kind="status", status=429, retry_after="3600"))
     async with dependencies.client() as client:
         with anyio.fail_after(4 * DAY):
+            await anyio.sleep(TO_HALF_PAST_ELEVEN)
             waiting = await call(client, IMAGE.start, prompt="over midnight")
-            await anyio.sleep(15.5 * HOUR)
+            await anyio.sleep(0.75 * HOUR)
             other = await call(client, IMAGE.start, prompt="of the next day")
             done = [(await ended(client, IMAGE.check, other["job_id"], hours=60))["status"]]
             seen = await call(client, IMAGE.check, job_id=waiting["job_id"], wait_seconds=0)

@@ -15,7 +15,7 @@ DarkroomError
 ├── _AnsweredError          engine.approvals: another process has answered the question
 ├── _FasterError            engine.batches.changes: somebody else has changed the job
 ├── NotKeptError            results.integrity: a file is no longer what was downloaded
-├── NoPictureError          results.preview: a file is no picture that can be shown
+├── NoPictureError          results.problems: a file is no picture that can be shown
 └── InputNeededError        mcp.elicitation: the host has to ask the person first
 
 `UnreadableError` (providers.messages) is what readers of answers raise, beside the built-in errors.

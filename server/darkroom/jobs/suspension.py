@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MARGIN_SECONDS = 60.0
 """A request arrives, and its outcome counts, so much later than we wrote it down."""
 
-AGAIN_SECONDS = 30.0
+AGAIN_SECONDS = 5.0
 """How often a job that waits for the window looks again; its neighbours' outcomes help as well."""
 
 GOOD: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})

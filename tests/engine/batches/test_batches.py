@@ -141,7 +141,7 @@ async def test_a_failure_is_counted_by_kind_and_what_depends_on_it_is_cancelled(
 ) -> None:
     dependencies = rig(clock, tmp_path)
     dependencies.sandbox.emulators["zupertry"].faults.add(
-        "submit", Fault(kind="status", status=402)
+        "submit", Fault(kind="status", status=422)
     )
     async with dependencies.client() as client:
         started = await call(client, "start_batch", **look_book(dependencies))
@@ -152,7 +152,7 @@ async def test_a_failure_is_counted_by_kind_and_what_depends_on_it_is_cancelled(
     assert ended["status"] == "completed"
     assert ended["counts"] == {"completed": 6, "failed": 1, "cancelled": 1}
     assert {failure["code"]: failure["count"] for failure in ended["failures"]} == {
-        "insufficient_credits": 1,
+        "invalid_argument": 1,
         "input_failed": 1,
     }
     assert {job["status"] for job in shown["jobs"]} == {"failed", "cancelled"}
