@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from darkroom.core.errors import Failure, failure
@@ -130,11 +130,11 @@ _VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=30) | st.dictionaries(st.text(max_size=30), inner, max_size=30)
     ),
-    max_leaves=200,
+    max_leaves=60,
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(
     said=st.dictionaries(st.text(max_size=30), _VALUES, max_size=30), most=st.integers(2000, 9000)
 )
