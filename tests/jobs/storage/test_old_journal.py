@@ -81,6 +81,10 @@ async def accept_as_then(sandbox: Sandbox, folder: Path, clock: Callable[[], flo
         for garment in (1, 2, 3, 4):
             await one.call("zupertry_start_tryon", **tryon(garment))
         await one.call("zyng_start_images", **IMAGES)
+        for _ in range(100):  # both images are sent after the call has its answer
+            if len(asked_of(sandbox, "process_image", "zyng")) >= 2:
+                break
+            await anyio.sleep(0.2)
 
 
 @asynccontextmanager
