@@ -47,6 +47,8 @@ VIDEO = cast("JobOperation", UNLIMITED.operation("zsky_start_video"))
 class Provided:
     """Answers in the place of a provider, at once; ``ended(provider id)`` tells of a job."""
 
+    base_url = "https://zsky.ai"
+
     def __init__(self, ended: Callable[[str], bool]) -> None:
         self.ended = ended
         self.submitted = 0
