@@ -37,7 +37,7 @@ def _no_limits(_: object) -> Limits:
     return Limits()
 
 
-UNLIMITED = replace(zsky.PROVIDER, limits=_no_limits)
+UNLIMITED = replace(zsky.PROVIDER, limits=_no_limits, suspension=None)
 """ZSky, if it had no limits."""
 
 IMAGE = cast("JobOperation", UNLIMITED.operation("zsky_start_image"))
