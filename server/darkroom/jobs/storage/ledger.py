@@ -178,12 +178,11 @@ class MemoryLedger:
             )
         self._entries[entry.entry_id] = entry
 
-    def used(self, owner: str, cap: Cap, beside: str = "", more: Sequence[Entry] = ()) -> float:
-        """Return how much of a cap is used, but for the entry ``beside``, with ``more`` to come."""
-        coming = (e for e in more if e.at >= cap.since and e.state != "released")
+    def used(self, owner: str, cap: Cap, beside: str = "") -> float:
+        """Return how much of a cap is used, without the entry ``beside``."""
         return sum(
             wants(cap, entry)
-            for entry in (*self._counted(owner, cap.since), *coming)
+            for entry in self._counted(owner, cap.since)
             if entry.entry_id != beside
             and (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
             and cap.holder in {None, entry.holder}
