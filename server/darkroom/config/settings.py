@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_a
 
 from pydantic import Field, ValidationError, create_model
 
+from darkroom.config.input_settings import InputsSection
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.names import nearest
@@ -202,6 +203,7 @@ class Settings(Section):
     jobs: JobsSection = JobsSection()
     results: ResultsSection = ResultsSection()
     files: FilesSection = FilesSection()
+    inputs: InputsSection = InputsSection()
     approval: ApprovalSection = ApprovalSection()
     spending: SpendingSection = SpendingSection()
     credentials: CredentialsSection = CredentialsSection()

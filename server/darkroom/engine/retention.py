@@ -63,3 +63,4 @@ class Pruner:
                 lives=lambda holder: not runtime.liveness.dead(holder),
             )
         )
+        await runtime.intake.prune(await runtime.uploads.used(LOCAL_OWNER))

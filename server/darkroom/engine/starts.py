@@ -11,6 +11,7 @@ from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
+from darkroom.engine.local_files import nameless, said_of, taken_in
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of
 from darkroom.engine.recovery import recover_from
@@ -92,6 +93,7 @@ class Starter:
             the person said no.
         """
         context, began = self._context, anyio.current_time()
+        params = await taken_in(self._runtime, provider, operation, params)
         intent = self._intent(provider, operation, params)
         forecast = await self._foresee(provider, operation, intent)
         if forecast.known is not None:  # whatever has become of what it was made of
@@ -161,6 +163,8 @@ class Starter:
         """Return the arguments as the policy lets them be sent, and as they are sent."""
         self._need_limits(provider, intent.fingerprint)
         screened = await self.screen(operation, params, person, judged)
+        said = said_of(self._runtime, intent.arguments)
+        screened = replace(screened, warnings=(*screened.warnings, *said))
         bound = await self._bind(provider, operation, screened.params)
         await self._refuse_used_names(operation, bound, intent)
         return screened, bound
@@ -219,8 +223,8 @@ class Starter:
         place: Place,
     ) -> None:
         """Add a job to a running batch; calling it again, in any process, has no effect."""
-        params = validate(operation.params, arguments, admitted=self._context.admitted)
-        given = cast("StartParams", params)
+        params = validate(operation.params, arguments, admitted=self._context.admitted, files=True)
+        given = await taken_in(self._runtime, provider, operation, cast("StartParams", params))
         once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
         await self._insert(*await self.rows(provider, operation, given, Nobody(), {}, once))
 
@@ -296,7 +300,7 @@ class Starter:
             provider=provider.name,
             operation=operation.name,
             arguments=arguments,
-            intent=digest(self._owner, operation.name, canonical(arguments)),
+            intent=digest(self._owner, operation.name, nameless(canonical(arguments))),
             fingerprint=key.fingerprint,
             created_at=context.clock() if place.created_at is None else place.created_at,
             holder=context.registry.holder,

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 NAME = "darkroom"
 INSTRUCTIONS = (
     "Start tools return a job: call the check tool it names until the job ends, and never start "
-    "it again because an answer is missing. Results are saved as files on the person's machine."
+    "it again because an answer is missing. Results are saved as files on the person's machine. "
+    "Where a picture's address goes, the path of a local file or job:<job_id> may stand too."
 )
 
 STEADY: tuple[CacheableMethod, ...] = (

@@ -15,19 +15,20 @@ from darkroom.core.errors import CallError, call_error
 from darkroom.core.log import log
 from darkroom.engine.batches import manifest
 from darkroom.engine.batches.changes import Canceller, Retrier
-from darkroom.engine.batches.plan import outputs_of
+from darkroom.engine.batches.plan import outputs_of, start_tool
 from darkroom.engine.batches.report import OPERATION, PROVIDER, Reports
 from darkroom.engine.batches.start import Opener
+from darkroom.engine.local_files import spread
 from darkroom.engine.recovery import recover_from
 from darkroom.engine.starts import Place
 from darkroom.jobs.store import Query
 from darkroom.providers.operations import JobOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from darkroom.core.json_types import JsonObject
+    from darkroom.core.json_types import JsonObject, JsonValue
     from darkroom.engine.batches.report import Report
     from darkroom.engine.batches.start import Asked, Opened
     from darkroom.engine.calls import Caller
@@ -53,6 +54,7 @@ class Batches:
         self._runtime = runtime
         self._context = runtime.context
         self._owner = owner
+        self._providers = providers
         self._starter = starter
         self._starts = {
             operation.name: (provider, operation)
@@ -69,6 +71,13 @@ class Batches:
         runtime.go_on.append(self.take_up)
 
     # --- what the tools call ---
+
+    async def spread(
+        self, tool: str, for_each: Mapping[str, Sequence[JsonValue]]
+    ) -> tuple[dict[str, list[JsonValue]], list[str], list[str]]:
+        """Return the lists of a batch with folders and patterns as files; see `spread`."""
+        pair = start_tool(self._runtime, self._providers, tool)
+        return await self._runtime.run(lambda: spread(self._runtime, pair, for_each))
 
     async def start(self, asked: Asked, person: Person) -> Opened:
         """Start a batch; see `Opener.open`."""
