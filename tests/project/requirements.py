@@ -59,6 +59,15 @@ PROMISES = {
             "engine/test_cancellation.py::test_the_same_call_after_a_cancelled_one_gets_its_job_and_pays_nothing_more",
         ),
     ),
+    "cancel-a-job": Promise(
+        "A start that waits is withdrawn at every provider, and cancelled at the provider where that "
+        "can do it; the wish is written down first, and carried out after a crash, too.",
+        (
+            "engine/test_cancel_job.py::test_a_start_that_waits_here_is_withdrawn_at_every_provider",
+            "engine/test_cancel_job.py::test_what_is_pending_at_a_provider_that_can_cancel_is_cancelled_there",
+            "engine/test_cancel_job.py::test_the_wish_to_cancel_survives_a_kill",
+        ),
+    ),
     "identical-call": Promise(
         "The same call made again returns the job that exists while it runs or its fate is unknown, "
         "and for two minutes after it completed.",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from darkroom.engine.batches.report import Report
     from darkroom.engine.batches.service import Batches
     from darkroom.engine.batches.start import Asked
+    from darkroom.engine.cancellation import cancel
     from darkroom.engine.engine import Engine
     from darkroom.engine.person import Nobody, Person
     from darkroom.jobs.model import Job, statuses_shown_as
@@ -76,6 +77,7 @@ __all__ = [
     "Tool",
     "beginning",
     "call_error",
+    "cancel",
     "counted",
     "grammar",
     "iso",
@@ -121,6 +123,7 @@ __getattr__ = lazy_names(
         "darkroom.engine.batches.report": ("Report",),
         "darkroom.engine.batches.service": ("Batches",),
         "darkroom.engine.batches.start": ("Asked",),
+        "darkroom.engine.cancellation": ("cancel",),
         "darkroom.engine.engine": ("Engine",),
         "darkroom.engine.person": (
             "Nobody",
