@@ -83,16 +83,11 @@ async def wish(runtime: Runtime, live: LiveJob) -> None:
     runtime.context.spawn(_try, runtime, live)
 
 
-def watch(runtime: Runtime) -> None:
-    """Carry out the wish to cancel a job when its state allows it, whoever changed that."""
-
-    def changed(job: Job) -> None:
-        if job.cancel_wanted and job.status in {"queued", "running"}:
-            live = runtime.context.registry.known(job.job_id)
-            if live is not None:
-                runtime.context.spawn(_try, runtime, live)
-
-    runtime.context.registry.watchers.append(changed)
+def changed(runtime: Runtime, job: Job) -> None:
+    """Go on with the cancellation of a job whose state has changed, whoever changed it."""
+    live = runtime.context.registry.known(job.job_id)
+    if live is not None and job.status in {"queued", "running"}:
+        runtime.context.spawn(_try, runtime, live)
 
 
 async def take_up(runtime: Runtime, live: LiveJob) -> bool:

@@ -195,7 +195,9 @@ async def open_runtime(
         run,
         folder,
     )
-    cancellation.watch(runtime)
+    registry.watchers.append(
+        lambda job: cancellation.changed(runtime, job) if job.cancel_wanted else None
+    )
     return runtime
 
 
