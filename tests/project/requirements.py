@@ -305,6 +305,16 @@ PROMISES = {
         ),
         against="a model",
     ),
+    "unasked-adds-up": Promise(
+        "What is spent without asking the person adds up for each day, also over calls side by "
+        "side and batches, and beyond the configured amount the person is asked.",
+        (
+            "engine/test_approval.py::test_the_person_is_asked_when_too_much_would_pass_unasked_on_a_day",
+            "engine/test_approval.py::test_starts_side_by_side_do_not_pass_the_day_unasked",
+            "engine/test_approval.py::test_what_the_person_said_yes_to_does_not_count_as_unasked",
+        ),
+        against="a model",
+    ),
     "no-overwrite": Promise(
         "A file of the person's is replaced only after a yes, and a kept file never.",
         (

@@ -121,6 +121,11 @@ class ApprovalSection(Section):
         description="Ask before a call that costs more than this: money, or a provider's unit "
         "(zsky_videos). A unit without a price is above any amount of money.",
     )
+    above_per_day: dict[UnitName, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict[str, float],
+        description="Ask before a call with which more than this would be spent on a UTC day "
+        "without asking. The units are those of above.",
+    )
     never_ask: tuple[ToolName, ...] = Field(
         default=(), description="Tools that may run without asking the person first."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -167,8 +168,10 @@ class Retrier:
         await self._opener.admit(report.batch, costs)
         said, _ = await quotas_said(self._runtime, again)
         what = f"Run {len(again)} jobs again"
-        await self._opener.ask(RETRY, what, costs, said, report.batch, person)
-        return await self._context.detached(lambda: self._restart_all(report.batch, again))
+        asked = await self._opener.ask(RETRY, what, costs, said, report.batch, person)
+        return await self._context.detached(
+            lambda: self._restart_all(report.batch, again, asked=asked)
+        )
 
     async def _partly_sent(self, job: Job) -> bool:
         """Tell whether items of a job were accepted, or may have been: they are paid for."""
@@ -203,10 +206,11 @@ class Retrier:
         key = self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
         return key.charged(operation.cost(params, client.settings))
 
-    async def _restart_all(self, batch: Job, again: Sequence[Job]) -> int:
+    async def _restart_all(self, batch: Job, again: Sequence[Job], *, asked: bool) -> int:
         retried = 0
         for job in again:
-            retried += await self._restart(job, self._context.operations[job.operation])
+            operation = self._context.operations[job.operation]
+            retried += await self._restart(job, operation, asked=asked)
         parent = await self._context.registry.get(batch.job_id)
         if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
@@ -215,7 +219,7 @@ class Retrier:
             )
         return retried
 
-    async def _restart(self, old: Job, operation: JobOperation) -> bool:
+    async def _restart(self, old: Job, operation: JobOperation, *, asked: bool) -> bool:
         context, now = self._context, self._context.clock()
         live = await context.registry.get(old.job_id)
         if live is None:
@@ -240,9 +244,13 @@ class Retrier:
                 runs=job.runs + 1,
                 run_at=now,
                 cost=self._cost(job, operation),
+                asked=asked,
             )
 
-        caps = context.tariff.caps_for(old, now)
+        caps = [*context.tariff.caps_for(old, now)]
+        if not asked:
+            anew = replace(old, asked=False)
+            caps += context.tariff.unasked_caps_for(anew, RETRY, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:

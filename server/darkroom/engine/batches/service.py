@@ -190,6 +190,8 @@ class Batches:
                         item=f"{job.item}>{output.index}",
                         folder=parent.job.folder,
                     ),
+                    tool=OPERATION,
+                    asked=parent.job.asked and output.index < planned,
                 )
             except CallError as error:
                 await self._warn(parent.job.job_id, error)

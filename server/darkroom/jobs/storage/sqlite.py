@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from darkroom.core.errors import Stale
 from darkroom.core.executor import worker_thread
 from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
-from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
 from darkroom.jobs.storage.journal import (
@@ -134,19 +133,18 @@ class SqliteStore:
         """Look up everything that decides about a start; nothing is written."""
 
         def look(database: sqlite3.Connection) -> Forecast:
-            doubtful, reached, usage = None, None, Usage(0, ())
+            doubtful, usage, reached, asks = None, Usage(0, ()), None, False
             if intended.idempotency_key is not None:
                 keyless = replace(intended, idempotency_key=None)
                 doubtful = _same_intent(database, keyless, None)
-            try:
-                if entry is not None:
-                    ledger.check_all(database, entry, caps)
-            except CapReached as error:
-                reached = error
+            if entry is not None:
+                reached, asks = ledger.look_ahead(
+                    entry, caps, lambda cap: ledger.used(database, intended.owner, cap)
+                )
             if used_since:
                 usage = _usage(database, intended.owner, intended.operation, used_since)
             known = _same_intent(database, intended, identical_since)
-            return Forecast(known, doubtful, reached, usage)
+            return Forecast(known, doubtful, reached, usage, asks)
 
         return await self._read(look)
 
