@@ -186,6 +186,16 @@ PROMISES = {
             "engine/test_restart.py::test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check",
         ),
     ),
+    "download-told": Promise(
+        "A download that failed is told as it is and tried again while the address lives, even one "
+        "that the clock calls dead; half a picture is not kept as whole.",
+        (
+            "results/test_save.py::test_a_download_that_failed_is_told_as_it_is_and_tried_again_by_the_next_call",
+            "results/test_save.py::test_an_address_that_a_wrong_clock_calls_dead_is_tried",
+            "results/test_download.py::test_half_a_picture_is_not_kept_and_fetched_again",
+            "core/test_media_ends.py::test_a_whole_file_is_whole_and_no_part_of_it_is",
+        ),
+    ),
     "schemas-hosts-accept": Promise(
         "No tool has a name or a schema that a host rejects, and none asks for more tokens than "
         "its budget.",

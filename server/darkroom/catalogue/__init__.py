@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from darkroom.results.decoder import Session
     from darkroom.results.export import target
     from darkroom.results.integrity import NotKeptError
-    from darkroom.results.outputs import Outputs, ResultItem
+    from darkroom.results.outputs import Outputs, ResultItem, unsaved
 
 __all__ = [
     "Argument",
@@ -88,6 +88,7 @@ __all__ = [
     "printable",
     "statuses_shown_as",
     "target",
+    "unsaved",
 ]
 
 __getattr__ = lazy_names(
@@ -145,6 +146,7 @@ __getattr__ = lazy_names(
         "darkroom.results.outputs": (
             "Outputs",
             "ResultItem",
+            "unsaved",
         ),
     },
 )
