@@ -337,6 +337,7 @@ PROMISES = {
         "With a policy every free text of a start is judged; those that are not are excused by name.",
         (
             "engine/test_policy_gate.py::test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name",
+            "engine/test_policy_gate.py::test_what_must_be_sent_as_it_is_is_judged_and_never_sent_against_the_policy",
         ),
         against="a model",
     ),
