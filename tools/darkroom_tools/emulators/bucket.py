@@ -52,7 +52,7 @@ class Bucket:
         self._clock = clock
         self.objects: dict[str, Stored] = {}
         self.requests: list[Asked] = []
-        self.fault: Callable[[str, str], int | Literal["lost", "away"] | None] = lambda *_: None
+        self.fault: Callable[[str, str], int | Literal["lost", "away"] | None] = _nothing
         self.app = Starlette(
             routes=[
                 Route(f"/{BUCKET}/{{key:path}}", self._object, methods=["GET", "PUT", "DELETE"])
@@ -124,6 +124,11 @@ class Bucket:
             key = hmac.digest(key, part.encode(), "sha256")
         expected = hmac.new(key, to_sign.encode(), "sha256").hexdigest()
         return None if hmac.compare_digest(expected, signature) else "SignatureDoesNotMatch"
+
+
+def _nothing(method: str, key: str) -> None:
+    """Plan no fault."""
+    del method, key
 
 
 def _refused(status: int, code: str) -> Response:
