@@ -49,7 +49,7 @@ NAME = "darkroom"
 INSTRUCTIONS = (
     "Start tools return a job: call the check tool it names until the job ends, and never start "
     "it again because an answer is missing. Results are saved as files on the person's machine. "
-    "Where a picture's address goes, the path of a local file or job:<job_id> may stand too."
+    "A picture may be an address, a local path or job:<job_id>."
 )
 
 STEADY: tuple[CacheableMethod, ...] = (
