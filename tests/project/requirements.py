@@ -360,6 +360,16 @@ PROMISES = {
         ),
         against="a provider",
     ),
+    "readers-fuzzed": Promise(
+        "Every reader of a provider's answers understands what comes, or says that it cannot, "
+        "whatever comes; a new module's readers are found by themselves.",
+        (
+            "fuzz/test_readers.py::test_a_reader_understands_any_answer_or_says_that_it_cannot",
+            "fuzz/test_readers.py::test_a_reader_has_seeds_of_which_it_understands_one",
+            "fuzz/test_readers.py::test_a_readers_fault_is_found_in_a_module_that_nobody_has_named",
+        ),
+        against="a provider",
+    ),
     "looks-go-on": Promise(
         "If a poll of a paid job fails, for whatever reason, it is repeated.",
         (
