@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from darkroom.core.foreign import MOST_CHARACTERS
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -245,9 +247,59 @@ PROMISES = {
         ),
         against="a provider",
     ),
+    "no-token-no-memory": Promise(
+        "Who has no token takes no memory and no descriptors: a request has its time, connections "
+        "without a token are bounded, and the server goes on for those who bear it.",
+        (
+            "mcp/http/test_strangers.py::test_silent_connections_leave_the_server_at_work_and_its_log_short",
+            "mcp/http/test_strangers.py::test_a_request_that_does_not_end_is_given_up",
+            "mcp/http/test_strangers.py::test_no_token_no_memory",
+            "mcp/http/test_strangers.py::test_a_server_whose_engine_cannot_start_ends",
+            "mcp/http/test_gate.py::test_a_server_that_is_ending_or_cannot_work_is_not_ready",
+        ),
+        against="a page",
+    ),
+    "sandbox-pages": Promise(
+        "A served sandbox answers under its own name only, and no foreign page.",
+        ("emulators/test_sandbox.py::test_no_foreign_page_plans_faults_in_a_served_sandbox",),
+        against="a page",
+    ),
+    "pictures-apart": Promise(
+        "A picture that is made to be slow, to fill the memory or to break its decoder holds up "
+        "nobody; it is shown as a card with the reason.",
+        (
+            "results/test_decoder.py::test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_made",
+            "results/test_decoder.py::test_a_picture_that_takes_too_much_memory_is_given_up",
+            "results/test_decoder.py::test_a_slow_picture_of_one_call_holds_up_no_other_call",
+            "results/test_decoder.py::test_no_decoder_error_is_more_than_a_card_for_its_picture",
+        ),
+        against="a provider",
+    ),
+    "private-files": Promise(
+        "Manifests, sidecars and results are for the person only, and what another user could have "
+        "changed is refused by name.",
+        (
+            "core/test_private_files.py::test_what_others_can_write_is_refused_by_name",
+            "core/test_private_files.py::test_a_link_is_refused_by_name",
+            "core/test_private_files.py::test_what_belongs_to_somebody_else_is_refused_by_name",
+            "core/test_private_files.py::test_a_file_is_replaced_whole_and_is_private",
+            "engine/batches/test_batches.py::test_no_signature_of_an_input_stands_in_a_manifest_or_beside_a_file",
+        ),
+        against="another user",
+    ),
+    "settling-asks": Promise(
+        "`resolve_job` asks the person and says what it frees; where nobody can be asked it is "
+        "refused.",
+        (
+            "engine/test_settling_asks.py::test_the_question_says_job_cost_and_what_not_submitted_frees",
+            "engine/test_settling_asks.py::test_a_no_settles_nothing_and_frees_nothing",
+            "engine/test_settling_asks.py::test_where_nobody_can_be_asked_it_is_refused_with_the_setting_that_allows_it",
+        ),
+        against="a model",
+    ),
     "handed-on-bounded": Promise(
-        "What a getter or a list hands on has at most 16,384 characters, no character that shows "
-        "nothing, and no address that opens something; what is missing is named.",
+        f"What a getter or a list hands on has at most {MOST_CHARACTERS:,} characters, no "
+        "character that shows nothing, and no address that opens something; what is missing is named.",
         (
             "core/test_foreign.py::test_whatever_is_said_what_is_shown_is_bounded_and_tame",
             "core/test_foreign.py::test_a_hidden_character_goes_from_texts_and_from_names",
