@@ -415,8 +415,12 @@ PROMISES = {
         against="a model",
     ),
     "no-amplification": Promise(
-        "A small call makes no large journal.",
+        "A small call makes no large journal and no large manifest, and what is too large is "
+        "refused before it is looked at.",
         (
+            "engine/batches/test_amplification.py::test_a_large_argument_that_jobs_share_stands_once_in_the_manifest",
+            "engine/batches/test_amplification.py::test_a_call_whose_jobs_would_be_too_large_is_refused_before_they_are_looked_at",
+            "engine/batches/test_amplification.py::test_a_call_that_makes_too_many_jobs_is_refused_before_they_are_looked_at",
             "engine/batches/test_grammar.py::test_an_object_that_many_items_share_is_counted_for_each",
         ),
         against="a model",
