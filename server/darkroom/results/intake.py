@@ -61,10 +61,8 @@ _READ = (
     | getattr(os, "O_BINARY", 0)
 )
 GIVE_AGAIN = "give the file again"
-OTHER_FILE = (
-    "correct it and call again; get_setup says which folders may be used, or give a public https "
-    "address"
-)
+OTHER_FILE = "correct it and call again, or give a public https address"
+FOLDER = "it is a folder: name a file (for_each of start_batch takes a folder)"
 
 
 class RefusedFileError(DarkroomError):
@@ -213,20 +211,16 @@ class Intake:
     def _read(self, text: str) -> tuple[bytes, str, str]:
         """Return the content of a file, its media type by its bytes, and its name."""
         real = self.locate(text)
+        if real.is_dir():
+            raise RefusedFileError(FOLDER)
         try:
-            descriptor = os.open(real, _READ)
+            return self._content(real)
         except OSError as error:
-            if real.is_dir():
-                raise RefusedFileError(
-                    "it is a folder: name a file (for_each of start_batch takes a folder)"
-                ) from None
             raise RefusedFileError(f"it cannot be read ({error.strerror})") from None
-        with os.fdopen(descriptor, "rb") as file:
+
+    def _content(self, real: Path) -> tuple[bytes, str, str]:
+        with open(real, "rb", opener=lambda path, _: os.open(path, _READ)) as file:  # noqa: PTH123 -- its opener follows no link
             before = os.fstat(file.fileno())
-            if stat.S_ISDIR(before.st_mode):
-                raise RefusedFileError(
-                    "it is a folder: name a file (for_each of start_batch takes a folder)"
-                )
             if not stat.S_ISREG(before.st_mode):
                 raise RefusedFileError("it is no file")
             if before.st_size == 0:
