@@ -52,6 +52,23 @@ async def test_pictures_that_take_more_or_less_long_waste_no_request(
     assert all(request.status != 429 for request in asked(dependencies, "zsky"))
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 0.5), (4, 2.5)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+async def test_a_few_pictures_are_seen_soon_after_they_end(
+    clock: Callable[[], float], tmp_path: Path, count: int, most: float, seed: int
+) -> None:
+    """Three run at once: a fourth picture begins when the first of them was seen to end."""
+    dependencies = rig(clock, tmp_path, seed=seed)
+    began = clock()
+    took = await seconds_for(dependencies, clock, count)
+    emulator = dependencies.sandbox.emulators["zsky"]
+    assert isinstance(emulator, zsky.ZskyEmulator)
+    (account, *_) = (each for each in emulator.keys.values() if each.jobs)
+    assert began + took - max(job.finishes_at for job in account.jobs.values()) <= most
+    assert most_in_a_window(emulator) <= 20
+    assert all(request.status != 429 for request in asked(dependencies, "zsky"))
+
+
 @pytest.mark.parametrize(("count", "times"), [(9, 1), (10, 0), (200, 0)])
 @pytest.mark.parametrize("dry_run", [True, False])
 async def test_the_allowance_is_asked_about_only_with_a_request_that_no_job_needs(

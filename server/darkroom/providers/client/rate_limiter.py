@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from darkroom.providers.client.capacity import (
+    SHORT_WINDOW_SECONDS,
+    WINDOW_MARGIN_SECONDS,
+    capacity_of,
+    least_distance,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,10 +44,6 @@ at, for their results' addresses die: reads are tried again after this."""
 
 LONGEST_PAUSE_OF_LOOKS_SECONDS = 3_600.0
 """A pause that a read was told binds everybody; reads are tried again after this at the latest."""
-
-WINDOW_MARGIN_SECONDS = 0.02
-"""Added to every window, for clocks that differ in their last digits."""
-
 
 REQUESTS_PER_JOB = 2
 """A submission, and one question for the state."""
@@ -105,6 +108,10 @@ class LimitsState(Protocol):
 
     def free(self) -> float:
         """Return how many requests may leave now; infinity where nothing limits them."""
+        ...
+
+    def capacity(self, seconds: float, shortest: float = 0.0) -> float:
+        """Return how many requests may leave within a time, by windows at least so long."""
         ...
 
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
@@ -187,6 +194,12 @@ class LocalLimits:
             for rate in self._limits.rates
         )
         return min((r.requests - self._out - number for r, number in counted), default=math.inf)
+
+    def capacity(self, seconds: float, shortest: float = 0.0) -> float:
+        """Return how many requests may leave within a time, by windows at least so long."""
+        rates = [rate for rate in self._limits.rates if rate.seconds >= shortest]
+        now, held = anyio.current_time(), self.held()
+        return capacity_of(rates, self._out, self._finished, now, seconds, held)
 
     def take(self, *, look: bool = False) -> int | None:
         """Count a request that leaves now; None if it may not."""
@@ -284,11 +297,40 @@ class RateLimiter:
         """Return how many requests may leave now beside those that wait."""
         return self._limits_state.free() - self.waiting
 
+    def to_spare(self, looks: float, seconds: float, jobs_per_look: int = 1) -> float:
+        """Return how many requests within ``seconds`` no job needs, of those that wait or run.
+
+        ``looks`` are the questions that jobs which run need at least. A submission that waits will
+        need one as well; one may answer for several jobs. What a short window does not use is lost
+        anyway: while no submission waits, only `least_distance` keeps to it.
+        """
+        needed = looks + self.starts_waiting * (1 + 1 / jobs_per_look)
+        shortest = 0.0 if self.starts_waiting else SHORT_WINDOW_SECONDS
+        return self._limits_state.capacity(seconds, shortest) - needed
+
+    def least_distance(self, looks: float) -> float:
+        """Return the seconds that so many looks take by the short windows."""
+        return looks * least_distance(self._limits.rates)
+
     @property
-    def scarce(self) -> bool:
-        """Tell whether every request has to count: not each job that may run has one to waste."""
+    def has_slots(self) -> bool:
+        """Tell whether the number of jobs at once is limited."""
+        return self._limits.concurrent_jobs is not None
+
+    @property
+    def starts_waiting(self) -> int:
+        """How many tickets wait that are no looks."""
+        return sum(len(queue) for kind, queue in self._queues.items() if kind not in LOOKS)
+
+    @property
+    def to_fill_slots(self) -> int:
+        """How many requests it takes to start and see as many jobs as may run at once."""
+        return REQUESTS_PER_JOB * (self._limits.concurrent_jobs or 0)
+
+    def rounds(self, jobs: int) -> int:
+        """Return how often the concurrency slots must be filled for so many jobs."""
         slots = self._limits.concurrent_jobs
-        return slots is not None and self.free() < REQUESTS_PER_JOB * slots
+        return 1 if slots is None else math.ceil(jobs / slots)
 
     def estimate(self, kind: Kind) -> float:
         """Return the seconds after which the newest ticket of a kind may expect its turn."""
