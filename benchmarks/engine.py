@@ -13,7 +13,7 @@ from darkroom.engine.dependencies import Dependencies
 from darkroom.engine.engine import running
 from darkroom.engine.person import Nobody
 from darkroom.jobs.storage.memory import MemoryStore
-from darkroom.jobs.store import Created
+from darkroom.jobs.store import Alone, Created, Storage
 from darkroom.providers.messages import Response
 from darkroom.providers.provider import Limits
 from darkroom_tools.providers import zsky
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.registry import LiveJob
-    from darkroom.jobs.store import Store
     from darkroom.providers.credentials import Key
     from darkroom.providers.messages import Request
     from darkroom.providers.operations import JobOperation
@@ -38,7 +37,7 @@ def _no_limits(_: object) -> Limits:
     return Limits()
 
 
-UNLIMITED = replace(zsky.PROVIDER, limits=_no_limits)
+UNLIMITED = replace(zsky.PROVIDER, limits=_no_limits, suspension=None)
 """ZSky, if it had no limits."""
 
 IMAGE = cast("JobOperation", UNLIMITED.operation("zsky_start_image"))
@@ -47,6 +46,8 @@ VIDEO = cast("JobOperation", UNLIMITED.operation("zsky_start_video"))
 
 class Provided:
     """Answers in the place of a provider, at once; ``ended(provider id)`` tells of a job."""
+
+    base_url = "https://zsky.ai"
 
     def __init__(self, ended: Callable[[str], bool]) -> None:
         self.ended = ended
@@ -119,7 +120,7 @@ async def engine(
     dependencies = Dependencies(
         environment={"ZSKY_API_KEY": "benchmark" * 4},
         clock=clock,
-        open_store=_discarding if store == "discarding" else None,
+        open_storage=_discarding if store == "discarding" else None,
     )
     async with running([UNLIMITED], settings, dependencies) as engine:
         runtime = await engine.runtime()
@@ -128,8 +129,8 @@ async def engine(
         yield EngineUnderTest(engine, runtime, provided)
 
 
-async def _discarding(_: Settings) -> Store:
-    return Discarding()
+async def _discarding(_: Settings) -> Storage:
+    return Storage(Discarding(), Alone("benchmark"))
 
 
 CATALOGUE = Catalogue(providers=(UNLIMITED,))

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 from mcp_types import CallToolResult, TextContent
 
 from darkroom.config.settings import load
+from darkroom.core.ids import new_id
 from darkroom.engine.dependencies import Dependencies
+from darkroom.jobs.store import Alone, Storage
 from darkroom.mcp.build import build_server
 from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.sandbox import Sandbox
 from mcp import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     import httpx2
@@ -71,7 +73,7 @@ def rig(
     environment: Mapping[str, str] | None = None,
     without: tuple[str, ...] = (),
     store: Literal["memory", "sqlite"] = "memory",
-    open_store: Callable[[Settings], Any] | None = None,
+    open_store: Callable[[Settings], Awaitable[Store]] | None = None,
     switches: Mapping[str, Mapping[str, object]] | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     sandbox: Sandbox | None = None,
@@ -109,6 +111,11 @@ def rig(
         return await SqliteStore.open(settings.state_dir / "journal.sqlite", run=inline)
 
     opener = open_store or (open_sqlite if store == "sqlite" else None)
+
+    async def alone(settings: Settings) -> Storage:
+        assert opener is not None
+        return Storage(await opener(settings), Alone(new_id()))
+
     dependencies = Dependencies(
         environment=variables,
         clock=clock,
@@ -116,7 +123,7 @@ def rig(
         run=inline,
         transport=way,
         sandbox=way,
-        open_store=opener,
+        open_storage=alone if opener is not None else None,
         time_scale=time_scale,
     )
     return Rig(

@@ -1,3 +1,3 @@
-"""The machine: everything that a provider does not know about."""
+"""The server: everything that is the same for all providers."""
 
 __version__ = "0.1.0"

@@ -198,3 +198,21 @@ async def test_a_tool_that_the_filters_leave_out_is_said_to_be(
 def test_arguments_that_are_no_json_object_are_a_usage_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match="arguments"):
         read_arguments(text)
+
+
+@pytest.mark.parametrize(
+    "sign", ["\x9b31m", "\x9d0;title\x9c", "\x1b[2J"], ids=["csi", "osc", "esc"]
+)
+async def test_a_terminal_obeys_neither_the_provider_nor_the_caller(
+    clock: Callable[[], float], tmp_path: Path, capsys: pytest.CaptureFixture[str], sign: str
+) -> None:
+    over = rig(clock, tmp_path)
+    body = json.dumps({"plan": f"pro{sign}", "error": f"no{sign}"}, ensure_ascii=False).encode()
+    account = over.sandbox.emulators["zupertry"].faults
+    account.add("account", Fault(kind="status", status=200, body=body))
+    assert await run(over, "zupertry_get_account") == 0
+    account.add("account", Fault(kind="status", status=403, body=body))
+    assert await run(over, "zupertry_get_account") == 1
+    assert await run(over, "zsky_check_job", job_id=f"job{sign}") == 1
+    said = capsys.readouterr()
+    assert not {"\x9b", "\x9d", "\x9c", "\x1b"} & set(said.out + said.err)

@@ -215,4 +215,4 @@ def test_a_template_in_the_configurations_path_or_a_base_address_is_an_error(
 @pytest.mark.parametrize("value", ["/srv/100%", "/srv/a$b", "/srv/{a}", "/srv/a%20b%20c", "~/x<1>"])
 def test_what_is_no_template_is_a_folder(value: str) -> None:
     settings = load(CATALOGUE.providers, {"DARKROOM_JOBS__STATE_DIR": value})
-    assert settings.jobs.state_dir == Path(value)
+    assert settings.jobs.state_dir == Path(value).expanduser()

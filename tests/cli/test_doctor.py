@@ -13,7 +13,9 @@ from darkroom.cli.command_line import main
 from darkroom.cli.diagnosis import Findings, ProviderFinding, changed, examine
 from darkroom.cli.doctor import report
 from darkroom.config.settings import ServeSection
+from darkroom.jobs.storage.journal import connect
 from darkroom.jobs.storage.lease import Lease
+from darkroom.mcp.http import token as bearer
 from darkroom_tools.emulators.kit import Fault
 from tests.cli.support import setting_of
 from tests.harness import rig
@@ -161,6 +163,21 @@ async def test_a_folder_that_cannot_be_written_is_not_ok(
     assert "cannot be written to" in said(findings)
 
 
+@pytest.mark.parametrize("name", ["", "journal.sqlite", "http-token"])
+async def test_what_others_can_write_to_is_not_ok_and_is_named(
+    clock: Callable[[], float], tmp_path: Path, name: str
+) -> None:
+    over = rig(clock, tmp_path, store="sqlite")
+    bearer.token(over.settings)
+    connect(over.state / "journal.sqlite").close()
+    assert (await findings_of(over)).ok
+    target = over.state / name
+    target.chmod(0o777)
+    findings = await findings_of(over)
+    assert not findings.ok
+    assert f"{target} can be written by others" in said(findings)
+
+
 async def test_other_servers_on_the_same_state_are_counted(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
@@ -219,7 +236,7 @@ async def test_a_server_that_dies_at_its_start_is_not_ok_and_quotes_nothing(
     [
         ({"DARKROOM_GUARD__PROVIDER": "text"}, "no provider 'text' has a policy"),
         ({"DARKROOM_JOBS__STATE_DIR": "x" * 300}, "state folder: "),
-        ({"DARKROOM_JOBS__STATE_DIR": "~nobody-of-this-name/x"}, "nothing more can be said: "),
+        ({"DARKROOM_JOBS__STATE_DIR": "~nobody-of-this-name/x"}, "there is no such home folder"),
     ],
     ids=["guard", "long-path", "no-home"],
 )

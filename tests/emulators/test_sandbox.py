@@ -15,7 +15,14 @@ from PIL import Image
 
 from darkroom_tools.emulators import pictures
 from darkroom_tools.emulators.kit import FetchFailedError
-from darkroom_tools.emulators.sandbox import PROVIDERS, SAMPLES, Sandbox, serve
+from darkroom_tools.emulators.sandbox import (
+    LOOPBACK_NAMES,
+    PROVIDERS,
+    SAMPLES,
+    Sandbox,
+    gated,
+    serve,
+)
 from darkroom_tools.emulators.transport import EmulatorTransport
 from darkroom_tools.sandbox import REMEMBERED, open_sandbox
 
@@ -212,6 +219,33 @@ async def test_a_plan_that_makes_no_sense_is_refused(clock: Clock, plan: dict[st
         assert (await http.post("/_control/faults", json=plan)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 204),
+        ({"host": "localhost:8080"}, 204),
+        ({"host": "[::1]:8080"}, 204),
+        ({"origin": "http://localhost:6274"}, 204),
+        ({"host": "rebound.evil.test"}, 421),
+        ({"host": "127.0.0.1.evil.test"}, 421),
+        ({"host": "[::"}, 421),
+        ({"host": ""}, 421),
+        ({"origin": "https://evil.test"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "localhost"}, 403),
+    ],
+)
+async def test_no_foreign_page_plans_faults_in_a_served_sandbox(
+    clock: Clock, headers: dict[str, str], status: int
+) -> None:
+    sandbox = Sandbox(clock=clock, control=True)
+    plan = {"emulator": "zsky", "operation": "*", "kind": "empty"}
+    transport = httpx2.ASGITransport(gated(sandbox.app, LOOPBACK_NAMES))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        planned = await http.post("/_control/faults", json=plan, headers=headers)
+        assert planned.status_code == status
+
+
 def test_an_emulator_is_imported_only_when_a_sandbox_is_built() -> None:
     program = (
         "import sys; import darkroom_tools.emulators.kit, darkroom_tools.emulators.transport;"
@@ -242,6 +276,8 @@ async def test_a_served_sandbox_gives_out_addresses_with_its_port(anyio_backend:
             base = f"http://127.0.0.1:{port}/zsky"
             assert sandbox.environment()["ZSKY_BASE_URL"] == base
             async with httpx2.AsyncClient(headers={"x-api-key": key}) as http:
+                foreign = await http.get(base, headers={"origin": "https://evil.test"})
+                assert foreign.status_code == 403
                 size = {"width": 256, "height": 256}
                 made = await http.post(f"{base}/v1/images/generate", json={"prompt": "sea", **size})
                 done = (await http.get(base + made.json()["poll_url"])).json()

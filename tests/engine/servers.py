@@ -61,7 +61,7 @@ async def wait_until(one: Process, tool: str, status: str, /, **arguments: objec
 
 def yields_at_every_access(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let other tasks run at every access to the journal, as with a thread of its own."""
-    own = Process._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as slow as a disk
+    own = Process.run
 
     async def run(self: Process, work: Callable[[], T], /) -> T:
         await anyio.lowlevel.checkpoint()
@@ -69,7 +69,7 @@ def yields_at_every_access(monkeypatch: pytest.MonkeyPatch) -> None:
         await anyio.lowlevel.checkpoint()
         return result
 
-    monkeypatch.setattr(Process, "_run", run)
+    monkeypatch.setattr(Process, "run", run)
 
 
 def asked_of(sandbox: Sandbox, operation: str, emulator: str = "zupertry") -> list[Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from darkroom.config.settings import Settings
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.spending import Cap, Entry
-    from darkroom.jobs.store import Created
+    from darkroom.jobs.store import Created, Share
 
 T = TypeVar("T")
 
@@ -63,10 +63,13 @@ class TroubledStore(MemoryStore):
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows, if the journal can be written."""
         await self._write(
-            lambda: super(TroubledStore, self).write(job, attempts, entry=entry, caps=caps),
+            lambda: super(TroubledStore, self).write(
+                job, attempts, entry=entry, caps=caps, shares=shares
+            ),
             job,
             attempts,
         )

@@ -215,6 +215,47 @@ async def test_an_approval_for_one_job_is_not_taken_for_another(
     assert request.status == 204
 
 
+@pytest.mark.parametrize("said", ["yes", "declines"])
+async def test_one_answer_is_for_one_act_however_often_the_call_is_repeated(
+    clock: Callable[[], float],
+    tmp_path: Path,
+    said: str,
+) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("zsky_live_sandbox_not_a_real_key")
+    file = {"ZSKY_API_KEY_FILE": str(key_file)}
+    first = rig(clock, tmp_path, store="sqlite", environment=file, without=("ZSKY_API_KEY",))
+    unused: ElicitationFnT = Person(NOES["declines"])  # never asked: the loop is driven by hand
+    answer = YES if said == "yes" else NOES["declines"]
+    async with first.client(elicitation=unused) as client:
+        with anyio.fail_after(HOUR):
+            needed = await client.session.call_tool(
+                "zsky_rotate_key", {}, allow_input_required=True
+            )
+            assert isinstance(needed, InputRequiredResult)
+            answers: InputResponses = dict.fromkeys(needed.input_requests or {}, answer)
+
+            async def answered(repeats: int) -> list[object]:
+                return [
+                    await client.session.call_tool(
+                        "zsky_rotate_key",
+                        {},
+                        input_responses=answers,
+                        request_state=needed.request_state,
+                        allow_input_required=True,
+                    )
+                    for _ in range(repeats)
+                ]
+
+            results = await answered(3)
+    rotations = len(asked(first, "zsky", "rotate_key"))
+    if said == "yes":
+        assert rotations == 1
+        assert [isinstance(each, InputRequiredResult) for each in results] == [False, True, True]
+    else:
+        assert rotations == 0
+
+
 @pytest.mark.parametrize("kind", ["drop_before", "drop_after", "hang_after"])
 async def test_a_deletion_whose_answer_is_lost_is_sent_once_and_of_unknown_outcome(
     clock: Callable[[], float], tmp_path: Path, kind: str

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from darkroom.core.errors import JournalError
+from darkroom.core.errors import ConfigurationError, JournalError
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.stores import TroubledStore
-from tests.engine.support import HOUR, IMAGE, TRYON, Paid, asked, charged, ended, received
+from tests.engine.support import (
+    HOUR,
+    IMAGE,
+    SAMPLES,
+    TRYON,
+    Paid,
+    asked,
+    charged,
+    ended,
+    received,
+)
 from tests.harness import call, refused, rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from darkroom.config.settings import Settings
     from darkroom.jobs.model import Attempt, Job
     from darkroom.jobs.store import Horizon
 
@@ -50,7 +61,7 @@ async def test_a_job_that_cannot_be_written_is_not_sent(
     async with dependencies.client() as client:
         with anyio.fail_after(HOUR):
             text = await refused(client, paid.start, **paid.arguments)
-            assert text.startswith("[internal_error] ")
+            assert text.startswith("[journal_unavailable] ")
             assert "disk is full" in text
             assert "state folder" in text
             await anyio.sleep(600)
@@ -59,7 +70,7 @@ async def test_a_job_that_cannot_be_written_is_not_sent(
 
 
 @PAID
-async def test_a_request_that_cannot_be_marked_as_sent_does_not_leave(
+async def test_a_request_that_cannot_be_marked_as_sent_waits_and_leaves_once_it_can_be(
     clock: Callable[[], float], tmp_path: Path, paid: Paid
 ) -> None:
     store = TroubledStore()
@@ -67,14 +78,85 @@ async def test_a_request_that_cannot_be_marked_as_sent_does_not_leave(
     store.fails = failing("submitting")
     async with dependencies.client() as client:
         with anyio.fail_after(HOUR):
-            text = await refused(client, paid.start, **paid.arguments)
-            assert "disk is full" in text
-            (job,) = (await call(client, "list_jobs"))["jobs"]
-            assert job["status"] == "failed"
+            job = await call(client, paid.start, **paid.arguments)
+            assert job["status"] == "queued"
+            assert "disk is full" in job["warnings"][0]
+            await anyio.sleep(1_000)
+            assert asked(dependencies, paid.emulator, paid.submit) == []
+            again = await call(client, paid.start, **paid.arguments)
+            assert again["job_id"] == job["job_id"]
             store.fails = failing("")
-            started = await call(client, paid.start, **paid.arguments)
-            done = await ended(client, paid.check, started["job_id"])
+            done = await ended(client, paid.check, job["job_id"])
             assert done["status"] == "completed"
+            assert "warnings" not in done
+    assert received(dependencies, paid) == 1
+
+
+async def test_jobs_that_wait_for_their_turn_outlive_a_full_disk(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    store = TroubledStore()
+    dependencies = rig(clock, tmp_path, open_store=store.opened)
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            jobs = [await call(client, IMAGE.start, prompt=f"picture {n}") for n in range(18)]
+            store.fails = lambda _job, _attempts: True
+            await anyio.sleep(300)
+            statuses = {j["status"] for j in (await call(client, "list_jobs"))["jobs"]}
+            assert statuses <= {"queued", "running", "completed"}
+            sent = received(dependencies, IMAGE)
+            assert sent < len(jobs)
+            store.fails = failing("")
+            done = [(await ended(client, IMAGE.check, job["job_id"]))["status"] for job in jobs]
+    assert done == ["completed"] * 18
+    assert received(dependencies, IMAGE) == 18
+
+
+async def test_items_of_a_job_wait_for_the_journal_too(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    store = TroubledStore()
+    dependencies = rig(clock, tmp_path, open_store=store.opened)
+    store.fails = lambda _, attempts: any(a.item and a.state == "sent" for a in attempts)
+    images = [
+        {"image_url": f"{SAMPLES}/product-{n}.jpg", "image_name": f"i{n}"} for n in range(1, 4)
+    ]
+    details = {"workflow_details": {"a": 1}, "output_details": {"b": 2}}
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, "zyng_start_images", images=images, **details)
+            await anyio.sleep(600)
+            assert len(asked(dependencies, "zyng", "process_image")) == 0
+            store.fails = failing("")
+            done = await ended(client, "zyng_check_images", job["job_id"])
+    assert done["status"] == "completed"
+    assert len(done["outputs"]) == 3
+
+
+@PAID
+@pytest.mark.parametrize("content", ["", "half a\nkey"])
+async def test_a_key_file_that_is_empty_for_a_moment_fails_no_waiting_job(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, content: str
+) -> None:
+    variable = f"{paid.emulator.upper()}_API_KEY"
+    key = rig(clock, tmp_path).environment[variable]
+    file = tmp_path / "key"
+    file.write_text(key)
+    dependencies = rig(
+        clock, tmp_path, environment={f"{variable}_FILE": str(file)}, without=(variable,)
+    )
+    emulator = dependencies.sandbox.emulators[paid.emulator]
+    emulator.faults.add(paid.submit, Fault(kind="status", status=429, retry_after="2"))
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            job = await call(client, paid.start, **paid.arguments)
+            assert job["status"] == "queued"
+            file.write_text(content)
+            await anyio.sleep(20)
+            seen = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
+            assert (seen["status"], seen["queued_for"]) == ("queued", "account")
+            file.write_text(key)
+            assert (await ended(client, paid.check, job["job_id"]))["status"] == "completed"
     assert received(dependencies, paid) == 1
 
 
@@ -208,13 +290,54 @@ async def test_a_cancellation_whose_answer_cannot_be_written_down_is_still_told(
 
 
 class _UnreadableStore(TroubledStore):
+    readable = False
+
     async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
-        del holder, is_dead
+        if self.readable:
+            return await super().claim(holder, is_dead)
         raise JournalError("the folder is read-only, so no job was taken over")
 
     async def prune(self, horizon: Horizon) -> int:
-        del horizon
+        if self.readable:
+            return await super().prune(horizon)
         raise JournalError("the folder is read-only, so nothing was deleted")
+
+
+async def test_a_journal_that_cannot_be_opened_at_the_start_is_tried_again(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    store = TroubledStore()
+    broken = True
+
+    async def opening(settings: Settings) -> TroubledStore:
+        if broken:
+            raise ConfigurationError("the journal cannot be opened")
+        return await store.opened(settings)
+
+    dependencies = rig(clock, tmp_path, open_store=opening)
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            text = await refused(client, IMAGE.start, **IMAGE.arguments)
+            assert "cannot be opened" in text
+            assert asked(dependencies, "zsky") == []
+            broken = False
+            await anyio.sleep(20)
+            job = await call(client, IMAGE.start, **IMAGE.arguments)
+            assert (await ended(client, IMAGE.check, job["job_id"]))["status"] == "completed"
+
+
+async def test_a_journal_that_opens_and_cannot_be_written_at_first_is_tried_again_too(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    store = _UnreadableStore()
+    dependencies = rig(clock, tmp_path, open_store=store.opened)
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            assert "read-only" in await refused(client, IMAGE.start, **IMAGE.arguments)
+            store.readable = True
+            await anyio.sleep(20)
+            job = await call(client, IMAGE.start, **IMAGE.arguments)
+            assert (await ended(client, IMAGE.check, job["job_id"]))["status"] == "completed"
 
 
 async def test_a_journal_that_cannot_be_written_at_the_start_leaves_a_server_that_says_so(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
+from darkroom.providers import JobOperation
+from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import ERAS, Era, Rig, call, refused, rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -139,3 +142,102 @@ async def test_each_distinct_prompt_of_a_batch_is_evaluated_once(
         )
     assert "does not allow" in text
     assert "item '2'" in text
+
+
+async def test_what_must_not_be_in_the_picture_is_judged_too(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = guarded(clock, tmp_path)
+    async with dependencies.client() as client:
+        text = await refused(
+            client, "zsky_start_image", prompt="A quiet harbour", negative=FORBIDDEN
+        )
+    assert text.startswith("[blocked_by_policy]")
+    assert "negative" in text
+    assert asked(dependencies) == []
+
+
+NO_FREE_TEXT = {
+    "idempotency_key": "never leaves this machine",
+    "url": "an address, checked as one",
+    "input": "an address, checked as one",
+    "output": "an address, allowed by configuration only",
+    "destination": "an address, allowed by configuration only",
+    "style_reference_image": "an address, checked as one",
+    "workspace_id": "an id of the account",
+    "rid": "an id of the provider",
+    "workflow": "a name in the configuration",
+    "image_name": "a name that results are matched by",
+    "workflow_details": "opaque, and the same in every request: a change would break the request",
+    "output_details": "opaque, and the same in every request: a change would break the request",
+    "width": "pixels, a percentage or auto",
+    "height": "pixels, a percentage or auto",
+    "feathering": "a percentage",
+    "outpaint_by": "a percentage",
+    "color": "a colour or transparent",
+    "horizontal": "a percentage",
+    "vertical": "a percentage",
+    "padding": "a percentage or pixels",
+}
+"""Texts of start tools that no policy judges, by the name of the argument, and why."""
+
+
+def free_texts(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Yield the dotted paths of a model's arguments that take any text, or any object."""
+    for name, field in model.model_fields.items():
+        kinds = list(_kinds(field.annotation))
+        here = f"{path}{name}"
+        if str in kinds or dict in kinds:
+            yield here
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from free_texts(kind, f"{here}.")
+
+
+def _kinds(annotation: object) -> Iterator[object]:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return
+    if origin is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif origin is dict:
+        yield dict
+    elif origin is not None:
+        for each in get_args(annotation):
+            yield from _kinds(each)
+    else:
+        yield annotation
+
+
+STARTS = [
+    operation
+    for provider in CATALOGUE.providers
+    for operation in provider.operations
+    if isinstance(operation, JobOperation)
+]
+
+
+@pytest.mark.parametrize("operation", STARTS, ids=lambda operation: operation.name)
+def test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name(
+    operation: JobOperation,
+) -> None:
+    found = set(free_texts(operation.params))
+    assert set(operation.texts) <= found
+    unseen = {
+        path
+        for path in found - set(operation.texts)
+        if (last := path.rpartition(".")[2]) not in NO_FREE_TEXT and not last.endswith("_url")
+    }
+    assert not unseen
+
+
+def test_a_free_text_that_nobody_declared_is_found() -> None:
+    class Inner(BaseModel):
+        note: str | None = None
+        kind: Literal["a"] = "a"
+
+    class Outer(BaseModel):
+        inner: Inner | bool
+        many: list[Annotated[str, "words"]]
+
+    assert list(free_texts(Outer)) == ["inner.note", "many"]

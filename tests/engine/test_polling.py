@@ -220,12 +220,12 @@ async def test_a_pause_that_a_start_was_told_does_not_stop_the_looks_at_what_is_
             assert clock() - told < 3 * 60
             seen = await call(client, paid.check, job_id=waiting["job_id"], wait_seconds=0)
             assert seen["status"] == "queued"
-            await anyio.sleep(2 * HOUR)
+            await anyio.sleep(HOUR)
             done = await ended(client, paid.check, waiting["job_id"])
             assert done["status"] == "completed"
     first = asked(dependencies, paid.emulator, paid.submit)[1:]
     assert [request.status for request in first] == [429, first[1].status]
-    assert first[1].at - first[0].at >= 2 * HOUR, "no submission before the time that was asked"
+    assert first[1].at - first[0].at >= HOUR, "one header holds for an hour; then it is probed"
     times = [r.at for r in asked(dependencies, paid.emulator, paid.look)]
     assert not any(told < at < told + 60 for at in times)
 

@@ -185,7 +185,7 @@ async def test_a_request_that_outlasts_the_shutdown_is_of_unknown_fate(
             with anyio.move_on_after(0.5):
                 await client.call_tool(paid.start, dict(paid.arguments))
             leaving = clock()
-        assert clock() - leaving <= 11
+        assert clock() - leaving <= 46  # [serve] drain_seconds: as long as a request may take
         async with after(clock, dependencies).client() as client:
             (job,) = (await call(client, "list_jobs"))["jobs"]
     assert job["status"] == "unknown"

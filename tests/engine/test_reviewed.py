@@ -64,7 +64,7 @@ async def test_a_job_can_be_settled_after_the_journal_failed_once(
             journal.fails = always
             settling = {"job_id": job["job_id"], "outcome": "not_submitted"}
             first = await client.call_tool("resolve_job", settling)
-            assert text_of(first).startswith("[internal_error]")
+            assert text_of(first).startswith("[journal_unavailable]")
             journal.fails = never
             assert (await call(client, "resolve_job", **settling))["status"] == "failed"
 
@@ -289,7 +289,7 @@ async def test_nothing_is_remembered_of_jobs_that_left_the_queue(
         job = await one.call("zsky_start_image", prompt="lost")
         await wait_until(one, "zsky_check_job", "unknown", job_id=job["job_id"])
         runtime = await one.engine.runtime()
-        assert not runtime.submitter._tries  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- nothing else shows it
+        assert not runtime.submitter._outcomes._tries  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- nothing else shows it
 
 
 def test_no_description_of_the_world_holds_a_key(tmp_path: Path) -> None:

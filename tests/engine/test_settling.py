@@ -121,6 +121,31 @@ async def test_the_id_of_another_job_is_a_conflict(
         assert other["job_id"] in text
 
 
+@pytest.mark.parametrize("ended_before", [False, True])
+async def test_a_lost_start_that_was_picked_up_by_the_providers_id_is_the_same_payment(
+    clock: Callable[[], float], tmp_path: Path, *, ended_before: bool
+) -> None:
+    cap = {"DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "1"}
+    async with server(clock, tmp_path, variables=cap) as (one, sandbox):
+        job = await lost(one, sandbox)
+        known_as = at_provider(sandbox)
+        picked = await one.call(CHECK, job_id=known_as, wait_seconds=0)
+        assert picked["job_id"] != job["job_id"]
+        if ended_before:
+            await ended(one, CHECK, picked["job_id"])
+        await one.call(
+            "resolve_job", job_id=job["job_id"], outcome="submitted", provider_job_id=known_as
+        )
+        assert (await ended(one, CHECK, job["job_id"]))["status"] == "completed"
+        double = await one.call(CHECK, job_id=picked["job_id"], wait_seconds=0)
+        assert double["status"] == "cancelled"
+        assert job["job_id"] in double["warnings"][0]
+        assert (await one.call(CHECK, job_id=known_as))["job_id"] == job["job_id"]
+        assert (await spending(one, "zsky", "images"))["spent"] == 1
+        assert (await one.said(IMAGE, prompt="another"))[1] == "spend_cap_reached"
+    assert charged(sandbox, "zsky") == 1
+
+
 @pytest.mark.parametrize("outcome", ["submitted", "not_submitted"])
 async def test_only_an_unknown_job_can_be_settled(
     clock: Callable[[], float], tmp_path: Path, outcome: str

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 from darkroom.core.errors import CallError
-from darkroom.jobs.pending_approvals import ANSWER_SECONDS
+from darkroom.jobs.pending_approvals import APPROVAL_SECONDS
 from darkroom.jobs.store import Query
 from darkroom_tools.emulators.kit import Fault, FaultKind
 from darkroom_tools.emulators.sandbox import Sandbox
@@ -265,7 +265,7 @@ class History:
         await self.compare(one, settled=False)
         for job in await every_job(one):
             await self.settle(one, job.job_id)
-        await anyio.sleep(ANSWER_SECONDS + LONG_SECONDS)
+        await anyio.sleep(APPROVAL_SECONDS + LONG_SECONDS)
         await self.compare(one, settled=True)
         for server in self.servers:
             if server is not None:

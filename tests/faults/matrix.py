@@ -1,4 +1,4 @@
-"""The page ``docs/faults.md``: what comes of every operation under every fault.
+"""The page ``docs/faults.md``: the result of every operation with every fault.
 
 ``python -m tests.faults.matrix --write`` writes it; a test compares it.
 """
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
-OPENING = """# What comes of every fault
+OPENING = """# The result of every fault
 
-Every operation of every provider meets every fault that the emulators can make, on a virtual
-clock; `python -m tests.faults.matrix --write` writes this page and a test compares it. Beside what
-stands here, the same calls are cancelled at every point at which a task can be cancelled.
+Every operation of every provider is run with every fault that the emulators can produce, on a
+virtual clock. `python -m tests.faults.matrix --write` writes this page, and a test compares it. Other
+tests cancel the same calls at every point at which a task can be cancelled.
 
-- **What goes wrong**: `drop`, `hang` and `status` come before the provider acts or, where it says
-  so, `after`; `drop_during` is in the middle of its answer. Once, unless it says `always`.
-- **The call says**: the state of the job that it starts or asks for, `ok`, or the code of its error.
-- **Job**: how the job ends when nobody does anything more; `queued` is tried again for ever.
-- **Done**: how often the provider did it. **Charged**: what the customer paid for it in the end.
-- **Journal**: the attempts; a read leaves none.
+- **What goes wrong**: `drop`, `hang` and `status` happen before the provider acts, or, with `after`,
+  after it; `drop_during` is in the middle of the response. A fault happens once, or `always`.
+- **The call says**: the status of the job that the call starts or checks, `ok`, or the error code.
+- **Job**: how the job ends if nobody does anything; `queued` jobs are tried again without end.
+- **Done**: how many times the provider did it. **Charged**: what the customer paid in the end.
+- **Journal**: the attempts; a read has none.
 """
 
 

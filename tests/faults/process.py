@@ -21,10 +21,12 @@ from darkroom.core.errors import CallError, call_error
 from darkroom.core.ids import ID_ALPHABET, ID_CHARACTERS, new_id
 from darkroom.engine.dependencies import Dependencies
 from darkroom.engine.engine import Engine
+from darkroom.jobs.storage.lease import FileLiveness
+from darkroom.jobs.store import Alone, Storage
 from darkroom_tools import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from anyio.abc import TaskGroup
@@ -90,6 +92,7 @@ class Process:
     seed: int = 0
     new_id: Callable[[], str] = new_id
     open_store: Callable[[Settings], Store] | None = None
+    open_storage: Callable[[Process], Awaitable[Storage]] | None = None
     dead: bool = False
     engine: Engine = field(init=False)
     _desks: dict[str, ToolHandler] = field(init=False)
@@ -100,8 +103,11 @@ class Process:
         wire = Wire(self, self.way)
         opener = self.open_store
 
-        async def opened(settings: Settings) -> Store:
-            return cast("Callable[[Settings], Store]", opener)(settings)
+        async def opened(settings: Settings) -> Storage:
+            if self.open_storage is not None:
+                return await self.open_storage(self)
+            store = cast("Callable[[Settings], Store]", opener)(settings)
+            return Storage(store, Alone(self.new_id()))
 
         dependencies = Dependencies(
             environment=self.environment,
@@ -109,15 +115,15 @@ class Process:
             monotonic=lambda: BEGINNING + anyio.current_time(),
             chance=random.Random(self.seed),  # noqa: S311 -- repeatable, not secret
             new_id=self.new_id,
-            run=self._run,
+            run=self.run,
             transport=wire,
             sandbox=wire,
-            open_store=opened if opener is not None else None,
+            open_storage=opened if opener or self.open_storage else None,
         )
         self.engine = Engine(CATALOGUE.providers, self.settings, dependencies)
         self._desks = tools(self.settings)
 
-    async def _run(self, work: Callable[[], T], /) -> T:
+    async def run(self, work: Callable[[], T], /) -> T:
         """Do blocking work in place: threads time out spuriously on virtual time."""
         if self.dead:
             raise KilledError
@@ -157,9 +163,10 @@ class Process:
             for scope in tuple(runtime.context.open_attempts) if runtime is not None else ():
                 scope.cancel()
             await anyio.lowlevel.checkpoint()
-        if runtime is not None and runtime.lease is not None:
-            os.close(cast("int", runtime.lease._descriptor))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- the system does this for a dead process
-            runtime.lease._descriptor = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as above
+        if runtime is not None and isinstance(runtime.liveness, FileLiveness):
+            lease = runtime.liveness._lease  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- the system does this for a dead process
+            os.close(cast("int", lease._descriptor))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as above
+            lease._descriptor = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as above
             self.dead = False
             await runtime.context.registry.store.close()
             self.dead = True

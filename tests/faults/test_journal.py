@@ -108,7 +108,7 @@ def small_disk(folder: Path, kilobytes: int) -> Generator[None]:
     folder.mkdir()
     mount = shutil.which("mount")
     done = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)],
+        [mount, "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=0700", "tmpfs", str(folder)],
         check=False,
         capture_output=True,
     )

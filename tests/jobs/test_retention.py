@@ -36,10 +36,15 @@ async def test_the_ledger_forgets_with_the_jobs_and_says_since_when_it_knows(
             shown = await call(client, "get_spending", since=since(began))
             assert "known_since" not in shown
     await anyio.sleep(45 * DAY)
+    second = rig(clock, tmp_path, store="sqlite", sandbox=first.sandbox)
+    async with second.client() as client:
+        await call(client, IMAGE, prompt="new")  # the first that says how late it is
+        shown = await call(client, "get_spending", since=since(began))
+        assert [each["spent"] for each in shown["providers"]] == [2]
     again = rig(clock, tmp_path, store="sqlite", sandbox=first.sandbox)
     async with again.client() as client:
         with anyio.fail_after(DAY):
-            await call(client, IMAGE, prompt="new")
+            await call(client, "list_jobs")
             await anyio.sleep(1)
             shown = await call(client, "get_spending", since=since(began))
             today = await call(client, "get_spending")
@@ -81,6 +86,10 @@ async def test_keeping_jobs_for_a_day_loosens_no_cap_and_no_allowance_of_the_mon
             video = await call(client, "zsky_start_video", prompt="waves")
             await ended(client, CHECK, video["job_id"])
     await anyio.sleep(5 * DAY)
+    second = rig(clock, tmp_path, store="sqlite", sandbox=first.sandbox)
+    async with second.client() as client:
+        await call(client, "zsky_start_image", prompt="tells how late it is")
+    limits["DARKROOM_ZSKY__IMAGES_PER_MONTH"] = "3"
     again = rig(clock, tmp_path, environment=limits, store="sqlite", sandbox=first.sandbox)
     async with again.client() as client:
         with anyio.fail_after(DAY):

@@ -12,7 +12,7 @@ from darkroom.jobs.model import Approval
 from darkroom.jobs.spending import Cap
 from darkroom.jobs.storage.memory import MemoryStore
 from darkroom.jobs.storage.sqlite import SqliteStore
-from darkroom.jobs.store import NEVER_RETURNED, UNDER_WAY, Horizon, Query
+from darkroom.jobs.store import NEVER_RETURNED, UNDER_WAY, Horizon, Query, Usage
 from darkroom.providers.values import ENDED, Cost, Output, Progress
 from tests.jobs.rows import (
     NOON,
@@ -380,9 +380,9 @@ async def test_jobs_count_if_a_provider_may_have_taken_them_since(store: Store) 
         a_job("other operation", status="running", operation="zsky_start_video", batch_id="b"),
     ):
         await store.create(job, [], identical_since=None)
-    assert await store.count("local", "zsky_start_image", NOON) == len(
-        {"submitting", "running", "completed", "unknown", "failed there", "sent late"}
-    )
+    usage = await store.usage("local", "zsky_start_image", (NOON, NOON - 1))
+    counted = {"submitting", "running", "completed", "unknown", "failed there", "sent late"}
+    assert usage.accepted == (len(counted), len({*counted, "too old"}))
 
 
 async def test_jobs_wait_until_they_are_sent_whenever_they_were_made(store: Store) -> None:
@@ -395,7 +395,8 @@ async def test_jobs_wait_until_they_are_sent_whenever_they_were_made(store: Stor
         a_job("other operation", status="queued", operation="zsky_start_video", batch_id="b"),
     ):
         await store.create(job, [], identical_since=None)
-    assert await store.waiting("local", "zsky_start_image") == len({"queued", "old", "approved"})
+    usage = await store.usage("local", "zsky_start_image", ())
+    assert usage == Usage(len({"queued", "old", "approved"}), ())
 
 
 async def test_an_entry_is_forgotten_once_it_counts_nowhere(store: Store) -> None:
@@ -443,7 +444,7 @@ async def test_jobs_that_a_quota_counts_stay_while_it_does(store: Store) -> None
         await store.create(row, [], identical_since=None)
     horizon = Horizon(NOON, NOON - 60, frozenset({"zsky_start_image"}))
     assert await store.prune(horizon) == 3
-    assert await store.count("local", "zsky_start_image", NOON - 60) == 1
+    assert (await store.usage("local", "zsky_start_image", (NOON - 60,))).accepted == (1,)
     assert await store.prune(until(NOON)) == 1
 
 

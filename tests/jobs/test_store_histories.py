@@ -172,7 +172,7 @@ class Histories(RuleBasedStateMachine):
     @rule(owner=st.sampled_from(OWNERS), provider=providers, operation=operations, since=times)
     def ask(self, owner: str, provider: str, operation: str, since: float) -> None:
         self.alike(lambda store: store.find(owner, provider, "p"))
-        self.alike(lambda store: store.count(owner, operation, since))
+        self.alike(lambda store: store.usage(owner, operation, (since, since + 1)))
         self.alike(lambda store: store.unsettled(lambda _: since > 2))
         self.alike(lambda store: store.holders())
 

@@ -254,14 +254,14 @@ def test_what_is_piped_in_is_answered_to_its_last_line(tmp_path: Path) -> None:
 PRINTING = """
 import os, sys
 from darkroom.cli.command_line import main
-from darkroom.catalogue.dispatch import Desk
-answer = Desk.run
+from darkroom.catalogue.dispatch import ToolHandler
+answer = ToolHandler.run
 async def run(self, *given):
     print("a library says hello")
     os.write(1, b"and so does its C code\\n")
     assert sys.stdin.read() == "", "a library took a frame"
     return await answer(self, *given)
-Desk.run = run
+ToolHandler.run = run
 sys.exit(main(["serve", "--sandbox"]))
 """
 

@@ -55,7 +55,10 @@ def test_the_list_has_nothing_that_hosts_stumble_over(inspect: Inspect) -> None:
     done = inspect("--method", "tools/list", "--strict")
     tools = result(done)["tools"]
     assert len(tools) > 40
-    assert done.stderr == ""
+    # Values of `for_each` are arguments of any tool, so their schema says nothing, on purpose.
+    found = [line.strip() for line in done.stderr.splitlines() if "Path:" in line]
+    assert found == ["Path: inputSchema.properties.for_each.additionalProperties.items"]
+    assert done.stderr.rstrip().endswith("0 errors, 1 warning across 1 tool.")
 
 
 def test_one_tool_shows_an_app(inspect: Inspect) -> None:

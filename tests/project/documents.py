@@ -6,11 +6,14 @@ tests.project.documents --write`` rewrites them all; without ``--write`` it name
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
 import textwrap
+import tomllib
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-DOCUMENTS = (README, *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 NOTHING = "–"  # noqa: RUF001 -- a dash, as tables have it
 EXAMPLE = ROOT / "config.example.toml"
 RESULTS = ROOT / "benchmarks" / "RESULTS.json"
@@ -213,8 +216,8 @@ EXAMPLE_VALUES: dict[str, object] = {
 EXAMPLE_HEAD = """\
 # Every setting of Darkroom, with its default, or with an example where there is none. Copy what
 # you want to change into a file of your own, and let DARKROOM_CONFIG name it. Each can also be given as a variable,
-# DARKROOM_<SECTION>__<KEY>, which then wins. Keys and tokens do not belong here: the README says
-# which variables they are read from.
+# DARKROOM_<SECTION>__<KEY>, which then wins. Keys and tokens do not belong here: docs/settings.md
+# says which variables they are read from.
 """
 
 
@@ -301,6 +304,34 @@ def in_numbers() -> str:
     )
 
 
+# --- packages ---
+
+
+def layers() -> list[str]:
+    """Return the packages of `darkroom` from top to bottom, as import-linter checks them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (found,) = (c for c in contracts["contracts"] if c.get("containers") == ["darkroom"])
+    return found["layers"]
+
+
+def packages() -> str:
+    """Return a diagram of the packages: each imports only what is below it."""
+    lines = ["```mermaid", "flowchart TD"]
+    for name in layers():
+        text = (ROOT / "server" / "darkroom" / name / "__init__.py").read_text("utf-8")
+        summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].replace("`", "")
+        lines.append(f'    {name}["<b>{name}</b><br>{summary}"]')
+    lines += [f"    {above} --> {below}" for above, below in pairwise(layers())]
+    lines += [
+        f'    darkroom_tools["<b>darkroom_tools</b><br>{TOOLS_SUMMARY}"] --> catalogue',
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+TOOLS_SUMMARY = "Providers, neutral tools, gallery, sandbox, demo."
+
+
 # --- promises and files ---
 
 
@@ -311,6 +342,16 @@ def promises() -> str:
         for name, promise in PROMISES.items()
     ]
     return table(("id", "promise", "tests"), rows)
+
+
+def protections() -> str:
+    """Return the table of what is promised against somebody, and which tests hold it."""
+    rows = [
+        (promise.against, promise.text, "<br>".join(f"`{test}`" for test in promise.tests))
+        for promise in PROMISES.values()
+        if promise.against is not None
+    ]
+    return table(("against", "promise", "tests"), sorted(rows))
 
 
 def file(name: str) -> str:
@@ -332,7 +373,9 @@ MAKERS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "units": unit_names,
     "commands": commands,
+    "packages": packages,
     "promises": promises,
+    "protections": protections,
     "plots": in_numbers,
     "shortfalls": lambda: report().shortfalls(),
 }

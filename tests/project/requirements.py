@@ -11,14 +11,16 @@ class Promise:
 
     text: str
     tests: tuple[str, ...]
+    against: str | None = None
+    """From whom it protects, where that is its point; `docs/security.md` lists those."""
 
 
 PROMISES = {
     "attempt-before-request": Promise(
-        "Nothing that costs is sent before it is written down.",
+        "A request that costs something is written to the journal before it is sent.",
         (
             "engine/test_journal_faults.py::test_a_job_that_cannot_be_written_is_not_sent",
-            "engine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_does_not_leave",
+            "engine/test_journal_faults.py::test_a_request_that_cannot_be_marked_as_sent_waits_and_leaves_once_it_can_be",
         ),
     ),
     "task-asks-first": Promise(
@@ -44,14 +46,14 @@ PROMISES = {
         ),
     ),
     "unknown-is-said": Promise(
-        "A request whose fate nobody can tell is a job of status `unknown`, never a silent retry.",
+        "If it is not known whether a request was accepted, its job is `unknown`; it is not sent again.",
         (
             "engine/test_outcomes.py::test_a_lost_answer_is_a_job_in_the_text_and_in_the_structure",
             "engine/test_restart.py::test_an_unknown_job_stays_unknown_after_a_restart",
         ),
     ),
     "cancelled-call": Promise(
-        "A host that gives up in the middle of a call loses nothing: the job goes on.",
+        "If a host cancels a call, nothing is lost: the job goes on.",
         (
             "engine/test_cancellation.py::test_a_cancelled_start_goes_on_and_is_paid_once",
             "engine/test_cancellation.py::test_the_same_call_after_a_cancelled_one_gets_its_job_and_pays_nothing_more",
@@ -83,6 +85,7 @@ PROMISES = {
     "journal-private": Promise(
         "The journal can be read by its owner only.",
         ("jobs/storage/test_sqlite.py::test_the_journal_is_for_the_person_only",),
+        against="another user",
     ),
     "bad-disk": Promise(
         "A full disk, a read-only folder or a damaged journal stops the paid call, not the server.",
@@ -108,12 +111,13 @@ PROMISES = {
         ),
     ),
     "asks-first": Promise(
-        "What destroys or reveals something asks the person; anything but a yes sends nothing.",
+        "A tool that destroys or reveals something asks the person; without a yes nothing is sent.",
         (
             "engine/test_destroying.py::test_anything_but_a_yes_sends_nothing",
             "engine/test_destroying.py::test_no_answer_within_40_seconds_is_a_no",
             "engine/test_destroying.py::test_a_host_that_cannot_ask_gets_a_refusal_that_names_the_setting",
         ),
+        against="a model",
     ),
     "limits-kept": Promise(
         "No more requests or jobs than the provider allows, starts and questions together.",
@@ -149,12 +153,14 @@ PROMISES = {
         ),
     ),
     "quoted-data": Promise(
-        "Text from a provider is a short, clean quotation, never an instruction.",
+        "Text from a provider is quoted, short and cleaned, and never an instruction.",
         ("providers/test_provider_text.py::test_a_refusal_quotes_the_provider_and_no_more",),
+        against="a provider",
     ),
     "keys-unseen": Promise(
-        "No key is shown but its last four characters.",
+        "Of a key, only the last four characters are shown.",
         ("cli/test_doctor.py::test_no_key_is_shown_but_its_last_four_characters",),
+        against="a model",
     ),
     "protocol-only": Promise(
         "Nothing but the protocol is written to standard output.",
@@ -165,7 +171,7 @@ PROMISES = {
         ("results/test_saved_results.py::test_a_check_costs_at_most_250_tokens",),
     ),
     "results-saved": Promise(
-        "A result is downloaded as soon as it is there, because its address dies.",
+        "A result is downloaded as soon as it is ready, because its address expires.",
         (
             "project/test_walk.py::test_an_image_is_started_waited_for_and_saved",
             "engine/test_restart.py::test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check",
@@ -180,11 +186,11 @@ PROMISES = {
         ),
     ),
     "interface-stable": Promise(
-        "Names, arguments and hints of tools change by decision only.",
+        "Names, arguments and hints of tools change only on purpose.",
         ("project/test_snapshots.py::test_every_tool_is_as_its_snapshot_says",),
     ),
     "documents-true": Promise(
-        "What the documents show is what the program does.",
+        "The documents show what the program does.",
         (
             "project/test_documents.py::test_the_made_parts_are_up_to_date",
             "project/test_documents.py::test_every_command_that_is_shown_is_understood",
@@ -221,6 +227,113 @@ PROMISES = {
         "The server starts from any folder, whatever files lie in it.",
         ("project/test_wheel.py::test_a_host_is_served_from_a_hostile_folder",),
     ),
+    "token-needed": Promise(
+        "Over HTTP only who bears the token is served, under the server's own name, and no foreign "
+        "page.",
+        (
+            "mcp/http/test_gate.py::test_who_bears_the_token_is_served",
+            "mcp/http/test_gate.py::test_a_name_that_is_not_ours_is_misdirected",
+            "mcp/http/test_gate.py::test_a_foreign_page_is_forbidden",
+        ),
+        against="a page",
+    ),
+    "public-only": Promise(
+        "A download goes to public addresses only, checked at each connection and redirect.",
+        (
+            "providers/client/test_fetch.py::test_a_host_with_any_address_that_is_not_public_is_never_dialled",
+            "providers/client/test_fetch.py::test_a_forbidden_address_is_refused_directly_and_after_a_redirect",
+        ),
+        against="a provider",
+    ),
+    "handed-on-bounded": Promise(
+        "What a getter or a list hands on has at most 16,384 characters, no character that shows "
+        "nothing, and no address that opens something; what is missing is named.",
+        (
+            "core/test_foreign.py::test_whatever_is_said_what_is_shown_is_bounded_and_tame",
+            "core/test_foreign.py::test_a_hidden_character_goes_from_texts_and_from_names",
+            "providers/test_provider_text.py::test_a_full_list_of_tryons_has_no_address_and_costs_few_tokens",
+        ),
+        against="a provider",
+    ),
+    "quoted-last": Promise(
+        "A provider's words stand last in an error, quoted as JSON, and codes and request ids are "
+        "identifiers: none of it can be read as our words.",
+        (
+            "core/test_foreign.py::test_a_quotation_stands_last_and_cannot_end_itself",
+            "core/test_foreign.py::test_what_could_be_read_as_words_is_no_identifier",
+        ),
+        against="a provider",
+    ),
+    "key-repeated": Promise(
+        "A key that an answer repeats is taken out of it, however it is spelled there.",
+        ("core/test_redaction.py::test_a_key_is_taken_out_after_decoding",),
+        against="a provider",
+    ),
+    "bounded-work": Promise(
+        "The work that an answer makes is bounded by what was asked: values, results, downloads.",
+        (
+            "core/test_redaction.py::test_an_answer_of_too_many_values_is_not_read",
+            "tools/test_zyng.py::test_the_work_of_matching_is_bounded_by_what_was_asked",
+            "tools/test_zyng.py::test_a_rid_that_was_started_elsewhere_keeps_no_more_than_is_expected",
+        ),
+        against="a provider",
+    ),
+    "terminal": Promise(
+        "A terminal gets nothing from the command that it would obey.",
+        (
+            "core/test_foreign.py::test_a_terminal_gets_nothing_that_it_would_obey",
+            "cli/test_call.py::test_a_terminal_obeys_neither_the_provider_nor_the_caller",
+        ),
+        against="a provider or a model",
+    ),
+    "question-is-ours": Promise(
+        "The question that a person answers is in our words: a caller's sentence in place of a "
+        "name is refused, and nobody is asked.",
+        (
+            "engine/test_questions.py::test_a_sentence_in_place_of_a_name_is_refused_and_nobody_is_asked",
+            "engine/test_questions.py::test_publishing_says_what_is_published",
+        ),
+        against="a model",
+    ),
+    "yes-binds": Promise(
+        "A yes to a batch is for what it sends: a second stage is counted by the outputs of the "
+        "first, and what goes beyond it is not sent. A retry counts on its own day.",
+        (
+            "engine/batches/test_growing.py::test_the_question_counts_an_edit_for_every_image_of_the_first_stage",
+            "engine/batches/test_growing.py::test_outputs_beyond_what_was_approved_are_not_followed_up",
+            "engine/batches/test_changing.py::test_a_retry_counts_on_the_day_on_which_it_runs",
+        ),
+        against="a model",
+    ),
+    "no-overwrite": Promise(
+        "A file of the person's is replaced only after a yes, and a kept file never.",
+        (
+            "results/test_save.py::test_a_file_of_the_persons_is_replaced_only_after_a_yes",
+            "results/test_save.py::test_a_kept_file_of_another_job_is_never_replaced",
+        ),
+        against="a model",
+    ),
+    "outward": Promise(
+        "Results go out only to hosts and storages that the configuration names.",
+        (
+            "engine/test_outward.py::test_a_target_that_is_not_configured_is_refused_before_anything_is_sent",
+        ),
+        against="a model",
+    ),
+    "every-text-judged": Promise(
+        "With a policy every free text of a start is judged; those that are not are excused by name.",
+        (
+            "engine/test_policy_gate.py::test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name",
+        ),
+        against="a model",
+    ),
+    "no-amplification": Promise(
+        "A small call makes no large journal.",
+        (
+            "engine/batches/test_grammar.py::test_an_object_that_many_items_share_is_counted_for_each",
+        ),
+        against="a model",
+    ),
     "text-and-numbers": Promise(
         "Text and numbers of a provider that could be written nowhere end no session, and a cost "
         "that cannot be right is not counted.",
@@ -229,9 +342,10 @@ PROMISES = {
             "engine/test_unwritable.py::test_an_old_row_with_text_that_cannot_be_written_opens_lists_and_changes",
             "engine/test_unwritable.py::test_a_cost_that_cannot_be_right_is_not_counted_and_a_warning_says_so",
         ),
+        against="a provider",
     ),
     "looks-go-on": Promise(
-        "A look at a paid job that fails, for whatever reason, is repeated.",
+        "If a poll of a paid job fails, for whatever reason, it is repeated.",
         (
             "engine/test_unwritable.py::test_a_look_that_fails_is_repeated_at_growing_distance_with_a_warning",
             "engine/test_unwritable.py::test_one_poisoned_row_of_a_list_holds_up_no_other",
@@ -246,7 +360,7 @@ PROMISES = {
         ),
     ),
     "any-package": Promise(
-        "A provider may come from any package; the machine knows none by name.",
+        "A provider may come from any package; the server knows none by name.",
         (
             "project/test_adding_a_provider.py::test_an_installed_provider_is_found_by_its_entry_point",
             "project/test_checks.py::test_imports_go_one_way",
@@ -289,6 +403,20 @@ PROMISES = {
             "providers/client/test_shared_limits.py::test_a_hold_does_not_outlive_its_time_when_its_process_dies",
         ),
     ),
+    "account": Promise(
+        "What a provider says of the account is believed once for each key: lower limits are kept "
+        "to, and after a refusal of the account the rest waits and goes on when it is well.",
+        (
+            "engine/test_account.py::test_a_slower_account_that_says_so_is_met_with_few_refusals",
+            "engine/test_account.py::test_after_the_first_refusal_of_an_account_the_rest_waits_and_goes_on_when_it_is_well",
+        ),
+    ),
+    "suspension": Promise(
+        "A key that a provider would suspend for rejected prompts is not driven into it.",
+        (
+            "engine/test_suspension.py::test_of_25_unsafe_and_15_good_prompts_the_key_lives_and_the_good_ones_are_made",
+        ),
+    ),
     "batch-policy": Promise(
         "A batch under the policy gate evaluates each distinct prompt once, side by side within the "
         "policy provider's limits; what it leads to does not depend on which answer comes first.",
@@ -297,9 +425,10 @@ PROMISES = {
             "engine/batches/test_guarded.py::test_what_a_batch_leads_to_does_not_depend_on_which_answer_comes_first",
             "engine/batches/test_guarded.py::test_more_prompts_than_the_rate_leaves_time_for_are_refused_before_any_is_evaluated",
         ),
+        against="a model",
     ),
     "batch-goes-on": Promise(
-        "A batch goes on after a kill, and its manifest can be read at every moment.",
+        "A batch goes on after a crash, and its manifest is complete at every moment.",
         (
             "engine/batches/test_processes.py::test_a_killed_server_s_batch_is_finished_by_the_next",
             "engine/batches/test_processes.py::test_a_server_takes_over_the_batch_of_one_that_was_killed_beside_it",
@@ -311,6 +440,51 @@ PROMISES = {
         (
             "engine/batches/test_changing.py::test_a_retry_is_paid_for_again_and_passes_no_cap",
             "engine/batches/test_batches.py::test_an_unknown_item_is_never_retried",
+        ),
+    ),
+    "journal-away": Promise(
+        "A journal or a key that is away for a time fails no job: what waits is sent once that is "
+        "possible again, and a journal that vanished under a running server stops it from sending.",
+        (
+            "engine/test_journal_faults.py::test_jobs_that_wait_for_their_turn_outlive_a_full_disk",
+            "engine/test_journal_faults.py::test_a_key_file_that_is_empty_for_a_moment_fails_no_waiting_job",
+            "engine/test_journal_faults.py::test_a_journal_that_cannot_be_opened_at_the_start_is_tried_again",
+            "engine/test_company.py::test_a_journal_that_vanished_under_a_running_server_is_noticed_before_a_request_leaves",
+        ),
+    ),
+    "booked-when-sent": Promise(
+        "A payment is booked on the day of its sending, and a month's allowance is decided in one "
+        "transaction, however many servers send.",
+        (
+            "engine/test_booking.py::test_a_start_that_waited_waits_on_where_its_day_has_no_room_any_more",
+            "engine/test_booking.py::test_a_retry_takes_from_the_cap_of_the_day_of_the_retry",
+            "engine/test_booking.py::test_a_new_run_and_what_the_old_one_cost_are_one_write",
+            "engine/test_booking.py::test_a_months_allowance_is_not_passed_by_many_servers_at_once",
+        ),
+    ),
+    "our-conclusion": Promise(
+        "An end that we concluded, and the provider did not tell, stays open: a check asks once "
+        "more, at a bounded rate, and nothing is paid for again.",
+        (
+            "engine/test_concluded.py::test_a_job_that_a_replica_did_not_know_comes_back_when_it_is_checked_later",
+            "engine/test_concluded.py::test_however_often_it_is_checked_the_provider_is_asked_at_a_bounded_rate",
+            "engine/test_concluded.py::test_an_image_that_comes_after_the_deadline_is_handed_out_by_a_later_check",
+        ),
+    ),
+    "one-yes": Promise(
+        "One yes of the person is for one act, however often the answered call comes.",
+        (
+            "engine/test_destroying.py::test_one_answer_is_for_one_act_however_often_the_call_is_repeated",
+        ),
+    ),
+    "clock-jumps": Promise(
+        "A clock that is weeks ahead for one start erases nothing.",
+        ("engine/test_company.py::test_a_clock_that_is_ahead_for_one_start_erases_nothing",),
+    ),
+    "neighbours": Promise(
+        "What waits at a server that dies is sent by another one within a minute.",
+        (
+            "engine/test_company.py::test_what_waits_at_a_server_that_dies_is_sent_by_its_neighbour_within_a_minute",
         ),
     ),
 }

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
@@ -18,13 +19,23 @@ from darkroom.core.errors import CallError, failure
 from darkroom.engine.arguments.validation import validate
 from darkroom.providers.params import Admitted
 from darkroom_tools import CATALOGUE
-from tests.project.documents import DOCUMENTS, EXAMPLE, README, ROOT, command_line, keys, outdated
+from tests.project.documents import (
+    DOCUMENTS,
+    EXAMPLE,
+    README,
+    ROOT,
+    command_line,
+    keys,
+    layers,
+    outdated,
+)
 from tests.snapshots import every_tool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 COMMAND_SECONDS = 120
+README_LINES = 200
 
 
 class Block(NamedTuple):
@@ -87,7 +98,7 @@ def test_the_made_parts_are_up_to_date() -> None:
 
 
 def test_every_line_for_a_shell_is_one_that_is_checked_here() -> None:
-    known = {"darkroom", "make", "export", "pip"}
+    known = {".venv/bin/pytest", "darkroom", "make", "export", "pip"}
     assert {shlex.split(line)[0] for _, line in LINES} <= known
 
 
@@ -95,7 +106,8 @@ def test_every_line_for_a_shell_is_one_that_is_checked_here() -> None:
 def test_every_command_that_is_shown_is_understood(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     if options.command == "call":
-        validate(PARAMS[options.tool], json.loads(options.arguments), admitted=Admitted())
+        admitted = Admitted(suffixes=(".sandbox.test",) if options.sandbox else ())
+        validate(PARAMS[options.tool], json.loads(options.arguments), admitted=admitted)
 
 
 @pytest.mark.slow
@@ -125,9 +137,31 @@ def test_every_target_of_make_that_is_shown_exists() -> None:
     assert shown <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
 
 
-def test_every_command_has_its_place_in_the_readme() -> None:
-    text = README.read_text("utf-8")
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= README_LINES
+
+
+def test_every_command_has_its_place_in_the_page_of_commands() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text("utf-8")
     assert [name for name in command_line() if f"`darkroom {name}`" not in text] == []
+
+
+def test_a_command_in_the_readmes_text_or_tables_is_understood() -> None:
+    """Those in blocks are tested above; ``HOST`` stands for a host."""
+    shown = re.findall(
+        r"`(?:uvx --from \. darkroom-mcp|darkroom) ([^`]+)`", README.read_text("utf-8")
+    )
+    assert shown
+    for arguments in shown:
+        parser().parse_args(shlex.split(arguments.replace("HOST", "cursor")))
+
+
+def test_the_pictures_of_the_first_request_are_those_of_the_call_that_is_run() -> None:
+    """What the README suggests for a chat works, because the same call is run in a shell."""
+    asked = re.search(r"^> (Try the shirt .*)$", README.read_text("utf-8"), re.MULTILINE)
+    assert asked
+    calls = (json.loads(a[2]) for a in commands() if a[:2] == ["call", "zupertry_start_tryon"])
+    assert set(re.findall(r"https://\S+\.jpg", asked[1])) in [set(call.values()) for call in calls]
 
 
 # --- configuration ---
@@ -197,6 +231,50 @@ def test_the_example_has_every_key_and_no_other() -> None:
     known = {path.replace("<name>", "my-name") for path, _ in keys()}
     walk(tomllib.loads(uncommented(EXAMPLE.read_text("utf-8"))), "")
     assert written == known
+
+
+# --- how the code is shown ---
+
+
+def test_the_diagram_has_the_packages_in_the_order_that_import_linter_holds() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (diagram,) = re.findall(r"^```mermaid\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    arrows = re.findall(r"^ +(\w+)(?:\[.*\])? --> (\w+)$", diagram, re.MULTILINE)
+    order = layers()
+    assert arrows[:-1] == list(pairwise(order))
+    assert arrows[-1] == ("darkroom_tools", "catalogue")
+    folders = {path.parent.name for path in (ROOT / "server" / "darkroom").glob("*/__init__.py")}
+    assert set(order) == folders
+
+
+def test_the_map_of_a_request_has_fifteen_lines_and_the_names_on_it_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    lines = re.findall(r"^\d+\. \[`.*$", text.partition("## Running one test")[0], re.MULTILINE)
+    assert len(lines) == 15
+    for line in lines:
+        (first, *_) = re.findall(r"\]\(([^)]+)\)", line)
+        source = (ROOT / first).read_text("utf-8")
+        for name in re.findall(r"`([A-Z]\w+)(?:\.\w+)?`", line):
+            assert name in source, line
+
+
+def test_the_main_objects_stand_where_the_page_says() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    objects = re.findall(r"^\| `(\w+)` \| `([\w/]+\.py)` \|", text, re.MULTILINE)
+    assert objects
+    for name, module in objects:
+        source = (ROOT / "server" / "darkroom" / module).read_text("utf-8")
+        assert re.search(rf"^class {name}\b", source, re.MULTILINE), name
+
+
+def test_a_test_that_is_shown_exists() -> None:
+    shown = [shlex.split(line) for _, line in LINES if line.startswith(".venv/bin/pytest ")]
+    assert shown
+    for words in shown:
+        (path,) = (ROOT / word for word in words if word.startswith("tests/"))
+        assert path.exists(), path
+        if "-k" in words:
+            assert words[words.index("-k") + 1] in path.read_text("utf-8")
 
 
 # --- links and names ---

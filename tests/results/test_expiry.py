@@ -46,7 +46,7 @@ async def test_after_seven_days_a_zsky_result_has_expired(
         result = await shown(client, job_ids=[ended["job_id"]])
         assert "it has expired" in text_of(result)
         again = await call(client, "zsky_check_job", job_id=ended["job_id"])
-        assert "gives it out no more" in again["warnings"][0]
+        assert "no longer has it" in again["warnings"][0]
         error = await refused(client, "save_results", job_ids=[ended["job_id"]], to="a/")
         assert error.startswith("[expired]")
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from PIL import Image
 from darkroom.core.errors import CallError
 from darkroom.results.export import opened, target
 from darkroom_tools.emulators.kit import Fault
+from tests.engine.money import DAY, Asked
 from tests.harness import ERAS, Era, Rig, call, refused, rig
 from tests.results.support import file_of, files_in, image, video
 
@@ -95,7 +97,7 @@ async def test_many_outputs_go_into_a_folder_under_their_own_names(
 
 async def test_nothing_is_overwritten_unless_it_is_asked_for(server: Rig, project: Path) -> None:
     (project / "hero.webp").write_bytes(b"mine")
-    async with server.client() as client:
+    async with server.client(elicitation=Asked()) as client:
         job = await image(client)
         error = await refused(client, "save_results", job_ids=[job["job_id"]], to="hero.webp")
         assert error.startswith("[conflict]")
@@ -186,9 +188,12 @@ async def test_a_film_keeps_its_kind(server: Rig, project: Path) -> None:
     assert files_in(project) == ["film.webm"]
 
 
-async def test_a_file_that_was_changed_is_not_copied(server: Rig, project: Path) -> None:
+async def test_a_file_that_was_changed_is_not_copied_once_its_address_is_dead(
+    server: Rig, project: Path
+) -> None:
     async with server.client() as client:
         job = await image(client)
+        await anyio.sleep(9 * DAY)
         file_of(job).write_bytes(b"something else")
         error = await refused(client, "save_results", job_ids=[job["job_id"]], to="a.webp")
         assert "was changed after it was saved" in error
@@ -254,3 +259,86 @@ async def test_without_roots_the_results_folder_is_allowed_and_a_home_folder_is_
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir(wide)
         assert settings.file_roots == (tmp_path / "results",)
+
+
+async def test_a_file_of_the_persons_is_replaced_only_after_a_yes(
+    server: Rig, project: Path
+) -> None:
+    (project / "hero.webp").write_bytes(b"mine")
+    yes, no = Asked(), Asked("decline")
+    for person, code in ((None, "[not_configured]"), (no, "[declined]")):
+        async with server.client(elicitation=person) as client:
+            job = await image(client)
+            ids = [job["job_id"]]
+            error = await refused(
+                client, "save_results", job_ids=ids, to="hero.webp", overwrite=True
+            )
+            assert error.startswith(code)
+            assert (project / "hero.webp").read_bytes() == b"mine"
+    async with server.client(elicitation=yes) as client:
+        ids = [(await image(client))["job_id"]]
+        await call(client, "save_results", job_ids=ids, to="free.webp", overwrite=True)
+        assert not yes.questions
+        await call(client, "save_results", job_ids=ids, to="hero.webp", overwrite=True)
+    assert f'"{project / "hero.webp"}"' in yes.questions[0]
+    assert (project / "hero.webp").read_bytes() == (project / "free.webp").read_bytes()
+
+
+async def test_a_kept_file_of_another_job_is_never_replaced(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    allowed = {
+        "DARKROOM_FILES__ROOTS": json.dumps([str(tmp_path)]),
+        "DARKROOM_APPROVAL__NEVER_ASK": '["save_results"]',
+    }
+    server = rig(clock, tmp_path, environment=allowed)
+    async with server.client() as client:
+        one, other = await image(client, "a boat"), await image(client, "a kite")
+        kept = file_of(other)
+        before = kept.read_bytes()
+        error = await refused(
+            client, "save_results", job_ids=[one["job_id"]], to=str(kept), overwrite=True
+        )
+        assert error.startswith("[conflict]")
+        (tmp_path / "mine.webp").write_bytes(b"mine")
+        await call(client, "save_results", job_ids=[one["job_id"]], to="mine.webp", overwrite=True)
+    assert kept.read_bytes() == before
+    assert (tmp_path / "mine.webp").read_bytes() == file_of(one).read_bytes()
+
+
+async def test_a_kept_file_that_was_changed_is_fetched_again_where_its_address_lives(
+    server: Rig, project: Path
+) -> None:
+    async with server.client() as client:
+        job = await image(client)
+        file_of(job).write_bytes(b"changed")
+        await call(client, "save_results", job_ids=[job["job_id"]], to="hero.webp")
+    with Image.open(project / "hero.webp") as picture:
+        assert picture.size == (256, 256)
+    assert file_of(job).read_bytes() == b"changed"
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there '\\' stands between folders")
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("assets\\win.png", "no drive letter"),
+        ("C:\\pictures\\a.png", "no drive letter"),
+        ("C:/pictures/a.png", "no drive letter"),
+        ("file:///tmp/a.png", "not a file: address"),
+        ("$HOME/a.png", "variables are not resolved"),
+        ("${HOME}/a.png", "variables are not resolved"),
+        ("%USERPROFILE%/a.png", "variables are not resolved"),
+        ("a" * 300 + ".png", "a name is too long"),
+        ("ä" * 130 + "/a.png", "a name is too long"),
+    ],
+)
+async def test_a_path_of_another_system_is_refused_with_the_way_out(
+    server: Rig, project: Path, to: str, says: str
+) -> None:
+    async with server.client() as client:
+        job = await image(client)
+        said = await refused(client, "save_results", job_ids=[job["job_id"]], to=to)
+    assert says in said
+    assert str(project) in said
+    assert files_in(project) == []

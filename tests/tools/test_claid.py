@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+ALLOWED = {"DARKROOM_CLAID__OUTPUT_HOSTS": '["shop"]'}
+SHOP = {"claid": {"storages": ["shop"]}}
+
 RESIZE: Fields = {"resizing": {"width": 300}}
 
 
@@ -184,7 +187,7 @@ LOSSY = {"type": "lossy", "quality": 40}
 async def test_every_form_of_output_is_sent_as_the_page_has_it(
     clock: Callable[[], float], tmp_path: Path, given: object, expected: object
 ) -> None:
-    server = rig(clock, tmp_path, switches={"claid": {"storages": ["shop"]}})
+    server = rig(clock, tmp_path, environment=ALLOWED, switches=SHOP)
     async with server.client() as client:
         await call(client, "claid_start_image_edit", **edit(server, output=given))
     assert sent(server)["output"] == expected
@@ -320,7 +323,7 @@ async def test_the_newer_statuses_are_understood(
 async def test_a_result_in_the_account_s_own_storage_is_named(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    server = rig(clock, tmp_path, switches={"claid": {"storages": ["shop"]}})
+    server = rig(clock, tmp_path, environment=ALLOWED, switches=SHOP)
     async with server.client() as client:
         arguments = edit(server, output="storage://shop/out")
         started = await call(client, "claid_start_image_edit", **arguments)

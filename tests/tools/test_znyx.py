@@ -343,7 +343,9 @@ async def test_bundles_are_published_activated_and_promoted_after_a_yes(
         bundle = await call(client, "znyx_get_bundle", env="dev", version=2)
         assert bundle["policies_json"] == POLICIES
     assert len(questions) == 3
-    assert all(f"project {PROJECT_ID}" in question and "dev" in question for question in questions)
+    assert all(
+        f'project "{PROJECT_ID}"' in question and "dev" in question for question in questions
+    )
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -486,7 +488,7 @@ async def test_a_documented_error_is_refused_once_in_our_words_and_theirs(
             add_fault(server, tool, Fault(kind="status", status=status, body=body))
             said = await refused(client, tool, **CALLS[tool])
             assert said.startswith(f"[{STATUSES[status]}]")
-            assert f"provider said: {words}" in said
+            assert said.endswith(f"provider said: {words}")
     assert len(asked(server)) == len(DETAILS)
 
 
@@ -547,6 +549,36 @@ async def test_an_evaluation_beyond_the_plan_is_an_exhausted_quota(  # [S] "Rate
     assert len(asked(server)) == 1
 
 
+@pytest.mark.parametrize(
+    "signs",
+    [
+        Fault(kind="status", status=429, retry_after="1"),
+        Fault(kind="status", status=429, headers={"X-RateLimit-Remaining": "0"}),
+        Fault(
+            kind="status", status=429, body=b'{"detail":"Too many requests. Please retry later."}'
+        ),
+    ],
+    ids=["retry-after", "x-ratelimit", "words"],
+)
+async def test_an_evaluation_that_comes_too_fast_is_repeated(  # both are 429; only one is the quota
+    clock: Callable[[], float], tmp_path: Path, signs: Fault
+) -> None:
+    server = rig(clock, tmp_path)
+    add_fault(server, EVALUATIONS[0], signs, times=2)
+    async with server.client() as client:
+        assert (await call(client, EVALUATIONS[0], **CALLS[EVALUATIONS[0]]))["allowed"] is True
+    assert len(asked(server)) == 3
+
+
+async def test_a_locked_account_is_suspended(clock: Callable[[], float], tmp_path: Path) -> None:
+    server = rig(clock, tmp_path)
+    add_fault(server, "znyx_list_traces", Fault(kind="status", status=423))
+    async with server.client() as client:
+        said = await refused(client, "znyx_list_traces")
+        assert said.startswith("[suspended]")
+        assert "trying again does not help" in said
+
+
 async def test_other_calls_are_only_too_many(clock: Callable[[], float], tmp_path: Path) -> None:
     server = rig(clock, tmp_path)
     fault = Fault(kind="status", status=429, retry_after="1")
@@ -592,7 +624,7 @@ async def test_a_name_that_no_path_can_hold_is_refused(
     server = rig(clock, tmp_path)
     async with server.client() as client:
         said = await refused(client, "znyx_list_bundles", env=name)
-        assert "env: expected a name of at most 200 characters" in said
+        assert "env: expected one of 'dev', 'staging', 'prod'" in said
         said = await refused(client, "znyx_get_trace", trace_id=name, org_id=name)
         assert "org_id: expected a name" in said
         assert "trace_id: expected a name" in said

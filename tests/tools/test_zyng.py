@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,13 +11,15 @@ import pytest
 
 from darkroom.config.settings import load
 from darkroom.core.errors import ConfigurationError
+from darkroom.jobs.matching import by_name
+from darkroom.providers import Output
 from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Fault, FaultKind
 from darkroom_tools.providers import zyng
 from tests.harness import ERAS, Era, Fields, Rig, call, refused, rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from darkroom_tools.emulators.record import Asked
@@ -527,3 +530,34 @@ async def test_results_of_other_jobs_go_through_a_workflow(
         assert [output["name"] for output in ended["outputs"]] == ["lighthouse.png"]
     body = json.loads(asked(server, "process_image")[0].body)
     assert body["imglink"].startswith("https://zsky.sandbox.test/")
+
+
+async def test_a_rid_that_was_started_elsewhere_keeps_no_more_than_is_expected(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = build(clock, tmp_path)
+    rows = [{"iid": f"https://zyng.sandbox.test/{n}.png", "name": str(n)} for n in range(3_000)]
+    many = Fault(kind="status", status=200, body=json.dumps(rows).encode())
+    server.sandbox.emulators["zyng"].faults.add("poll_results", many, times=None)
+    async with server.client() as client:
+        ended = await until_ended(client, "a-foreign-rid", expected_images=1)
+    assert ended["status"] == "completed"
+    assert len(ended["outputs"]) == 1
+    assert "2999 results more" in ended["warnings"][0]
+
+
+@pytest.mark.parametrize("results", [1_000, 70_000])
+def test_the_work_of_matching_is_bounded_by_what_was_asked(results: int) -> None:
+    items = [f"image-{n}" for n in range(200)]
+    outputs = [Output(index=n, url=f"https://a.example/{n}", name=f"r-{n}") for n in range(results)]
+    outputs[-1] = Output(index=0, url="https://a.example/x", name="image-7.png")
+    looked_at: list[str | None] = []
+
+    def counted(output: Output) -> Sequence[str]:
+        looked_at.append(output.name)
+        return zyng.output_names(output)
+
+    come, left = by_name(replace(zyng.START_IMAGES, output_names=counted), items, outputs)
+    assert len(looked_at) == results
+    assert list(come) == ["image-7"]
+    assert len(left) <= 400

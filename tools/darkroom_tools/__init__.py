@@ -1,4 +1,4 @@
-"""The catalogue: the providers, and the tools that belong to none."""
+"""The catalogue: the providers, and the tools that belong to no provider."""
 
 from __future__ import annotations
 

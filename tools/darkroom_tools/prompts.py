@@ -1,4 +1,4 @@
-"""What people ask most, as prompts."""
+"""The prompts: common requests of people."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ EDIT = ("claid_start_image_edit", "claid_check_image_edit")
 WORKFLOW = ("zyng_start_images", "zyng_check_images")
 
 _BETWEEN = re.compile(r"\s+|,(?=\s|$|https?://|job:|storage://)")
-"""What stands between two addresses; a comma may also be part of one."""
+"""What separates two addresses; a comma may also be part of an address."""
 
 
 def listed(text: str) -> list[str]:
-    """Return addresses, however they were typed one after the other."""
+    """Return the addresses in a text, however they are separated."""
     return [entry for entry in _BETWEEN.split(text) if entry]
 
 
 def together(tools: Collection[str], call: JsonObject) -> str:
-    """Say how many jobs are started as one, by the tools that are there.
+    """Return the text that says how to start many jobs as one, with the listed tools.
 
-    ``call`` is what ``start_batch`` takes, with which the jobs can be told from each other too.
+    ``call`` contains the arguments of ``start_batch``, which also describe the single jobs.
     """
     if "start_batch" in tools:
         return (
@@ -51,12 +51,12 @@ def together(tools: Collection[str], call: JsonObject) -> str:
 
 
 def seen(tools: Collection[str]) -> str:
-    """Say how pictures are shown."""
+    """Return the text that says how to show pictures."""
     return "Show them with show_results" if "show_results" in tools else "Say where the files are"
 
 
 def look_book(given: Mapping[str, str], tools: Collection[str]) -> str:
-    """Ask for every garment on every model."""
+    """Return the request to try every garment on every model."""
     call: JsonObject = {
         "tool": "zupertry_start_tryon",
         "for_each": {
@@ -76,7 +76,7 @@ def look_book(given: Mapping[str, str], tools: Collection[str]) -> str:
 
 
 def clean_photos(given: Mapping[str, str], tools: Collection[str]) -> str:
-    """Ask for product photos made alike."""
+    """Return the request to edit product photos in the same way."""
     photos = listed(given["photos"])
     if given.get("workflow") or not set(EDIT) <= set(tools):
         how = through_workflow(photos, given.get("workflow"))
@@ -96,7 +96,7 @@ def clean_photos(given: Mapping[str, str], tools: Collection[str]) -> str:
 
 
 def through_workflow(photos: Sequence[str], workflow: str | None) -> str:
-    """Say how photos are sent through a workflow of Zyng's."""
+    """Return the text that says how to run photos through a workflow of Zyng."""
     call: JsonObject = {"images": [{"image_url": photo} for photo in photos]}
     if workflow:
         call["workflow"] = workflow
@@ -108,7 +108,7 @@ def through_workflow(photos: Sequence[str], workflow: str | None) -> str:
 
 
 def edited(photos: Sequence[str], given: Mapping[str, str], tools: Collection[str]) -> str:
-    """Say how photos are edited by Claid. What was asked for in words the model has to translate."""
+    """Return the text that says how to edit photos with Claid; the model translates free text."""
     background: JsonObject = {"remove": {"category": "products"}, "color": WHITE}
     resizing: JsonObject = {"fit": "canvas"}
     words: list[str] = []
@@ -139,7 +139,7 @@ def edited(photos: Sequence[str], given: Mapping[str, str], tools: Collection[st
 
 
 def variants(given: Mapping[str, str], tools: Collection[str]) -> str:
-    """Ask for one idea in several ways."""
+    """Return the request for several variants of one idea."""
     count = given.get("count") or str(PROMPTED_VARIANTS)
     item: JsonObject = {"tool": "zsky_start_image", "arguments": {"prompt": "…", "seed": 1}}
     return "\n".join(
@@ -156,7 +156,7 @@ def variants(given: Mapping[str, str], tools: Collection[str]) -> str:
 
 
 def what_did_i_spend(given: Mapping[str, str], tools: Collection[str]) -> str:
-    """Ask for the costs."""
+    """Return the question about costs."""
     del tools
     since = given.get("since")
     begin = since or "the first day of this month (UTC)"
@@ -169,7 +169,7 @@ def what_did_i_spend(given: Mapping[str, str], tools: Collection[str]) -> str:
 
 
 def settle_unknown(given: Mapping[str, str], tools: Collection[str]) -> str:
-    """Ask to find out about jobs whose fate is unknown."""
+    """Return the request to settle unknown jobs."""
     del tools
     which = given.get("job_id")
     return "\n".join(
@@ -210,7 +210,7 @@ async def workflow_names(engine: Engine, typed: str) -> Sequence[str]:
 
 
 async def unknown_jobs(engine: Engine, typed: str) -> Sequence[str]:
-    """Return the ids of jobs whose fate is unknown."""
+    """Return the ids of unknown jobs."""
     query = Query(owner=engine.owner, statuses=frozenset({"unknown"}), limit=100)
     return [job.job_id for job in await engine.jobs(query) if job.job_id.startswith(typed)]
 

@@ -1,4 +1,4 @@
-"""Trying everything without a key: the sandbox and the demo, imported when they are asked for."""
+"""The sandbox and the demo; their modules are imported only when they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 REMEMBERED = 1_000
-"""Requests and charges that each emulator remembers where nobody can read them all."""
+"""Number of requests and charges that each emulator keeps if they cannot be read anyway."""
 
 
 def open_sandbox(*, time_scale: float, control: bool = False) -> Sandbox:

@@ -48,8 +48,8 @@ CREDITS = {2: 1, 4: 3}
 class Settings(ProviderSettings):
     """What Lumen lets a customer change."""
 
-    requests_per_minute: int = Field(
-        default=REQUESTS_PER_MINUTE, ge=1, description="Rate of your Lumen plan."
+    discount: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the list price that your plan pays."
     )
 
 
@@ -119,7 +119,7 @@ START_UPSCALE = JobOperation(
     check_tool="lumen_check_upscale",
     typical_seconds=TYPICAL_SECONDS,
     longest_seconds=LONGEST_SECONDS,
-    cost=lambda params, _settings: Cost(CREDITS[params.factor], "credits"),
+    cost=lambda params, settings: Cost(CREDITS[params.factor] * settings.discount, "credits"),
 )
 
 CHECK_UPSCALE = CheckOperation(
@@ -151,8 +151,8 @@ PROVIDER = Provider(
     base_url_variable="LUMEN_BASE_URL",
     credentials=(Credential(variable="LUMEN_API_KEY"),),
     settings=Settings,
-    limits=lambda settings: Limits(
-        rates=(Rate(settings.requests_per_minute, 60),), concurrent_jobs=CONCURRENT_JOBS
+    limits=lambda _settings: Limits(
+        rates=(Rate(REQUESTS_PER_MINUTE, 60),), concurrent_jobs=CONCURRENT_JOBS
     ),
     refusals=frozenset({400, 401, 402, 404, 429}),  # "Errors": nothing was made
     codes=CODES,

@@ -1,7 +1,8 @@
 """What packages contribute, how it is found, and how a tool is run.
 
-A module of neutral tools needs one import, this package: everything in ``__all__`` is stable. Names
-are loaded when they are first used, so that listing tools does not load what only a job needs.
+A module of neutral tools needs to import only this package: everything in ``__all__`` is stable.
+Names are loaded when they are first used, so that listing the tools does not load what only a job
+needs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from darkroom.catalogue.prompts import Argument, Prompt
     from darkroom.core.environment import Missing
     from darkroom.core.errors import call_error
+    from darkroom.core.foreign import printable
     from darkroom.core.json_types import JsonObject, JsonValue
     from darkroom.core.times import iso
     from darkroom.engine.batches import grammar, manifest
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from darkroom.engine.batches.start import Asked
     from darkroom.engine.engine import Engine
     from darkroom.engine.person import Nobody, Person
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Job, statuses_shown_as
     from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.spending import Sum, beginning, counted
     from darkroom.jobs.store import Query
     from darkroom.jobs.view import job_view
     from darkroom.results import preview
+    from darkroom.results.decoder import Session
     from darkroom.results.export import target
     from darkroom.results.integrity import NotKeptError
     from darkroom.results.outputs import Outputs, ResultItem
@@ -68,6 +71,7 @@ __all__ = [
     "Resource",
     "Result",
     "ResultItem",
+    "Session",
     "Sum",
     "Tool",
     "beginning",
@@ -79,6 +83,8 @@ __all__ = [
     "job_view",
     "manifest",
     "preview",
+    "printable",
+    "statuses_shown_as",
     "target",
 ]
 
@@ -101,6 +107,7 @@ __getattr__ = lazy_names(
         ),
         "darkroom.core.environment": ("Missing",),
         "darkroom.core.errors": ("call_error",),
+        "darkroom.core.foreign": ("printable",),
         "darkroom.core.json_types": (
             "JsonObject",
             "JsonValue",
@@ -119,7 +126,7 @@ __getattr__ = lazy_names(
             "Nobody",
             "Person",
         ),
-        "darkroom.jobs.model": ("Job",),
+        "darkroom.jobs.model": ("Job", "statuses_shown_as"),
         "darkroom.jobs.registry": ("LiveJob",),
         "darkroom.jobs.spending": (
             "Sum",
@@ -129,6 +136,7 @@ __getattr__ = lazy_names(
         "darkroom.jobs.store": ("Query",),
         "darkroom.jobs.view": ("job_view",),
         "darkroom.results": ("preview",),
+        "darkroom.results.decoder": ("Session",),
         "darkroom.results.export": ("target",),
         "darkroom.results.integrity": ("NotKeptError",),
         "darkroom.results.outputs": (

@@ -1,4 +1,4 @@
-"""What a package contributes: providers, tools that belong to none, resources, a sandbox."""
+"""What a package contributes: providers, neutral tools, resources, prompts, a sandbox."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongRunning:
-    """The tools that check and cancel what was begun; ``argument`` names it to them."""
+    """The tools that check and cancel what a tool starts; ``argument`` takes its id."""
 
     argument: str
     check: str
@@ -31,7 +31,7 @@ class LongRunning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A picture in a result, whole and small."""
+    """A picture in a result."""
 
     data: bytes
     media_type: str
@@ -39,10 +39,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a tool returns: one object for the model and a line or two of text for the person.
+    """What a tool returns: an object for the model, and one or two lines of text for the person.
 
-    Hosts that see an object show the model nothing else: a result with ``pictures`` has none.
-    ``meta`` is for the host's interfaces and is not shown to the model.
+    If there is an object, hosts show the model nothing else; therefore a result with ``pictures``
+    has no object. ``meta`` is for the host's interface and is not shown to the model.
     """
 
     structured: JsonObject | None
@@ -61,25 +61,25 @@ class ToolFunction(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tool(Declared):
-    """A tool that belongs to no provider. ``always``: listed even when no credential is there."""
+    """A tool that belongs to no provider."""
 
     run: ToolFunction
     listed: Callable[[bool], bool] = bool
     """Whether it is listed, given whether any provider has a credential."""
 
     long_running: LongRunning | None = None
-    """By what, where it begins something that goes on."""
+    """The tools that check and cancel what it starts, if it starts something."""
 
 
 class Sandbox(Protocol):
     """Emulators of a catalogue's providers, in this process."""
 
     def transport(self) -> httpx2.AsyncBaseTransport:
-        """Return the way to them; it never touches the network."""
+        """Return the HTTP transport to the emulators; it does not use the network."""
         ...
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that point a server to them, credentials included."""
+        """Return the variables that point a server to the emulators, including credentials."""
         ...
 
 
@@ -124,10 +124,10 @@ class Read(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Resource:
-    """Something to read under an address: fixed, or an RFC 6570 template with variables.
+    """Content that can be read under an address, which is fixed or an RFC 6570 template.
 
-    ``complete`` returns values of a variable that begin with what was typed. Every resource has a
-    tool that does the same: several hosts read none.
+    ``complete`` returns values of a variable that begin with what was typed. For every resource
+    there is a tool that does the same, because several hosts do not read resources.
     """
 
     uri: str
@@ -151,9 +151,9 @@ class Catalogue:
     resources: tuple[Resource, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     schemas: Path | None = None
-    """A JSON file with the input schema of every tool, if that was made beforehand."""
+    """A JSON file with the input schemas of all tools, if they were generated in advance."""
 
     sandbox: OpenSandbox | None = None
     serve_sandbox: ServeSandbox | None = None
     demo: Callable[[Path], int] | None = None
-    """Shows, in the folder given, what it all can do; returns the exit status."""
+    """Runs the demo and writes its results into the given folder; returns the exit status."""

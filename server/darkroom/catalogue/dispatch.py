@@ -1,6 +1,6 @@
-"""The desk: takes a tool's name and arguments, and gives its result or its error.
+"""Runs one tool: validates the arguments, and returns its result or raises its error.
 
-What a chat sees and what `darkroom call` prints come from here, so they are the same.
+A chat and `darkroom call` both use it, so that they get the same results.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pydantic_core import to_json
 from darkroom.catalogue.declarations import Result, Tool
 from darkroom.catalogue.loading import made_beforehand
 from darkroom.catalogue.selection import selected
-from darkroom.core.errors import CallError, DarkroomError, JournalError, call_error
+from darkroom.core.errors import DarkroomError, call_error
+from darkroom.core.foreign import handed_on
 from darkroom.core.log import log
 from darkroom.engine.arguments.schema import input_schema
 from darkroom.engine.arguments.validation import validate
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 TEXT_CHARACTERS = 2_000
-"""The text beside a getter's object is for people, and is shortened."""
+"""Maximum length of the text that people see beside a call's object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,11 @@ class ToolHandler:
     schema: JsonObject
 
     async def run(self, engine: Engine, arguments: Mapping[str, object], person: Person) -> Result:
-        """Validate the arguments and do what the tool is for.
+        """Validate the arguments and run the tool.
 
         Raises
         ------
-        CallError: everything that went wrong, foreseen or not.
+        CallError: any error, expected or not.
         InputNeededError: the host has to ask the person and call again.
         """
         try:
@@ -62,10 +63,8 @@ class ToolHandler:
                 extra_mistakes=self._mistakes(engine.settings),
             )
             result = await self._do(engine, params, person)
-            to_json(result.structured)  # what cannot be written ends this call, not the session
+            to_json(result.structured)  # a result that cannot be written ends only this call
             result.text.encode()
-        except JournalError as error:
-            raise CallError(error.failure) from None
         except DarkroomError:
             raise
         except Exception as error:  # noqa: BLE001 -- the boundary: nothing else reaches a model
@@ -103,7 +102,8 @@ class ToolHandler:
                 live = await engine.check(provider, tool, check, person)
                 return job_result(engine, live, tool.name, include_url=check.include_url)
             case CallOperation():
-                fields = await engine.call(provider, tool, params, person)
+                said = await engine.call(provider, tool, params, person)
+                fields = handed_on(said, tool.most_characters)
                 return Result(structured=fields, text=shortened(fields))
             case _:
                 raise TypeError(tool.name)
@@ -114,9 +114,9 @@ def desks(
     listed: Callable[[Provider], bool],
     settings: Settings,
 ) -> dict[str, ToolHandler]:
-    """Return the tools that are listed, by name, in a stable order.
+    """Return the handlers of the listed tools by name, in a stable order.
 
-    ``listed`` tells whether a provider's tools are: whether its credential is there.
+    ``listed`` tells whether a provider's tools are listed: whether it has a credential.
     """
     providers = [p for catalogue in catalogues for p in catalogue.providers]
     open_providers = [provider for provider in providers if listed(provider)]
@@ -136,7 +136,7 @@ def desks(
             found[operation.name] = ToolHandler(operation, provider, schema)
     for catalogue in catalogues:
         for tool in catalogue.tools:
-            # Where there is no credential, no filter takes away what says how to begin.
+            # Without any credential, filters do not apply: the tool that says what to set stays.
             if tool.listed(bool(open_providers)) and (not open_providers or keeps(None, tool)):
                 schema = input_schema(tool.params, made=made.get(tool.name))
                 found[tool.name] = ToolHandler(tool, None, schema)
@@ -146,7 +146,7 @@ def desks(
 def _enums(
     provider: Provider, operation: Declared, settings: Settings
 ) -> Mapping[str, Sequence[str]]:
-    """Return the values that settings give to arguments of an operation."""
+    """Return the values of an operation's arguments that come from the settings."""
     if provider.enums is None:
         return {}
     return provider.enums(settings.provider(provider.name)).get(operation.name, {})
@@ -160,11 +160,12 @@ def job_result(
     *,
     include_url: bool = False,
 ) -> Result:
-    """Show a job."""
+    """Return the result that shows a job."""
     if live.fetching:
         warnings = (*warnings, "its files are still being downloaded; check again for them")
     if live.trouble is not None and not live.job.ended:
-        warnings = (*warnings, f"{live.trouble}; it will be asked again")
+        then = "it is tried again" if live.job.status == "queued" else "it will be asked again"
+        warnings = (*warnings, f"{live.trouble}; {then}")
     view = job_view(
         live.job,
         poll_after=engine.poll_after(live),
@@ -175,6 +176,6 @@ def job_result(
 
 
 def shortened(fields: JsonObject) -> str:
-    """Return an object as compact JSON, cut where a person would stop reading."""
+    """Return an object as compact JSON, shortened for people."""
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""Finding catalogues: packages announce theirs in the entry-point group ``darkroom.catalogue``."""
+"""Finds catalogues by the entry-point group ``darkroom.catalogue``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ OURS = "darkroom-tools"
 
 
 def load_catalogues(found: Iterable[EntryPoint] | None = None) -> tuple[Catalogue, ...]:
-    """Load what is installed: ours first, then the others by name.
+    """Load the installed catalogues: ours first, then the others by name.
 
-    A catalogue that cannot be loaded, or takes a name that is taken, is named in the log and left
-    out; the others work.
+    A catalogue that cannot be loaded, or uses a name of another one, is logged and left out.
     """
     points = sorted(
         entry_points(group=GROUP) if found is None else found,
@@ -54,7 +53,7 @@ def load_catalogues(found: Iterable[EntryPoint] | None = None) -> tuple[Catalogu
 
 
 def names_of(catalogue: Catalogue) -> set[str]:
-    """Return the names that a catalogue takes: its providers' and its tools'."""
+    """Return the names that a catalogue uses: those of its providers and tools."""
     operations = {o.name for provider in catalogue.providers for o in provider.operations}
     return (
         operations
@@ -64,9 +63,9 @@ def names_of(catalogue: Catalogue) -> set[str]:
 
 
 def made_beforehand(file: Path | None) -> Mapping[str, JsonObject]:
-    """Read the schemas of a catalogue's tools, by their names, if they were written down.
+    """Read the generated schemas of a catalogue's tools, by name, if there are any.
 
-    Making them takes longer than all else that a start does with the tools.
+    Generating them takes longer than everything else that a start does with the tools.
     """
     if file is None:
         return {}

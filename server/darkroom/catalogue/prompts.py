@@ -1,4 +1,4 @@
-"""Prompts: what people ask most, put into words for the model, by the tools that are there."""
+"""Prompts: common requests as messages to the model, adapted to the listed tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Argument:
     """An argument of a prompt; ``complete`` returns values that begin with what was typed.
 
-    It is offered only where all tools that it ``needs`` are listed.
+    It is offered only if all tools that it ``needs`` are listed.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Argument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What a person asks for, as a message to the model.
+    """A person's request as a message to the model.
 
-    ``text(arguments, tools)`` writes it, for the tools that are listed; a prompt is offered only
-    where all tools of one of the sets that it ``needs`` are.
+    ``text(arguments, tools)`` returns the message for the listed tools. A prompt is offered only if
+    all tools of at least one of the sets in ``needs`` are listed.
     """
 
     name: str

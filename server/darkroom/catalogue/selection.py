@@ -1,13 +1,13 @@
-"""Which tools a host sees: the filters of ``[serve]`` and of the command line."""
+"""Which tools are listed: the filters of ``[serve]`` and of the command line."""
 
 from __future__ import annotations
 
-import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from darkroom.config.tool_filter import keeps
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.names import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,11 +24,11 @@ NO_TOOLS = "the filters of [serve], or of the command line, leave no tool to lis
 def selected(
     catalogues: Sequence[Catalogue], settings: Settings
 ) -> Callable[[Provider | None, Declared], bool]:
-    """Return what tells whether a tool of a provider (None: of none) may be listed.
+    """Return a function that tells whether a tool (of a provider, or None) may be listed.
 
     Raises
     ------
-    ConfigurationError: a filter names what is not there.
+    ConfigurationError: a filter names something that does not exist.
     """
     wanted = settings.serve
     providers = {p.name for catalogue in catalogues for p in catalogue.providers}
@@ -45,6 +45,6 @@ def selected(
 def _refuse_unknown(key: str, patterns: Iterable[str], known: Collection[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
-            near = difflib.get_close_matches(pattern, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(sorted(known))}"
+            near = nearest(pattern, known)
+            hint = f"; did you mean {near!r}?" if near else f": {', '.join(sorted(known))}"
             raise ConfigurationError(f"serve.{key}: nothing is called {pattern!r}{hint}")

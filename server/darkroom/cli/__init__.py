@@ -1,4 +1,4 @@
-"""The command `darkroom`, one module for each of its commands."""
+"""The command `darkroom`, with one module for each subcommand."""
 
 from darkroom.cli.command_line import main
 

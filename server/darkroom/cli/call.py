@@ -1,8 +1,7 @@
-"""`darkroom call`: one tool from a shell, through the same desk as a chat."""
+"""`darkroom call`: call one tool from a shell, in the same way as a chat."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ import anyio.to_thread
 from darkroom.catalogue.dispatch import desks
 from darkroom.cli.context import prepare
 from darkroom.core.errors import CallError, ConfigurationError, call_error
+from darkroom.core.foreign import printable
+from darkroom.core.names import nearest
 from darkroom.engine.engine import running
 from darkroom.engine.person import declined
 from darkroom.providers.operations import CheckOperation, JobOperation
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from darkroom.engine.engine import Engine
 
 WAIT_SECONDS = 5
-"""After so long a wait says on a terminal how it stands."""
+"""Interval of the status on a terminal during a wait."""
 
 NOT_OVER = frozenset({"queued", "running"})
 DONE, FAILED = 0, 1
@@ -56,7 +57,7 @@ class TerminalPerson:
                 f"{tool} needs a person's approval ({question}), and nobody can be asked here",
                 "call it at a terminal, or with --yes",
             )
-        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.write(printable(f"{question} [y/N] "))
         sys.stderr.flush()
         response = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
         if response.strip().lower() not in {"y", "yes"}:
@@ -68,7 +69,7 @@ class TerminalPerson:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Call the tool; print its result as JSON, or its error."""
+    """Call the tool, and print its result as JSON or its error."""
     context = prepare(sandbox=options.sandbox)
     handler = find(context, options.tool)
     from_stdin = options.arguments == "-"
@@ -78,11 +79,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find(context: CommandContext, name: str) -> ToolHandler:
-    """Return a tool by its name, also where the provider's credential is missing.
+    """Return a tool by its name, even if the provider's credential is missing.
 
     Raises
     ------
-    ConfigurationError: there is none; names the nearest.
+    ConfigurationError: there is no such tool; the error suggests the nearest name.
     """
     credentials = context.credentials
     found = {
@@ -95,8 +96,8 @@ def find(context: CommandContext, name: str) -> ToolHandler:
     declared |= {o.name for provider in context.providers for o in provider.operations}
     if name in declared:
         raise ConfigurationError(f"{name}: the filters of [serve] leave it out")
-    near = difflib.get_close_matches(name, found, 1)
-    hint = f"; did you mean {near[0]}?" if near else "; `darkroom tools --all` lists them"
+    near = nearest(name, found)
+    hint = f"; did you mean {near}?" if near else "; `darkroom tools --all` lists them"
     raise ConfigurationError(f"there is no tool {name}{hint}")
 
 
@@ -123,25 +124,25 @@ async def call(
     person: TerminalPerson,
     wait: bool,  # noqa: FBT001 -- anyio.run passes by position
 ) -> int:
-    """Run the tool on a machine of its own; return the exit status."""
+    """Run the tool with an engine of its own; return the exit status."""
     async with running(context.providers, context.settings, context.dependencies) as engine:
         try:
             result = await handler.run(engine, arguments, person)
             if wait:
                 result = await _wait(context, engine, handler, arguments, result, person)
         except CallError as error:
-            sys.stderr.write(error.text + "\n")
+            sys.stderr.write(printable(error.text) + "\n")
             return FAILED
     fields = result.structured
-    sys.stdout.write(_shown(fields) if fields is not None else result.text + "\n")
+    sys.stdout.write(printable(_shown(fields) if fields is not None else result.text + "\n"))
     if wait and fields is not None and not _went_well(fields):
-        sys.stderr.write(result.text + "\n")
+        sys.stderr.write(printable(result.text) + "\n")
         return FAILED
     return DONE
 
 
 def _went_well(fields: JsonObject) -> bool:
-    """Tell whether what was waited for has come: a job, or all jobs of a batch."""
+    """Tell whether the job, or all jobs of the batch, have completed."""
     begun = "job_id" in fields or "batch_id" in fields
     return not begun or (fields.get("status") == "completed" and not fields.get("failures"))
 
@@ -154,7 +155,7 @@ async def _wait(
     result: Result,
     person: TerminalPerson,
 ) -> Result:
-    """Go on checking the job that the result shows until it has ended."""
+    """Check the job or batch of a result until it has ended."""
     tool, fields = handler.tool, result.structured or {}
     if isinstance(tool, JobOperation):
         look, asked = tool.check_tool, {"job_id": fields.get("job_id")}
@@ -173,20 +174,18 @@ async def _wait(
         shown = f"{next(iter(asked.values()), look)}: {fields.get('status')}"
         with _shown_wait(f"{shown}, {anyio.current_time() - since:.0f} s"):
             result = await check.run(engine, {**asked, "wait_seconds": WAIT_SECONDS}, person)
-    if (
-        fields.get("status") == "completed"
-    ):  # files may still be on their way: a check waits for them
+    if fields.get("status") == "completed":  # a check waits for files that are downloading
         result = await check.run(engine, {**asked, "wait_seconds": MAX_WAIT_SECONDS}, person)
     return result
 
 
 @contextmanager
 def _shown_wait(text: str) -> Generator[None]:
-    """Show on a terminal what is waited for, and take it away afterwards."""
+    """Show on a terminal what is waited for, and remove the line afterwards."""
     if not sys.stderr.isatty():
         yield
         return
-    sys.stderr.write(text)
+    sys.stderr.write(printable(text))
     sys.stderr.flush()
     try:
         yield

@@ -1,11 +1,12 @@
-"""The command `darkroom`: reads the arguments, then imports what they ask for.
+"""The command `darkroom`: parses the arguments, then imports the module of the subcommand.
 
-Exit status: 0 done, 1 it failed, 2 the command or the configuration cannot be understood.
+Exit status: 0 success, 1 failure, 2 the command line or the configuration is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from contextlib import suppress
@@ -42,14 +43,15 @@ def parser() -> argparse.ArgumentParser:
     serve = command(
         "serve",
         "serve MCP over standard input and output, for a host's configuration, or over HTTP",
-        "Lists the tools of the providers whose credentials are in the environment.",
+        "Lists the tools of the providers whose credentials are set in the environment.",
     )
     serve.add_argument("--sandbox", action="store_true", help=SANDBOX)
     _add_filters(serve)
     serve.add_argument(
         "--http",
         action="store_true",
-        help="serve Streamable HTTP at /mcp instead; clients need the token that `doctor` locates",
+        help="serve Streamable HTTP at /mcp instead; clients need the token, whose file "
+        "`darkroom doctor` names",
     )
     serve.add_argument(
         "--host", help="address to listen at with --http (default: 127.0.0.1, this machine only)"
@@ -63,14 +65,14 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         type=_folder,
         metavar="FOLDER",
-        help="folder that save_results may write below, in place of [files] roots; may be given "
-        "several times, and relative targets go under the first",
+        help="folder in which save_results may write, instead of [files] roots; may be given "
+        "several times; relative targets go into the first one",
     )
 
     demo = command(
         "demo",
         "run a real server and client on the sandbox, and show what they made",
-        "Takes under a minute and needs nothing.",
+        "Takes less than a minute and needs no key and no network.",
     )
     demo.add_argument(
         "--out",
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = command(
         "doctor",
         "check credentials, addresses, folders and settings",
-        "Asks each provider that is configured one free question. Exit status 0 only if "
+        "Sends one free request to each provider that is configured. Exit status 0 only if "
         "everything that is configured works.",
     )
     doctor.add_argument("--sandbox", action="store_true", help=SANDBOX)
@@ -90,16 +92,16 @@ def parser() -> argparse.ArgumentParser:
 
     tools = command("tools", "list the tools and how many tokens each costs a model")
     tools.add_argument(
-        "--all", action="store_true", help="also those of providers without a credential"
+        "--all", action="store_true", help="also list tools of providers without a credential"
     )
     tools.add_argument("--sandbox", action="store_true", help=SANDBOX)
     tools.add_argument("--json", action="store_true", help="print names, texts and schemas as JSON")
 
     call = command(
         "call",
-        "call one tool, with what a chat would get as the answer",
+        "call one tool, and print the same result that a chat would get",
         "The result goes to standard output as JSON, an error to standard error. "
-        "Exit status: 0 done, 1 the tool's error, 2 no such command line.",
+        "Exit status: 0 success, 1 error of the tool, 2 wrong command line.",
     )
     call.add_argument("tool", metavar="TOOL", help="a name that `darkroom tools` lists")
     call.add_argument(
@@ -109,17 +111,15 @@ def parser() -> argparse.ArgumentParser:
         default="{}",
         help="the arguments as a JSON object, or - to read it from standard input (default: {})",
     )
-    call.add_argument("--wait", action="store_true", help="go on until the started job has ended")
-    call.add_argument(
-        "--yes", action="store_true", help="approve what the tool would ask a person about"
-    )
+    call.add_argument("--wait", action="store_true", help="wait until the started job has ended")
+    call.add_argument("--yes", action="store_true", help="answer yes if the tool asks for approval")
     call.add_argument("--sandbox", action="store_true", help=SANDBOX)
 
     for name, summary, more in (
         (
             "install",
             "put this server into a host's configuration",
-            "Shows the change and asks before it is written; the rest of the file stays as it is.",
+            "Shows the change and asks before writing it; the rest of the file is not changed.",
         ),
         ("uninstall", "take this server out of a host's configuration", ""),
     ):
@@ -128,10 +128,13 @@ def parser() -> argparse.ArgumentParser:
             "host", metavar="HOST", choices=HOST_NAMES, help=", ".join(HOST_NAMES)
         )
         changing.add_argument(
-            "--name", type=_server_name, default="darkroom", help="of the entry (default: darkroom)"
+            "--name",
+            type=_server_name,
+            default="darkroom",
+            help="name of the entry (default: darkroom)",
         )
         changing.add_argument(
-            "--project", action="store_true", help="the file of the project in this folder"
+            "--project", action="store_true", help="change the file of the project in this folder"
         )
         changing.add_argument("--yes", action="store_true", help="do not ask")
         if name == "install":
@@ -141,15 +144,15 @@ def parser() -> argparse.ArgumentParser:
             changing.add_argument(
                 "--with-keys",
                 action="store_true",
-                help="write the keys themselves into the file, where anybody who reads it sees them",
+                help="write the keys into the file, where everybody who can read it sees them",
             )
             changing.add_argument("--sandbox", action="store_true", help=SANDBOX)
             _add_filters(changing)
 
     sandbox = command(
         "sandbox",
-        "serve the emulators on a loopback port, for anybody's client",
-        "Prints the variables that point a client there. Ctrl-C ends it.",
+        "serve the emulators on a loopback port, for any client",
+        "Prints the variables that point a client to it. Ctrl-C ends it.",
     )
     sandbox.add_argument(
         "--port", type=_port, default=8765, help="0 takes a free one (default: %(default)s)"
@@ -159,19 +162,20 @@ def parser() -> argparse.ArgumentParser:
         type=_positive,
         default=1.0,
         metavar="FACTOR",
-        help="factor on how long jobs take; 1 is as the providers document (default)",
+        help="factor on the duration of jobs; 1 is the documented duration (default)",
     )
     sandbox.add_argument(
         "--control",
         action="store_true",
-        help="plan faults with POST /_control/faults; read /_control/requests and /charges",
+        help="allow faults to be planned with POST /_control/faults, and /_control/requests and "
+        "/_control/charges to be read",
     )
     return top
 
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
     for name, what in (
-        ("providers", "only these providers' tools, and those that belong to none"),
+        ("providers", "only the tools of these providers, and tools that belong to no provider"),
         ("tools", "only these tools"),
         ("exclude", "not these tools"),
     ):
@@ -179,7 +183,7 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
             f"--{name}", type=_names, metavar="NAME,...", help=f"{what}; * is a wildcard"
         )
     command.add_argument(
-        "--read-only", action="store_true", help="only tools that change and cost nothing"
+        "--read-only", action="store_true", help="only tools that change nothing and cost nothing"
     )
 
 
@@ -191,7 +195,7 @@ def _folder(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:  # to take it for no filter would list what somebody wanted to keep away
+    if not names:  # an empty filter would list the tools that somebody wanted to exclude
         raise argparse.ArgumentTypeError("expected names, got none")
     return names
 
@@ -220,6 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     # pydantic looks for plugins in every installed package, which takes 15 ms; none is used here.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an old console must not end what was paid for
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)
     except SystemExit as ended:

@@ -1,10 +1,11 @@
-"""What every command begins with: catalogues, environment, settings, and the sandbox if asked for."""
+"""What every command needs: catalogues, environment, settings, and the sandbox if requested."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.catalogue.loading import load_catalogues
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 SANDBOX_TIME_SCALE = 0.2
-"""Factor on how long jobs of the sandbox take: a video is there after twelve seconds."""
+"""Factor on the duration of the sandbox's jobs: a video takes about twelve seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """Everything that is known before anything runs."""
+    """The catalogues, settings and dependencies of a command."""
 
     catalogues: tuple[Catalogue, ...]
     environment: Mapping[str, str] = field(repr=False)
@@ -44,12 +45,12 @@ class CommandContext:
 
     @property
     def credentials(self) -> Credentials:
-        """Where credentials are looked up."""
+        """The credentials from the environment."""
         return Credentials(self.environment, self.settings)
 
 
 def log_to_stderr() -> None:
-    """Send warnings to standard error: standard output may be the protocol's."""
+    """Log warnings to standard error, because standard output may be used by the protocol."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="darkroom: %(levelname)s: %(message)s"
     )
@@ -112,9 +113,20 @@ def prepare(
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, object]:
-    """Return the settings that a command line with filters gives; the others are not in it."""
+    """Return the settings that the filters on the command line set."""
     roots: list[str] | None = getattr(options, "root", None)
-    return {"serve": _given_filters(options), **({"files": {"roots": roots}} if roots else {})}
+    return {
+        "serve": _given_filters(options),
+        **(
+            {
+                "files": {
+                    "roots": [str(Path(root.strip()).expanduser().absolute()) for root in roots]
+                }
+            }
+            if roots
+            else {}
+        ),
+    }
 
 
 def _given_filters(options: argparse.Namespace) -> dict[str, object]:

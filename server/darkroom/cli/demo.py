@@ -1,4 +1,4 @@
-"""`darkroom demo`: what the installed catalogue has to show."""
+"""`darkroom demo`: the demo of the installed catalogue."""
 
 from __future__ import annotations
 

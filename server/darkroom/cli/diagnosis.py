@@ -1,6 +1,6 @@
-"""What `darkroom doctor` finds out; `commands.doctor` says it.
+"""The checks of `darkroom doctor`; `darkroom.cli.doctor` prints their findings.
 
-Nothing is changed: the probes run on a machine without a journal, and folders are only tried.
+Nothing is changed: the probes use an engine without a journal, and folders are only tested.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from darkroom.catalogue.selection import NO_TOOLS
 from darkroom.config.settings import CONFIG_VARIABLE
 from darkroom.core.environment import Missing
 from darkroom.core.errors import CallError, ConfigurationError, Failure, JournalError
+from darkroom.core.files import trusted
 from darkroom.engine.engine import running
 from darkroom.jobs.storage.lease import others
 from darkroom.mcp.http import token as bearer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from darkroom.cli.context import CommandContext
+    from darkroom.config.settings import Settings
     from darkroom.engine.engine import Engine
     from darkroom.providers.provider import Limits, Provider
 
@@ -60,7 +62,7 @@ class CredentialFinding:
 
 @dataclass(kw_only=True)
 class ProviderFinding:
-    """One provider: who we are there, where it is, whether it lets us in."""
+    """One provider: its credentials, its address, and whether it accepts them."""
 
     name: str
     title: str
@@ -78,7 +80,7 @@ class ProviderFinding:
 
 @dataclass(kw_only=True)
 class FolderFinding:
-    """A folder that is written to."""
+    """A folder that the server writes to."""
 
     purpose: str
     path: str
@@ -89,7 +91,7 @@ class FolderFinding:
 
 @dataclass(kw_only=True)
 class Findings:
-    """All that was found. ``problems`` are those of the whole, beside each part's own."""
+    """All findings. ``problems`` are those that belong to no single part."""
 
     version: str = __version__
     python: str = sys.version.split()[0]
@@ -113,7 +115,7 @@ class Findings:
 
 
 async def examine(context: CommandContext) -> Findings:
-    """Look at everything, and ask each provider that has a credential."""
+    """Check everything, and send a request to each provider that has a credential."""
     settings = context.settings
     folders = _folders(context)
     has_state = settings.jobs.store == "sqlite" and not folders[0].problem
@@ -142,6 +144,7 @@ async def examine(context: CommandContext) -> Findings:
             findings.problems.append(str(error))
     if has_state:
         findings.problems += await _journal(settings.state_dir / "journal.sqlite")
+    findings.problems += _token(settings)
     try:
         broken = await _ask_all(context, findings)
     except Exception as error:  # noqa: BLE001 -- a server that cannot start is what is looked for
@@ -152,10 +155,10 @@ async def examine(context: CommandContext) -> Findings:
 
 
 async def _ask_all(context: CommandContext, findings: Findings) -> str | None:
-    """Ask the providers through a machine without a journal; return why it cannot start."""
+    """Probe the providers with an engine without a journal; return why it cannot start, if so."""
     jobs = context.settings.jobs.model_copy(update={"store": "memory"})
     without_journal = context.settings.model_copy(update={"jobs": jobs})
-    dependencies = replace(context.dependencies, open_store=None)
+    dependencies = replace(context.dependencies, open_storage=None)
     async with running(context.providers, without_journal, dependencies) as engine:
         broken = await engine.broken()
         if broken is not None:
@@ -168,7 +171,7 @@ async def _ask_all(context: CommandContext, findings: Findings) -> str | None:
 
 
 def in_words(error: BaseException) -> str:
-    """Say what nobody expected: its kind and where it came from, without what it may quote."""
+    """Describe an unexpected error by its type and place, without its text, which may be secret."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     frames = traceback.extract_tb(error.__traceback__)
@@ -191,7 +194,7 @@ def changed(section: BaseModel, prefix: str = "") -> dict[str, object]:
 
 
 def limits_in_words(limits: Limits) -> list[str]:
-    """Say what a provider allows."""
+    """Return the limits of a provider as text."""
     words = [f"{rate.requests} requests in {rate.seconds:g} s" for rate in limits.rates]
     if limits.concurrent_jobs is not None:
         words.append(f"{limits.concurrent_jobs} jobs at once")
@@ -207,18 +210,31 @@ def _folders(context: CommandContext) -> list[FolderFinding]:
     if settings.jobs.store == "sqlite":
         wanted.insert(0, ("state", settings.state_dir))
     if settings.credentials.dir is not None:
-        wanted.append(("credentials", settings.credentials.dir.expanduser()))
+        wanted.append(("credentials", settings.credentials.dir))
     return [_folder(purpose, path) for purpose, path in wanted]
 
 
+def _token(settings: Settings) -> list[str]:
+    """Return what is wrong with the file that holds the token for HTTP, if there is one."""
+    try:
+        trusted(bearer.path_of(settings), bearer.WHAT)
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
+
+
 def _folder(purpose: str, path: Path) -> FolderFinding:
-    """Try a folder by a file without a name; one that is not there yet by the folder above it."""
+    """Test a folder with an unnamed temporary file; for a missing folder, test the one above it."""
     exists, nearest, problem = False, path, None
     try:
         exists = path.exists()
         nearest = next(each for each in (path, *path.parents) if each.exists())
         with tempfile.TemporaryFile(dir=nearest):
             pass
+        if purpose == "state":
+            trusted(path, "the state folder")
+    except ConfigurationError as error:
+        problem = str(error)
     except OSError as error:
         problem = f"{nearest} cannot be written to ({error.strerror or type(error).__name__})"
     return FolderFinding(
@@ -231,7 +247,7 @@ def _folder(purpose: str, path: Path) -> FolderFinding:
 
 
 async def _journal(path: Path) -> list[str]:
-    """Open the journal that is there, as a server would; return what is wrong with it."""
+    """Open an existing journal as a server would; return what is wrong with it, if anything."""
     from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- only where there is a journal
 
     if not await anyio.Path(path).exists():
@@ -256,7 +272,7 @@ def _provider(context: CommandContext, provider: Provider) -> ProviderFinding:
         base_url_from=provider.base_url_variable
         if context.environment.get(provider.base_url_variable)
         else "default",
-        limits=limits_in_words(provider.limits(context.settings.provider(provider.name))),
+        limits=limits_in_words(provider.limits_with(context.settings.provider(provider.name))),
         probe=provider.probe,
         configured=any(credential.found for credential in credentials),
         credentials=credentials,
@@ -286,7 +302,7 @@ def _credential(context: CommandContext, variable: str, provider: Provider) -> C
 async def _ask(
     context: CommandContext, engine: Engine, provider: Provider, finding: ProviderFinding
 ) -> None:
-    """Ask the provider with every credential that its cheapest question takes."""
+    """Send the provider's cheapest request with each credential that it accepts."""
     if provider.probe is None:
         finding.notes.append("no free question is documented, so the key was not tried")
         if not context.sandbox:
@@ -343,7 +359,7 @@ def _note(finding: ProviderFinding, credential: CredentialFinding, problem: Fail
 
 
 async def _connect(finding: ProviderFinding) -> None:
-    """See whether anything listens at the base address; nothing is sent."""
+    """Check whether a connection to the base address is possible; nothing is sent."""
     parts = urlsplit(finding.base_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:

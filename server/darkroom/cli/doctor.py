@@ -1,4 +1,4 @@
-"""`darkroom doctor`: says whether everything that is configured works."""
+"""`darkroom doctor`: checks whether everything that is configured works."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import anyio
 from darkroom.cli.context import prepare
 from darkroom.cli.diagnosis import examine, in_words
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.foreign import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,7 @@ GOOD, BAD, NONE = "ok  ", "BAD ", "-   "
 
 
 def run(options: argparse.Namespace) -> int:
-    """Examine and print; 0 only if all that is configured works."""
+    """Check and print; return 0 only if everything that is configured works."""
     try:
         context = prepare(sandbox=options.sandbox, report_templates=False)
         findings = anyio.run(examine, context)
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cannot_tell(mistakes: list[str], *, as_json: bool) -> int:
-    """Print what keeps the examination from being made."""
+    """Print why the checks cannot be made."""
     if as_json:
         _write(json.dumps({"ok": False, "problems": mistakes}, indent=2))
     else:
@@ -106,4 +107,4 @@ def _credential(credential: CredentialFinding) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")

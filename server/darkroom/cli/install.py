@@ -26,13 +26,19 @@ if TYPE_CHECKING:
     from darkroom.config.settings import Settings
     from darkroom.providers.provider import Provider
 
+FOREIGN_VARIABLES = ("LD_", "DYLD_", "PYTHON", PREFIX)
+"""Beginnings of variables that decide what code runs, or how it is configured."""
+
+FOREIGN_KEYS = frozenset({"envfile", "cwd"})
+"""Keys of an entry that bring variables or modules from elsewhere."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Show the change, ask, and write it.
 
     Raises
     ------
-    ConfigurationError: it cannot be done, or the server would not start; nothing was written.
+    ConfigurationError: it is not possible, or the server would not start; nothing was written.
     """
     host = HOSTS[options.host]
     if options.with_keys and options.project:
@@ -41,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         )
     environment = process_environment()
     path = file_of(host, environment, project=options.project)
-    # A host shows nobody why a server does not start: what is wrong has to be said here.
+    # Hosts do not show why a server does not start, so that errors must be reported here.
     context = prepare(sandbox=False, given=given_settings(options))
     selected(context.catalogues, context.settings)
     secrets = {c.variable: c for p in context.providers for c in p.credentials}
@@ -61,17 +67,20 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(alone(where, entry, toml=host.toml))
         return 0
 
+    names = plain_names(context.providers)
+
     def joined(old: Entry) -> Entry:
-        return host.joined(old, entry, handed)
+        return host.joined(_trusted(old, names) if options.project else old, entry, handed)
 
     planned = change(path, where, joined, toml=host.toml)
-    return apply(planned, context.providers, yes=options.yes, host=host)
+    private = bool(options.with_keys and found)
+    return apply(planned, context.providers, yes=options.yes, host=host, private=private)
 
 
 def _warn(
     host: Host, path: Path, found: Collection[str], *, with_keys: bool, project: bool
 ) -> None:
-    """Say on standard error what whoever sees the entry should know."""
+    """Print notes about the entry to standard error."""
     names = ", ".join(sorted(found))
     if with_keys and found:
         _say(f"Keys will stand in {path}, readable: {names}")
@@ -81,10 +90,34 @@ def _warn(
             "Put each key into a file and set NAME_FILE to its path, or use --with-keys."
         )
     if project:
-        _say(f"{path} may be shared with others: the entry names paths of this machine.")
+        _say(f"{path} may be shared with others: the entry contains paths of this computer.")
 
 
-def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: Host) -> int:
+def _trusted(old: Entry, names: Collection[str]) -> Entry:
+    """Return a project's entry without what decides which program runs or whom it asks.
+
+    Whoever wrote the project's file would read the person's keys with a library, a folder of
+    modules, a configuration or a base address of their own.
+    """
+    kept = {key: value for key, value in old.items() if key.lower() not in FOREIGN_KEYS}
+    env = old.get("env")
+    if isinstance(env, dict):
+        kept["env"] = {
+            name: value
+            for name, value in cast("Entry", env).items()
+            if not name.upper().startswith(FOREIGN_VARIABLES) and name.upper() not in names
+        }
+    return kept
+
+
+def apply(
+    planned: Change,
+    providers: Collection[Provider],
+    *,
+    yes: bool,
+    host: Host,
+    private: bool = False,
+) -> int:
     """Show a change, ask the person, and write it; 1 after a no."""
     if not planned.needed:
         _say(f"{planned.path}: nothing to change")
@@ -100,11 +133,13 @@ def apply(planned: Change, providers: Collection[Provider], *, yes: bool, host: 
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             _say("Nothing was written.")
             return 1
-    copy = planned.write()
+    copy = planned.write(private=private)
     _say(f"Written. Start {host.title} again.")
     if copy is not None:
         keys = planned.holds([c.variable for p in providers for c in p.credentials])
-        _say(f"What was there before: {copy}" + (f", with {', '.join(keys)} in it" if keys else ""))
+        _say(
+            f"The old file is kept as {copy}" + (f", with {', '.join(keys)} in it" if keys else "")
+        )
     return 0
 
 
@@ -113,23 +148,29 @@ def file_of(host: Host, environment: Mapping[str, str], *, project: bool) -> Pat
 
     Raises
     ------
-    ConfigurationError: the host reads none in projects.
+    ConfigurationError: the host reads none in projects, or a link leads out of this one.
     """
     if not project:
         return host.file(environment)
     if host.project_file is None:
         raise ConfigurationError(f"{host.title} reads no file in a project")
-    return Path.cwd() / host.project_file
+    root = Path.cwd().resolve()
+    path = root / host.project_file
+    if path.is_symlink() or not path.resolve().is_relative_to(root):
+        raise ConfigurationError(
+            f"{path} leads out of the project, or is a link: nothing was written"
+        )
+    return path
 
 
 def this_program() -> list[str]:
-    """Return the command that starts this very program, whatever folder a host starts it in."""
+    """Return the command that starts this program from any folder."""
     beside = shutil.which("darkroom", path=str(Path(sys.executable).parent))
     return [beside] if beside else [sys.executable, "-P", "-m", "darkroom"]
 
 
 def plain_names(providers: Iterable[Provider]) -> set[str]:
-    """Return the variables beside those of settings whose values are no secrets."""
+    """Return the variables without secrets, other than those of settings."""
     names = {CONFIG_VARIABLE}
     for provider in providers:
         names |= {provider.base_url_variable, *provider.variables}
@@ -141,7 +182,7 @@ def plain_names(providers: Iterable[Provider]) -> set[str]:
 def plain_variables(
     environment: Mapping[str, str], providers: Collection[Provider], settings: Settings
 ) -> dict[str, str]:
-    """Return what configures us here and is no secret; paths are made absolute."""
+    """Return the variables that configure this server, without secrets, with absolute paths."""
     names = plain_names(providers)
     names |= {name for name in environment if name.startswith(PREFIX) and DELIMITER in name}
     written: dict[str, str] = {}
@@ -159,7 +200,7 @@ def plain_variables(
 
 
 def _setting(settings: Settings, name: str, text: str) -> str:
-    """Return a setting as its variable has it, but with paths that hold in any folder."""
+    """Return a setting's variable, with absolute paths."""
     value: object = settings
     for part in name.removeprefix(PREFIX).lower().split(DELIMITER):
         value = getattr(value, part, None)

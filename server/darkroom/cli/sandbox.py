@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if serve is None:
         sys.stderr.write("darkroom: no catalogue that is installed has a sandbox\n")
         return 1
-    # The web server ends in order at either signal and then raises it again, for whoever is outside.
+    # At a signal the web server shuts down in order, and then raises the signal again.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         anyio.run(_serve, serve, options)
@@ -50,7 +50,7 @@ async def _serve(serve: ServeSandbox, options: argparse.Namespace) -> None:
 
 
 def _announce(index: str, variables: Mapping[str, str], *, control: bool) -> None:
-    """Print what a person copies into the shell of a client."""
+    """Print the variables for the shell in which a client runs."""
     set_ = "set " if os.name == "nt" else "export "
     comment = "rem" if os.name == "nt" else "#"
     lines = [f"{comment} The sandbox answers at {index} (Ctrl-C ends it). For any client:"]

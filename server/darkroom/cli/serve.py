@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> NoReturn:
-    """Serve until the host closes our input or a signal comes; ends the process.
+    """Serve until the host closes the input or a signal comes, then end the process.
 
     Raises
     ------
-    ConfigurationError: before anything is served.
+    ConfigurationError: the server was not started.
     """
     if not options.http and not (options.host is None and options.port is None):
         raise ConfigurationError("--host and --port belong to --http")
-    gc.disable()  # collecting while a thousand modules are imported costs a fifth of the start
+    gc.disable()  # garbage collection while a thousand modules are imported takes a fifth of the start
     import anyio  # noqa: PLC0415 -- after gc.disable()
     from pydantic import BaseModel  # noqa: PLC0415 -- after gc.disable()
 
-    # The SDK has 500 models, and a host needs a few of them: each is built when it is first used.
+    # The SDK has 500 models, of which a host needs a few: build each when it is first used.
     BaseModel.model_config["defer_build"] = True
 
     from darkroom.cli.context import given_settings, prepare  # noqa: PLC0415 -- after gc.disable()
@@ -39,19 +39,19 @@ def run(options: argparse.Namespace) -> NoReturn:
     gc.enable()
     gc.freeze()
     if options.http:
-        from darkroom.mcp.http import parser as web_engine  # noqa: PLC0415 -- as below
+        from darkroom.mcp.http import connections  # noqa: PLC0415 -- as below
         from darkroom.mcp.http import server as web  # noqa: PLC0415 -- only where it is asked for
 
         host = options.host or web.DEFAULT_HOST
         port = web.DEFAULT_PORT if options.port is None else options.port
         anyio.run(
             *(web.serve_http, server, context.settings, host, port, stopping),
-            backend_options=web_engine.event_loop(),
+            backend_options=connections.event_loop(),
         )
     else:
         from darkroom.mcp.stdio import serve  # noqa: PLC0415 -- only where it is asked for
 
         anyio.run(serve, server, stopping)
-    # A thread may still wait for input or for a host that does not read: it would hold us for ever.
+    # A thread may still wait for input, or for a host that does not read: do not wait for it.
     sys.stderr.flush()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""How many tokens a text costs the model that reads it (encoding o200k)."""
+"""Counts the tokens of a text in the encoding o200k."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _BYTES_OF_SIGNS_PER_TOKEN = 4
 def count(text: str) -> tuple[int, bool]:
     """Count the tokens of ``text``; the flag tells whether the count is exact.
 
-    It is where ``bpe-openai`` is installed (the extra ``tokens``), else it is an `estimate`.
+    It is exact if ``bpe-openai`` is installed (the extra ``tokens``), otherwise an `estimate`.
     """
     encode = _encoder()
     return (estimate(text), False) if encode is None else (len(encode(text)), True)
 
 
 def tool_tokens(name: str, description: str, schema: JsonObject) -> int:
-    """Count what a listed tool costs: its name, its description and its compact input schema."""
+    """Count the tokens of a listed tool: its name, description and compact input schema."""
     compact = json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
     return sum(count(text)[0] for text in (name, description, compact))
 
 
 def estimate(text: str) -> int:
-    """Estimate the tokens of English or JSON Schema, to within a fifth or so.
+    """Estimate the tokens of English text or JSON Schema, to within about a fifth.
 
-    The text is taken in runs: one token for every 8 letters of a run of Latin letters, every
-    3 digits of a number, and every 4 bytes of anything else but white space, always rounded up.
+    The text is split into runs: one token for every 8 Latin letters, every 3 digits, and every
+    4 bytes of anything else except white space, rounded up for each run.
     """
     tokens = 0
     for piece in _PIECE.findall(text):

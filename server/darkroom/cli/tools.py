@@ -1,4 +1,4 @@
-"""`darkroom tools`: the catalogue, and what each tool costs a model in tokens."""
+"""`darkroom tools`: the tools, and how many tokens each takes in a model's context."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from darkroom.cli.context import CommandContext
 
 NEUTRAL = "neutral"
-"""Stands for the provider of tools that belong to none."""
+"""Shown as the provider of tools that belong to no provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One tool and its price."""
+    """One tool and its tokens."""
 
     handler: ToolHandler
     tokens: int
 
     @property
     def provider(self) -> str:
-        """Whose tool it is."""
+        """The provider of the tool."""
         return self.handler.provider.name if self.handler.provider is not None else NEUTRAL
 
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def listed(context: CommandContext, *, everything: bool) -> list[Listed]:
-    """Return the tools that a host would be shown, or those of every provider."""
+    """Return the tools that a host would see, or the tools of all providers."""
     available = context.credentials.available
     found = desks(
         context.catalogues,

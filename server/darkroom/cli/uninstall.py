@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the change, ask, and write it; jobs, results and keys stay where they are."""
+    """Show the change, ask, and write it; jobs, results and keys are not deleted."""
     host = HOSTS[options.host]
     path = file_of(host, process_environment(), project=options.project)
     providers = [p for catalogue in load_catalogues() for p in catalogue.providers]

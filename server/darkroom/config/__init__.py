@@ -1,1 +1,1 @@
-"""Settings: TOML, environment, command line."""
+"""Settings from the TOML file, the environment and the command line."""

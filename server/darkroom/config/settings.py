@@ -1,28 +1,33 @@
 """Settings: defaults, then the TOML file, then the environment, then the command line.
 
-`load` returns one frozen object, or raises `ConfigurationError` that names the file or variable,
+`load` returns one frozen object, or raises a `ConfigurationError` that names the file or variable,
 the key, and what was expected. Credentials are not settings: see `darkroom.providers.credentials`.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_args
 
-from pydantic import (
-    Field,
-    ValidationError,
-    create_model,
-)
+from pydantic import Field, ValidationError, create_model
 
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.names import nearest
 from darkroom.core.nested import leaves, merge, texts
 from darkroom.core.templates import unfilled
-from darkroom.providers.setting_values import Kind, PolicyName, Reading, ToolName, UnitName
+from darkroom.core.text_files import read_text
+from darkroom.providers.params import MAX_WAIT_SECONDS
+from darkroom.providers.setting_values import (
+    Kind,
+    PathValue,
+    PolicyName,
+    Reading,
+    ToolName,
+    UnitName,
+)
 from darkroom.providers.settings import ProviderSettings, Section
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def names_of(providers: Sequence[Provider], tools: Iterable[str]) -> dict[Kind, Collection[str]]:
-    """Return what settings may name."""
+    """Return the names of the catalogue that a setting may contain."""
     operations = (o.name for provider in providers for o in provider.operations)
     return {
         "unit": {"money", *(f"{p.name}_{unit}" for p in providers for unit in p.units)},
@@ -65,13 +70,13 @@ class JobsSection(Section):
         default="sqlite",
         description="Where jobs are kept: a journal on disk, or only this process's memory.",
     )
-    state_dir: Path | None = Field(
+    state_dir: PathValue | None = Field(
         default=None, description="Folder of the journal. Default: the platform's state folder."
     )
     identical_window_seconds: Annotated[int, Field(ge=0)] = Field(
         default=120,
-        description="So long after a job completed an identical start call returns it; one that runs is "
-        "returned always. 0: both off, but for jobs of unknown fate.",
+        description="An identical start call returns the existing job while it runs and for this long "
+        "after it completed. 0 turns both off. An unknown job is always returned.",
     )
     keep_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="How long ended jobs, and what they cost, stay in the journal."
@@ -79,23 +84,28 @@ class JobsSection(Section):
 
 
 class ResultsSection(Section):
-    """What becomes of results."""
+    """Where results go."""
 
-    folder: Path | None = Field(
+    folder: PathValue | None = Field(
         default=None,
         description="Where results are saved. Default: Darkroom in the platform's pictures folder.",
     )
     download: Literal["always", "on_demand", "never"] = Field(
         default="always",
-        description="When outputs are downloaded (their addresses die): as soon as a job completes, "
+        description="When outputs are downloaded (their addresses expire): as soon as a job completes, "
         "when they are shown or saved, or never.",
+    )
+    previews: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether show_results gives pictures to the model, or only says where they are; "
+        "some hosts hand a picture on as tens of thousands of tokens of text.",
     )
 
 
 class FilesSection(Section):
     """Where files may be written."""
 
-    roots: tuple[Path, ...] = Field(
+    roots: tuple[PathValue, ...] = Field(
         default=(),
         description="Folders that results may be copied into; a relative target goes under the "
         "first. Default: the folder the server was started in, unless that is a home or root "
@@ -117,9 +127,9 @@ class ApprovalSection(Section):
 
 
 class CredentialsSection(Section):
-    """Where keys go that a provider hands out."""
+    """Where new keys from a provider are saved."""
 
-    dir: Path | None = Field(
+    dir: PathValue | None = Field(
         default=None, description="Folder for new keys, one file each (0600). Without it: none."
     )
 
@@ -132,21 +142,21 @@ class GuardSection(Section):
     )
     fail: Literal["closed", "open"] = Field(
         default="closed",
-        description="When the policy cannot be asked: refuse (closed), or go on with a warning (open).",
+        description="If the policy cannot be asked: refuse the call (closed), or go on with a warning (open).",
     )
 
 
 class HttpSection(Section):
     """How `darkroom serve --http` is reached."""
 
-    token_file: Path | None = Field(
+    token_file: PathValue | None = Field(
         default=None,
-        description="File with the token that clients bear. Default: one is made in the state "
-        "folder. Needed to listen beyond this machine.",
+        description="File with the token that clients send. Default: a file that is made in the state "
+        "folder. Required for listening on addresses other than loopback.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
-        description="More names by which clients reach this server (behind a proxy, say).",
+        description="More host names by which clients reach this server, for example behind a proxy.",
     )
 
 
@@ -159,7 +169,16 @@ class ServeSection(Section):
     tools: tuple[str, ...] = Field(default=(), description="Only these tools.")
     exclude: tuple[str, ...] = Field(default=(), description="Not these tools.")
     read_only: bool = Field(
-        default=False, description="Only tools that change and cost nothing; wins over the others."
+        default=False, description="Only tools that change and cost nothing; beats the others."
+    )
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = Field(
+        default=25,
+        description="How long a check waits for news where the call does not say; lower it for a "
+        "host that cuts calls off after 5 or 10 s.",
+    )
+    drain_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        default=45,
+        description="How long requests that are on their way have to finish when the server stops.",
     )
 
 
@@ -198,7 +217,7 @@ class Settings(Section):
     def state_dir(self) -> Path:
         """The folder of the journal."""
         if self.jobs.state_dir is not None:
-            return self.jobs.state_dir.expanduser()
+            return self.jobs.state_dir
         import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
 
         return platformdirs.user_state_path("darkroom", appauthor=False)
@@ -207,7 +226,7 @@ class Settings(Section):
     def results_folder(self) -> Path:
         """The folder of the results."""
         if self.results.folder is not None:
-            return self.results.folder.expanduser()
+            return self.results.folder
         import platformdirs  # noqa: PLC0415 -- start-up pays for it only where it is needed
 
         return platformdirs.user_pictures_path() / "Darkroom"
@@ -216,7 +235,7 @@ class Settings(Section):
     def file_roots(self) -> tuple[Path, ...]:
         """The folders that results may be copied into, resolved; the first is the default."""
         if self.files.roots:
-            return tuple(root.expanduser().resolve() for root in self.files.roots)
+            return tuple(root.resolve() for root in self.files.roots)
         started_in, results = Path.cwd().resolve(), self.results_folder.resolve()
         too_wide = started_in in {Path(started_in.anchor), Path.home().resolve()}
         return (results,) if too_wide else (started_in, results)
@@ -302,10 +321,10 @@ def _unfilled(
     providers: Sequence[Provider],
     path: Path | None,
 ) -> Iterator[str]:
-    """Name every setting whose value holds a template, wherever it was set.
+    """Yield an error for every setting whose value contains a template, wherever it was set.
 
-    A provider's own variable that is nothing but a template counts as not set: hosts pass those of
-    optional fields on.
+    A provider's own variable that is nothing but a template counts as not set: this is how hosts
+    pass on an optional field that was left empty.
     """
     given = [(f"{path}: {key}", text) for key, text in texts(from_file)]
     given += [(v, t) for v, t in environment.items() if v.startswith(PREFIX) and DELIMITER in v]
@@ -322,7 +341,7 @@ def _read_file(path: Path, providers: Sequence[Provider]) -> dict[str, object]:
     import tomllib  # noqa: PLC0415 -- start-up pays for it only where there is a file
 
     try:
-        values: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
+        values: dict[str, object] = tomllib.loads(read_text(path))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigurationError(
@@ -355,8 +374,8 @@ def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> d
             continue
         path = variable.removeprefix(PREFIX).lower().split(DELIMITER)
         if path[0] not in kind.model_fields:
-            near = difflib.get_close_matches(path[0], kind.model_fields, 1)
-            hint = f"; did you mean {PREFIX}{near[0].upper()}{DELIMITER}…?" if near else ""
+            near = nearest(path[0], kind.model_fields)
+            hint = f"; did you mean {PREFIX}{near.upper()}{DELIMITER}…?" if near else ""
             raise ConfigurationError(f"{variable}: there is no section [{path[0]}]{hint}")
         target = values
         for part in path[:-1]:
@@ -368,7 +387,7 @@ def _read_environment(environment: Mapping[str, str], kind: type[Settings]) -> d
 def _read_variables(
     environment: Mapping[str, str], providers: Sequence[Provider]
 ) -> dict[str, object]:
-    """Read the variables of the providers' own; one that cannot be read counts as not set."""
+    """Read the providers' own variables; one that cannot be read counts as not set."""
     values: dict[str, object] = {}
     for provider in providers:
         found = {
@@ -382,7 +401,7 @@ def _read_variables(
 
 
 def _parse(text: str) -> object:
-    """Lists and tables are JSON; everything else is text for the model to understand."""
+    """Return the value of a variable: JSON for lists and tables, otherwise the text itself."""
     if text[:1] in "[{":
         try:
             return cast("object", json.loads(text))
@@ -424,6 +443,6 @@ def _describe(
         named = get_args(section)  # a table of sections, by names of the person's own
         section = named[-1] if named else getattr(fields.get(part), "annotation", None)
     fields = getattr(section, "model_fields", {})
-    near = difflib.get_close_matches(location[-1], fields, 1)
-    known = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(fields))}"
+    near = nearest(location[-1], fields)
+    known = f"did you mean '{near}'?" if near else f"known here: {', '.join(sorted(fields))}"
     return f"{where}: there is no such key; {known}"

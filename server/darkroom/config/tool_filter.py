@@ -1,4 +1,4 @@
-"""Whether the filters of ``[serve]`` let a tool be listed."""
+"""Tells whether the filters of ``[serve]`` list a tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def keeps(wanted: ServeSection, provider: Provider | None, tool: Declared) -> bool:
-    """Tell whether the filters let a tool be listed; what is not listed cannot be called."""
+    """Tell whether the filters list a tool; a tool that is not listed cannot be called."""
     if wanted.read_only and not tool.hints.read_only:
         return False
     if _named(tool.name, wanted.exclude):

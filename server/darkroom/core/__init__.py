@@ -1,1 +1,1 @@
-"""What knows nothing of providers, jobs or MCP: errors, URLs, media types, scheduler, tasks."""
+"""Errors, URLs, media types, scheduler and tasks, without providers, jobs or MCP."""

@@ -1,4 +1,4 @@
-"""One way to write JSON, and short hashes over texts."""
+"""Canonical JSON, and short hashes of texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def canonical(value: JsonValue) -> str:
-    """Write JSON one way only: keys sorted, no spaces."""
+    """Return the canonical JSON of a value: keys sorted, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

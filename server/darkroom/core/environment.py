@@ -1,4 +1,4 @@
-"""Variables of the environment, and files that they name."""
+"""Environment variables, and files whose path a variable holds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.core.templates import TEMPLATE
+from darkroom.core.text_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why there is no credential, in words for the person."""
+    """Why a variable has no value, as text for the person."""
 
     variable: str
     reason: str
@@ -28,7 +29,7 @@ def read_variable(environment: Mapping[str, str], variable: str) -> tuple[str, s
     if not value and (path := environment.get(f"{variable}_FILE", "").strip()):
         source = f"{variable}_FILE"
         try:
-            value = Path(path).expanduser().read_text("utf-8").strip()
+            value = read_text(Path(path).expanduser()).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             return Missing(variable, f"the file that {source} names cannot be read ({reason})")
@@ -42,5 +43,5 @@ def read_variable(environment: Mapping[str, str], variable: str) -> tuple[str, s
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return this process's environment, live."""
+    """Return this process's environment; later changes show in it."""
     return os.environ

@@ -1,23 +1,37 @@
-"""Everything that can go wrong, and the words for it.
+"""The errors that this program raises, their codes and their messages.
 
 DarkroomError
 ├── ConfigurationError      the command cannot start: names file, key and what was expected
-├── CallError               a tool call ends here: one of our codes, our words, the way out
-├── Stale                   a compare-and-set write met a newer version of its row
-├── JournalError            the journal cannot be read or written
-└── FetchError              an address could not be downloaded, or must not be
+├── CallError               a call or a job ends with an error: a code, a message, a next step
+│   ├── JournalError        the journal cannot be read or written
+│   └── CapReached          jobs.spending: a cost would pass a cap
+├── Stale                   a compare-and-set write found a newer version of its row
+├── FetchError              an address could not be downloaded, or is not allowed
+├── NotSentError            providers.client.http: a request certainly never arrived
+├── LostError               providers.client.http: a request left, and no whole answer came
+├── NoKeyError              jobs.context: there is no key now; the job waits for one
+├── NoShareError            jobs.store: a day or a month has no room for one more job
+├── WithdrawnError          jobs.start_outcomes: a job was cancelled before its request left
+├── _AnsweredError          engine.approvals: another process has answered the question
+├── _FasterError            engine.batches.changes: somebody else has changed the job
+├── NotKeptError            results.integrity: a file is no longer what was downloaded
+├── NoPictureError          results.problems: a file is no picture that can be shown
+└── InputNeededError        mcp.elicitation: the host has to ask the person first
 
-Tools do not catch; `CallError.text` is what the model reads, and `darkroom.tool` is the one
-boundary that turns every other exception into ``internal_error``.
+`UnreadableError` (providers.messages) is what readers of answers raise, beside the built-in errors.
+
+Tools do not catch exceptions. The model reads `CallError.text`; every other exception becomes an
+``internal_error`` in one place, `darkroom.catalogue.dispatch.ToolHandler.run`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
+
+from darkroom.core.foreign import hidden, identifier
 
 if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
@@ -45,10 +59,11 @@ Code = Literal[
     "expired",
     "input_failed",
     "internal_error",
+    "journal_unavailable",
 ]
 
 PROVIDER_MESSAGE_CHARACTERS = 200
-"""A provider's text is data: no more of it than this reaches a result."""
+"""A provider's text is shortened to this many characters before it reaches a result."""
 
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+|\bwww\.\S+|\bdata:\S+", re.IGNORECASE)
 
@@ -63,7 +78,7 @@ STATUS_CODES: dict[int, Code] = {
     429: "rate_limited",
     451: "blocked_by_safety",
 }
-"""What a status means where the provider's own code does not say more."""
+"""Our code for a status, if the provider's own error code does not decide."""
 
 _RETRYABLE: frozenset[Code] = frozenset(
     {"rate_limited", "provider_unavailable", "provider_error", "timeout", "bad_response"}
@@ -84,7 +99,7 @@ _MESSAGES: dict[Code, str] = {
     "provider_error": "{provider} failed",
     "bad_response": "{provider} answered something that cannot be understood",
     "timeout": "{provider} did not answer in time",
-    "outcome_unknown": "the request was sent, but nobody can tell whether {provider} accepted it",
+    "outcome_unknown": "the request was sent, but it is not known whether {provider} accepted it",
 }
 
 _NEXT_STEPS: dict[Code, str] = {
@@ -100,7 +115,7 @@ _NEXT_STEPS: dict[Code, str] = {
     "blocked_by_safety": "change the prompt or picture; repeating it can suspend the key",
     "provider_unavailable": "call again in a minute",
     "provider_error": "call again in a minute",
-    "bad_response": "call again in a minute; if it stays so, tell the person",
+    "bad_response": "call again in a minute; if it happens again, tell the person",
     "timeout": "call again in a minute",
     "outcome_unknown": "do not start it again: ask the person to look at the provider's own page, "
     "then settle it with resolve_job",
@@ -116,23 +131,23 @@ class ConfigurationError(DarkroomError):
 
 
 class Stale(DarkroomError):  # noqa: N818 -- a version conflict, not a failure
-    """A compare-and-set write met a newer version of its row; read it again."""
+    """A compare-and-set write found a newer version of its row: read the row again."""
 
 
 class FetchError(DarkroomError):
-    """An address could not be downloaded. ``reason`` is in our words, without the address."""
+    """An address could not be downloaded. ``reason`` is our own text and does not contain it."""
 
     def __init__(self, reason: str, *, code: Code = "provider_error", dead: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.code: Code = code
         self.dead = dead
-        """The address itself has ended (403, 404, 410): asking the provider for a new one may help."""
+        """The address no longer works (403, 404, 410): the provider may give out a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a call or a job failed, in the shape that results and the journal carry."""
+    """Why a call or a job failed, as it stands in results and in the journal."""
 
     code: Code
     message: str
@@ -164,14 +179,8 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """The whole error as the model reads it; hosts drop the structured part of errors."""
+        """The whole error as text for the model, because hosts drop the structured part."""
         parts = [f"[{self.code}] {self.message}"]
-        if self.provider_message or self.provider_code:
-            said = f' "{self.provider_message}"' if self.provider_message else ""
-            code = f" ({self.provider_code})" if self.provider_code else ""
-            parts.append(f"provider said:{said}{code}")
-        if self.request_id:
-            parts.append(f"request id {self.request_id}")
         if self.retry_after_seconds is not None:
             parts.append(f"trying again helps after {self.retry_after_seconds:.0f} s")
         else:
@@ -179,7 +188,15 @@ class Failure:
                 "trying again may help" if self.retryable else "trying again does not help"
             )
         parts.append(f"next: {self.next_step}")
-        return " ".join(part if part.endswith(("?", "!", ".")) else f"{part}." for part in parts)
+        # the provider's words stand last and as JSON, so that none of them can be taken for ours
+        if request_id := identifier(self.request_id):
+            parts.append(f"request id {request_id}")
+        text = " ".join(part if part.endswith(("?", "!", ".")) else f"{part}." for part in parts)
+        code = identifier(self.provider_code)
+        if self.provider_message or code:
+            quoted = json.dumps(self.provider_message or "", ensure_ascii=False)
+            text += f" provider said: {quoted}{f' ({code})' if code else ''}"
+        return text
 
 
 class CallError(DarkroomError):
@@ -195,23 +212,32 @@ class CallError(DarkroomError):
         return self.failure.text
 
 
-class JournalError(DarkroomError):
-    """The journal cannot be read or written now: disk full, locked, read-only, damaged."""
+class JournalError(CallError):
+    """The journal cannot be read or written now: disk full, locked, read-only, damaged.
 
-    @property
-    def failure(self) -> Failure:
-        """What it means for the call that needed a row."""
-        return Failure(
-            code="internal_error",
-            message=str(self),
-            next_step="ask the person to look at the state folder of this server",
+    The call that needed the journal ends with it. What has happened already must be recorded all
+    the same: `JobContext.record` catches this error and writes later.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            Failure(
+                code="journal_unavailable",
+                message=message,
+                next_step="call again in a minute; if it stays so, ask the person to look at the "
+                "state folder of this server",
+                retryable=True,
+            )
         )
+
+    def __str__(self) -> str:
+        return self.failure.message
 
 
 def call_error(
     code: Code, message: str, next_step: str, *, retryable: bool | None = None
 ) -> CallError:
-    """Make a CallError in our own words."""
+    """Return a CallError with our own message."""
     return CallError(
         Failure(
             code=code,
@@ -232,21 +258,21 @@ def failure(
     provider_message: str | None = None,
     request_id: str | None = None,
 ) -> Failure:
-    """Say in our words what ``code`` means at ``provider``; keep the provider's beside them."""
+    """Return a failure with our message for ``code``; the provider's own text is kept beside it."""
     return Failure(
         code=code,
         message=_MESSAGES.get(code, "{provider}: " + code).format(provider=provider),
         next_step=next_step or _NEXT_STEPS.get(code, "tell the person"),
         retryable=code in _RETRYABLE,
         retry_after_seconds=retry_after_seconds,
-        provider_code=clean(provider_code) or None,
+        provider_code=identifier(provider_code),
         provider_message=clean(provider_message) or None,
-        request_id=clean(request_id) or None,
+        request_id=identifier(request_id),
     )
 
 
 def with_next_step(error: Failure, next_step: str) -> Failure:
-    """Return the same failure with another way out."""
+    """Return the same failure with another next step."""
     return replace(error, next_step=next_step)
 
 
@@ -262,7 +288,7 @@ def clean(text: str | None) -> str:
     text = "".join(
         " " if character.isspace() else character
         for character in text
-        if character.isspace() or not unicodedata.category(character).startswith("C")
+        if character.isspace() or not hidden(character)
     )
     text = " ".join(_ADDRESS.sub("[address]", text).split())
     if len(text) > PROVIDER_MESSAGE_CHARACTERS:
@@ -272,7 +298,7 @@ def clean(text: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """A provider's error body: its code, its message and the whole object for what else it says."""
+    """The code and the message of a provider's error body."""
 
     code: str | None
     message: str | None
@@ -284,7 +310,15 @@ def read_error_body(body: JsonValue) -> ErrorBody:
     ``{error: {code, message}}`` · ``{error: "..."}`` · ``{error_code, error_message}`` ·
     ``{detail: {error_code, ...}}`` · ``{detail: "..."}`` · ``{detail: {error, message}}`` ·
     ``{detail: [{loc, msg, type}]}``; anything else, text and HTML included, is its own message.
+    A code that is a sentence is the message where there is no other.
     """
+    said = _read_error_body(body)
+    if said.code is not None and identifier(said.code) is None:
+        return ErrorBody(None, said.message or said.code)
+    return said
+
+
+def _read_error_body(body: JsonValue) -> ErrorBody:
     if isinstance(body, str):
         return ErrorBody(None, body)
     if isinstance(body, list):

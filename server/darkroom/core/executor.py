@@ -1,4 +1,4 @@
-"""Where blocking work is done: away from the event loop, or, in tests, in place."""
+"""Where blocking work runs: in a thread, or, in tests, directly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Run a blocking function to its end, away from the event loop."""
+    """Runs a blocking function to its end without blocking the event loop."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         """Return what ``work`` returns."""
@@ -22,7 +22,7 @@ class Executor(Protocol):
 
 
 def worker_thread() -> Executor:
-    """Return an executor that does one thing at a time; it is cancelled only before it starts."""
+    """Return an executor that runs one function at a time and never cancels one that has begun."""
     limiter = anyio.CapacityLimiter(1)
 
     async def run(work: Callable[[], T], /) -> T:

@@ -1,4 +1,4 @@
-"""Ids that nobody can guess."""
+"""Random ids that cannot be guessed."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ ID_CHARACTERS = 22
 
 
 def new_id() -> str:
-    """Return 22 random letters and digits: not to be guessed."""
+    """Return 22 random letters and digits (131 bits)."""
     return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_CHARACTERS))

@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are first used: the one place for lazy imports."""
+"""Lazy imports for the public names of a package: each is loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def lazy_names(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], object]:
-    """Return a module's ``__getattr__``; ``homes`` names what comes from which module.
+    """Return a module's ``__getattr__``; ``homes`` maps each module to the names that it defines.
 
-    A name may also be a module inside its home. Once loaded it stays in the package, so that the
-    next use costs nothing.
+    A name may also be a submodule. Once loaded, the name is set on the package, so that the next
+    use costs nothing.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 

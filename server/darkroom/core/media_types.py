@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes: kind, size in pixels, the extension that goes with it."""
+"""Media type, size in pixels and extension of a file, from its first bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEDIA_TYPES = {
 """By extension, lower case, without the dot."""
 
 PART_PREFIX, PART_SUFFIX = ".darkroom-", ".part"
-"""What a file is called while it grows."""
+"""The name of a file that is still being written begins and ends like this."""
 
 _MAGIC = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -59,13 +59,16 @@ _BRANDS = {
 }
 """Brands of the ISO base media file format; the first known one of a file decides."""
 _BMP_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
+_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
+_QUARTER_TURNS = frozenset({5, 6, 7, 8})
 _BRANDS_END = 256
 _EBML_HEAD = 256
 """Its sizes may be written with 8 bytes each."""
 
 
 def sniff_media_type(head: bytes) -> str | None:
-    """Tell what a file is from its first bytes; None for everything but known media."""
+    """Return the media type of a file from its first bytes; None if it is not a known one."""
     for magic, media_type in _MAGIC:
         if head.startswith(magic):
             return media_type
@@ -83,13 +86,78 @@ def sniff_media_type(head: bytes) -> str | None:
 
 
 def pixel_size(head: bytes, media_type: str) -> tuple[int, int] | None:
-    """Read width and height as the header states them; None where that is not simple."""
+    """Read width and height of the picture as it is shown; None where that is not simple.
+
+    A head that ends before the orientation is stated (WebP states it last) says nothing of it.
+    """
     reader = _SIZE_READERS.get(media_type)
     try:
         size = reader(head) if reader else None
     except (struct.error, IndexError):  # the header ends early
         return None
-    return size if size and all(size) else None
+    if not size or not all(size):
+        return None
+    width, height = size
+    return (height, width) if _lies(head, media_type) else size
+
+
+def _lies(head: bytes, media_type: str) -> bool:
+    """Tell whether the picture is turned by a quarter before it is shown."""
+    match media_type:
+        case "image/jpeg":
+            exif = _jpeg_exif(head)
+        case "image/png":
+            exif = _chunk(head, 8, b"eXIf", ">")
+        case "image/webp":
+            exif = _chunk(head, 12, b"EXIF", "<")
+        case "image/avif" | "image/heic":
+            turned = re.search(rb"\0\0\0\x09irot(.)", head, re.DOTALL)
+            return turned is not None and turned[1][0] % 2 == 1
+        case _:
+            return False
+    try:
+        return exif is not None and _orientation(exif) in _QUARTER_TURNS
+    except struct.error:  # it ends early
+        return False
+
+
+def _jpeg_exif(head: bytes) -> bytes | None:
+    at = 2
+    while head[at : at + 1] == b"\xff" and at + 4 <= len(head):
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4])
+        if marker == 0xE1 and head[at + 4 : at + 10] == _EXIF:  # noqa: PLR2004 -- APP1
+            return head[at + 10 : at + 2 + length]
+        if marker == 0xDA:  # noqa: PLR2004 -- the picture begins
+            return None
+        at += 1 if marker == 0xFF else 2 + length  # noqa: PLR2004 -- padding
+    return None
+
+
+def _chunk(head: bytes, at: int, wanted: bytes, order: str) -> bytes | None:
+    """Return a chunk of a PNG (name after its length, a checksum) or a RIFF file (name first)."""
+    png = order == ">"
+    while at + 8 <= len(head):
+        first, second = head[at : at + 4], head[at + 4 : at + 8]
+        name, length = (second, first) if png else (first, second)
+        size: int = struct.unpack(f"{order}I", length)[0]
+        if name == wanted:
+            return head[at + 8 : at + 8 + size].removeprefix(_EXIF)
+        at += 8 + size + (4 if png else size % 2)
+    return None
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation that EXIF states, 1 (upright) to 8."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    start: int = struct.unpack_from(f"{order}I", exif, 4)[0]
+    count: int = struct.unpack_from(f"{order}H", exif, start)[0]
+    for entry in range(count):
+        tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, start + 2 + entry * 12)
+        if tag == _ORIENTATION_TAG:
+            return value
+    return 1
 
 
 def _png_size(head: bytes) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Tables within tables: settings before they are checked."""
+"""Nested tables, as settings are before they are validated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def merge(below: dict[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """Return both tables as one; what stands above wins."""
+    """Return both tables as one; a value in ``above`` takes precedence."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)

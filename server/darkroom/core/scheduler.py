@@ -1,4 +1,4 @@
-"""When something is due: one heap, one timer, one task; idle while nothing is due."""
+"""Runs actions at given times: one heap, one timer, one task, idle while nothing is due."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ log = logging.getLogger("darkroom")
 
 
 class Scheduler(Protocol):
-    """What the machine asks of a schedule; the heap below is one way to do it."""
+    """Runs actions at given times; `HeapScheduler` implements it."""
 
     def at(self, key: Hashable, due: float, action: Callable[[], None]) -> None:
-        """Run ``action`` at ``due`` (on the event loop's clock), in place of what ``key`` had."""
+        """Run ``action`` at ``due`` (event loop's clock); it replaces the action of ``key``."""
         ...
 
     def cancel(self, key: Hashable) -> None:
-        """Forget what ``key`` had."""
+        """Remove the action of ``key``, if it has one."""
         ...
 
     def due(self, key: Hashable) -> float | None:
-        """Return when ``key`` is due."""
+        """Return when ``key`` is due; None if it has no action."""
         ...
 
 
 class HeapScheduler:
-    """A `Scheduler` on a heap; `run` is its one task.
+    """A `Scheduler` with a heap; `run` is its only task.
 
-    An entry that was replaced or cancelled stays in the heap until its time comes, unless such
-    entries outnumber the live ones.
+    An entry that was replaced or cancelled stays in the heap until its time comes. If there are
+    more such entries than live ones, the heap is rebuilt.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class HeapScheduler:
         self._sleeping_until = -math.inf
 
     def at(self, key: Hashable, due: float, action: Callable[[], None]) -> None:
-        """Run ``action`` at ``due``, in place of what ``key`` had."""
+        """Run ``action`` at ``due``; it replaces the action of ``key``."""
         self._serial += 1
         self._live[key] = (due, self._serial, action)
         if len(self._scheduler) > 64 + 2 * len(self._live):
@@ -59,11 +59,11 @@ class HeapScheduler:
             self._wake.set()
 
     def cancel(self, key: Hashable) -> None:
-        """Forget what ``key`` had."""
+        """Remove the action of ``key``, if it has one."""
         self._live.pop(key, None)
 
     def due(self, key: Hashable) -> float | None:
-        """Return when ``key`` is due."""
+        """Return when ``key`` is due; None if it has no action."""
         entry = self._live.get(key)
         return entry[0] if entry is not None else None
 
@@ -85,7 +85,7 @@ class HeapScheduler:
             try:
                 entry[2]()
             except Exception as error:  # noqa: BLE001 -- one bug must not end the others
-                log.error("what was due failed: %s", type(error).__name__)
+                log.error("a scheduled action failed: %s", type(error).__name__)
         return math.inf
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that are kept for the next piece of work: making one costs as much as asking a provider."""
+"""A pool of tasks: creating a task costs about as much as preparing a request to a provider."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("darkroom")
 
 MOST_RESTING = 32
-"""Tasks that wait for work; those beyond it end. As many jobs as come due at the same moment in a
-busy hour: each task more that is made then costs as much as the question."""
+"""At most this many idle tasks are kept; others end. It is about the number of jobs that are due
+at the same moment in a busy hour."""
 
 
 class TaskPool:
-    """Runs pieces of work, each at once and in a task of its own while it lasts."""
+    """Runs functions at once, each in a task of its own while it runs."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
@@ -31,7 +31,7 @@ class TaskPool:
         self._resting: list[anyio.Event] = []
 
     def give(self, function: Function, *args: object) -> None:
-        """Run ``function``; what it raises is logged, never lost in the task group."""
+        """Run ``function``; an exception is logged and does not end the task group."""
         self._work.append((function, args))
         if self._resting:
             self._resting.pop().set()

@@ -1,4 +1,4 @@
-"""Templates that a host should have filled in, and passed on as they were."""
+"""Templates in configuration values that a host did not fill in."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SHOWN_CHARACTERS = 60
 
 
 def unfilled(where: str, value: str) -> str | None:
-    """Say that a setting's value holds a template that nobody filled in; None if it holds none.
+    """Return an error if a setting's value contains a template that was not filled in, else None.
 
-    It must not be used as it is: as a folder it would be another one in each working folder, with
-    a journal of its own, and the same call would be paid for in each.
+    Such a value must not be used. As a path it would name a different folder in each working
+    directory, each with its own journal, and an identical call would be paid for once in each.
     """
     found = TEMPLATE.match(value) or _TEMPLATE_INSIDE.search(value)
     if found is None:

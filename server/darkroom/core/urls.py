@@ -1,8 +1,10 @@
-"""Which addresses are public, judged by their text alone; `darkroom.providers.client.fetch` judges what they resolve to.
+"""Which addresses are public, judged by their text only.
 
-Parsers of addresses disagree about odd spellings, and a guard that reads one host while the
-client connects to another guards nothing. So odd spellings are refused instead of interpreted:
-a host is an ASCII name, a dotted IPv4 address or a bracketed IPv6 address.
+`darkroom.providers.client.fetch` checks what they resolve to.
+
+Different parsers read unusual addresses differently: a check could see one host while the client
+connects to another. Therefore unusual spellings are refused. A host is an ASCII name, a dotted
+IPv4 address or an IPv6 address in brackets.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from darkroom.core.json_types import JsonValue
+
 MAX_ADDRESS_CHARACTERS = 4096
 SANDBOX_SUFFIX = ".sandbox.test"
-"""Hosts of the embedded sandbox end in this; ``.test`` is reserved, no network serves it."""
+"""Hosts of the embedded sandbox end in this; ``.test`` is reserved and exists in no network."""
 
 _AROUND = "".join(map(chr, range(0x21)))
 _LINE_BREAKS = re.compile(r"[\t\n\r]")
@@ -37,7 +41,7 @@ _NUMERIC_LABEL = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _PRIVATE_NAME = re.compile(
     r"[^.]*|.*\.(?:localhost|localdomain|local|internal|intranet|lan|home\.arpa|test|onion)"
 )
-"""Names that only a local network, or nobody, answers for; a name without a dot is one of them."""
+"""Names that exist only in a local network or not at all, including every name without a dot."""
 
 _NETWORKS_BESIDES_IS_GLOBAL = tuple(
     ipaddress.ip_network(network)
@@ -56,7 +60,7 @@ _LOW_32_BITS = 0xFFFF_FFFF
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an address leads: scheme, host (lower case, no brackets) and port."""
+    """Scheme, host (lower case, without brackets) and port of an address."""
 
     scheme: str
     host: str
@@ -91,10 +95,10 @@ class Origin:
 
 
 def mended(address: str, base: str) -> str:
-    """Return an address as browsers read it, whole, as far as it can be read at all.
+    """Return an address in the form in which a browser would use it.
 
-    White space around it goes, blanks and what cannot be printed are percent-encoded, the scheme is
-    lower case, and one without scheme or host is relative to ``base``.
+    White space around it is removed, spaces and unprintable characters are percent-encoded, the
+    scheme becomes lower case, and an address without scheme or host is relative to ``base``.
 
     Raises
     ------
@@ -125,10 +129,10 @@ def check_public_address(
     admitted: Collection[Origin] = (),
     admitted_suffixes: Collection[str] = (),
 ) -> str | None:
-    """Say what is wrong with an address that a provider shall fetch, and the way out.
+    """Return what is wrong with an address that a provider is to fetch, and what to do; or None.
 
-    Nothing is resolved. ``admitted`` origins and hosts that end in one of ``admitted_suffixes``
-    (each begins with a dot) are fine wherever they lead.
+    Nothing is resolved. ``admitted`` origins, and hosts that end in one of ``admitted_suffixes``
+    (each begins with a dot), are always accepted.
     """
     fault = address_fault(
         address, https_only=https_only, admitted=admitted, admitted_suffixes=admitted_suffixes
@@ -163,7 +167,7 @@ def address_fault(
 
 
 def is_public_ip(ip: str) -> bool:
-    """Tell whether ``ip`` is a unicast address of the public internet; no address is not."""
+    """Tell whether ``ip`` is a public unicast address; False if it is not an IP address."""
     try:
         parsed = ipaddress.ip_address(ip)
     except ValueError:
@@ -210,3 +214,26 @@ def _host(host: str) -> str:
             "(international names are written xn--...)"
         )
     return host
+
+
+_ADDRESS = re.compile(r"\bhttps?://\S+", re.IGNORECASE)
+
+
+def unsigned(value: JsonValue) -> JsonValue:
+    """Return a value whose addresses have no user, query or fragment: nothing that may be secret."""
+    if isinstance(value, str):
+        return _ADDRESS.sub(lambda match: _bare(match[0]), value)
+    if isinstance(value, list):
+        return [unsigned(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: unsigned(inner) for key, inner in value.items()}
+    return value
+
+
+def _bare(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "[address]"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

@@ -1,1 +1,1 @@
-"""Use cases: start, check, call, cancel, resolve, batches; and how the parts are put together."""
+"""Use cases: start, check, call, cancel, resolve and run batches."""

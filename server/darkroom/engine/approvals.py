@@ -1,17 +1,16 @@
-"""The person's answer to a job that asks: a yes begins it as a start would now, a no ends it."""
+"""The person's answer to a job that waits for approval: a yes starts the job, a no ends it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from darkroom.core.errors import CallError, DarkroomError
+from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.engine.arguments.validation import canonical_arguments
 from darkroom.engine.person import Nobody, declined
 from darkroom.jobs.inputs import not_understood
 from darkroom.jobs.pending_approvals import unanswered
 from darkroom.jobs.quota import outlook
-from darkroom.jobs.spending import CapReached
 
 if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
@@ -25,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class _AnsweredError(DarkroomError):
-    """Somebody has answered, or cancelled the job, meanwhile."""
+    """The job was answered or cancelled meanwhile."""
 
 
 async def answer(
     runtime: Runtime, starter: Starter, live: LiveJob, to: Approval, *, yes: bool
 ) -> None:
-    """Take the person's answer to a question; only the first one in time counts.
+    """Process the person's answer to a question; only the first answer within the time counts.
 
     Raises
     ------
-    JournalError: the answer could not be written down; the job asks still.
+    JournalError: the answer could not be written; the question remains.
     """
     tool, questions = live.job.operation, runtime.questions
     if questions.lapsed(to):
@@ -45,6 +44,8 @@ async def answer(
     else:
         try:
             await _go_on(runtime, starter, live, to)
+        except JournalError:
+            raise
         except CallError as error:
             await questions.refuse(live, to, error.failure)
         except _AnsweredError:
@@ -52,10 +53,10 @@ async def answer(
 
 
 async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Approval) -> None:
-    """Write down the yes with the attempts, and queue the job.
+    """Write the approval with the attempts, and queue the job.
 
-    What keys, policy, names, quota and caps say now counts. The yes holds for what the question
-    said, and for nothing dearer or later: for that there is another question.
+    Keys, policy, names, quota and caps are checked again. The approval applies only to what the
+    question said: if the price or the start time has changed, the person is asked again.
     """
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
@@ -63,7 +64,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
     key = context.credentials.key(provider, operation.credential, owner=job.owner)
     try:
         given = cast("StartParams", context.params(job, operation))
-    except ValueError:  # a row that this version does not take any more
+    except ValueError:  # a row that this version cannot read
         raise CallError(not_understood()) from None
     screened = await starter.screen(operation, given, Nobody(), {})
     await starter.refuse_sent_names(operation, screened.params, job)
@@ -90,16 +91,12 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
             updated_at=now,
         )
 
-    unit = job.cost.unit if job.cost is not None else None
-    caps = context.tariff.caps(job.provider, unit, now) if unit is not None else ()
-    try:
-        job = await context.registry.update(live, change, attempts, caps=caps)
-    except CapReached as reached:
-        raise reached.error from None
+    caps = context.tariff.caps_for(job, now)
+    job = await context.registry.update(live, change, attempts, caps=caps)
     runtime.queue(context.registry.add(job), attempts)
 
 
 def _sentences(context: JobContext, provider: Provider, job: Job, ahead: Outlook) -> list[str]:
-    """Return what would be asked now; nothing where that needs no yes any more."""
+    """Return the question that would be asked now; None if none is needed any more."""
     question = context.tariff.question(job.operation, provider, job.cost) if job.cost else None
     return [question, *ahead.said] if question is not None else []

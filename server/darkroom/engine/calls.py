@@ -1,14 +1,17 @@
-"""Calls that answer at once. One that changes something is an attempt in the journal, sent once."""
+"""Calls that are answered at once. A call that changes something is an attempt and sent once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from string import Formatter
 from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
+from darkroom.core.foreign import is_name
 from darkroom.core.log import log
 from darkroom.engine.arguments.validation import canonical_arguments
 from darkroom.jobs.model import Attempt
@@ -36,12 +39,9 @@ if TYPE_CHECKING:
 
 LOST = "look at the present state before trying again"
 
-ANSWER_SECONDS = 43.0
-"""A call answers by then, however long the person thought; what was sent goes on."""
-
 
 class Caller:
-    """Makes calls for an owner. ``find`` looks a job up by our id or the provider's."""
+    """Makes calls for an owner. ``find`` finds a job by our id or the provider's."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Caller:
     async def call(
         self, provider: Provider, call: CallOperation, params: Params, person: Person
     ) -> JsonObject:
-        """Make a call; the result is shaped as the operation declares.
+        """Make a call and return its result in the form that the operation declares.
 
         Raises
         ------
-        CallError: it was refused, or its fate is unknown, or the person said no.
+        CallError: it was refused, it is unknown whether it was accepted, or the person said no.
         """
         context, began = self._context, anyio.current_time()
         client = context.clients[provider.name]
@@ -79,7 +79,7 @@ class Caller:
             sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
         target = await self._target(provider, call, key)
         if call.asks is not None and call.name not in context.settings.approval.never_ask:
-            question = call.asks.format(**params.model_dump(exclude_none=True))
+            question = _question(call, params)
             await person.approve(call.name, question, canonical(canonical_arguments(params)))
         request = build_request(call, sent, client.settings)
         if call.conditional:
@@ -131,7 +131,7 @@ class Caller:
     async def passed(
         self, provider: Provider, call: CallOperation, times: int
     ) -> CapReached | None:
-        """Return the first cap that so many calls would pass, if any."""
+        """Return the first cap that this number of calls would exceed, if any."""
         entry = self._entry(provider, call, times)
         if entry is None:
             return None
@@ -142,7 +142,7 @@ class Caller:
         return None
 
     def _entry(self, provider: Provider, call: CallOperation, times: int = 1) -> Entry | None:
-        """Return what a call takes from the caps, made so often; None: nothing."""
+        """Return the ledger entry for a number of calls; None if they cost nothing."""
         if call.cost is None:
             return None
         context, cost = self._context, replace(call.cost, amount=call.cost.amount * times)
@@ -165,17 +165,12 @@ class Caller:
         if entry is None:
             return None
         context = self._context
-        try:
-            caps = context.tariff.caps(provider.name, entry.unit, entry.at)
-            await context.registry.store.reserve(entry, caps)
-        except CapReached as reached:
-            raise reached.error from None
-        except JournalError as error:
-            raise CallError(error.failure) from None
+        caps = context.tariff.caps(provider.name, entry.unit, entry.at)
+        await context.registry.store.reserve(entry, caps)
         return entry
 
     async def _settle(self, entry: Entry | None, times: int) -> None:
-        """Write down how often a call was counted, or may have been; nothing depends on it."""
+        """Record how many times a call was, or may have been, counted; a failure is only logged."""
         if entry is None:
             return
         settled = replace(
@@ -192,7 +187,7 @@ class Caller:
     # --- what is sent once ---
 
     async def _target(self, provider: Provider, call: CallOperation, key: Key) -> Path | None:
-        """Return where a new key will be written; refuse before anything is sent if it cannot."""
+        """Return the file for a new key; refuse the call if that file cannot be written."""
         if call.secret is None:
             return None
         context = self._context
@@ -229,8 +224,6 @@ class Caller:
             attempt = attempt.next(state="sent", sent_at=context.clock())
             await store.write(None, [attempt])
             response = await client.change(request, key)
-        except JournalError as error:
-            raise CallError(error.failure) from None
         finally:
             permit.done()
         outcome = judge(provider, response, needs_id=False, also_accepts=call.accepts)
@@ -254,7 +247,7 @@ class Caller:
         raise CallError(outcome.failure)
 
     async def _close(self, attempt: Attempt, state: str, evidence: JsonObject | None) -> None:
-        """Write down what became of an attempt; if the journal fails now, it has happened still."""
+        """Record the outcome of an attempt; if the journal fails, it is written later."""
         closed = attempt.next(
             state=state, answered_at=self._context.clock(), evidence=evidence or attempt.evidence
         )
@@ -268,7 +261,7 @@ class Caller:
         response: Response,
         params: Params,
     ) -> None:
-        """Keep what later jobs build upon; an answer that cannot be read is an error elsewhere."""
+        """Store what later jobs need; an unreadable response is reported elsewhere."""
         try:
             provider_id, what = call.remembers(response, params)  # pyright: ignore[reportOptionalCall] -- looked at where this is called
         except UNREADABLE:
@@ -278,7 +271,7 @@ class Caller:
     async def _deposit(
         self, provider: Provider, call: CallOperation, response: Response, key: Key, target: Path
     ) -> Response:
-        """Bring a key from an answer into its file; what goes on from here does not hold it."""
+        """Write the key in a response to its file, and return the response without the key."""
         in_use = key.secret.get_secret_value()
         found = (
             secret_files.find(call.secret, response, in_use) if call.secret is not None else None
@@ -301,15 +294,15 @@ class Caller:
     # --- jobs that a call names ---
 
     async def withdraw(self, live: LiveJob) -> JsonObject:
-        """Cancel a job that still waits here: its request never left."""
+        """Cancel a job that still waits here and was not sent."""
         context, now = self._context, self._context.clock()
         asked = live.job.asks
-        attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
+        attempts = live.attempts()
 
         def change(job: Job) -> Job:
-            if job.status != "queued" or job.asks != asked:  # after a yes it has other attempts
+            if job.status != "queued" or job.asks != asked:  # after an approval it has new attempts
                 raise call_error(
-                    "conflict", f"{job.job_id} has just left", "check it, then cancel it again"
+                    "conflict", f"{job.job_id} has just been sent", "check it, then cancel it again"
                 )
             return job.next(status="cancelled", updated_at=now, ended_at=now, queued_for=None)
 
@@ -320,13 +313,35 @@ class Caller:
         return {"job_id": live.job.job_id, "status": "cancelled"}
 
     async def _take_in(self, live: LiveJob, call: CallOperation, response: Response) -> None:
-        """Take in what the answer to a call says of the job that it named."""
+        """Apply what the response to a call says about the job that the call named."""
         if call.state is not None:
             state = call.state(response)
             await self._context.detached(lambda: self._runtime.poller.ingest(live, state))
         if call.drops_outputs:
             gone = tuple(replace(o, url=None, expires_at=None) for o in live.job.outputs)
             await self._context.record(live, lambda job: job.next(outputs=gone), ())
+
+
+def _question(call: CallOperation, params: Params) -> str:
+    """Return what the person is asked: our words, with names of the caller's in quotes.
+
+    Raises
+    ------
+    CallError: ``invalid_argument``: what should be a name could be read as more of the question.
+    """
+    asks, named = call.asks or "", dict[str, str]()
+    for name in sorted({field for _, field, _, _ in Formatter().parse(asks) if field}):
+        given = str(getattr(params, name))
+        if not is_name(given):
+            raise call_error(
+                "invalid_argument",
+                f"{name}: expected letters, digits and any of . _ : / = + -; the person reads it "
+                "in the question whether this may be done",
+                "give the name or id as the provider writes it",
+            )
+        named[name] = f'"{given}"'
+    summary = f" {call.summary(params)}" if call.summary is not None else ""
+    return asks.format(**named) + summary
 
 
 def _provider_id(provider: Provider, given: str, live: LiveJob | None) -> str:
@@ -339,18 +354,18 @@ def _provider_id(provider: Provider, given: str, live: LiveJob | None) -> str:
     if live.job.provider_job_id is None:
         raise call_error(
             "conflict",
-            f"{given} is {live.job.status}: {provider.title} has given it no id",
+            f"{given} is {live.job.shown_status}: {provider.title} has given it no id",
             "check the job first",
         )
     return live.job.provider_job_id
 
 
 def plain(response: Response) -> JsonObject:
-    """Return the provider's object as it is, a list or nothing under ``result``.
+    """Return the provider's object unchanged; a list or an empty body goes under ``result``.
 
     Raises
     ------
-    UnreadableError: it is text, so no answer of the provider's interface.
+    UnreadableError: it is text, which is not a response of the provider's API.
     """
     if isinstance(response.body, str):
         raise UnreadableError("no JSON")

@@ -1,4 +1,4 @@
-"""What the machine takes from outside, so that tests can give it other things."""
+"""What is passed to the engine from outside, so that tests can replace it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
     from darkroom.config.settings import Settings
     from darkroom.core.executor import Executor
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies:
-    """Clock, chance, ways out.
+    """Clocks, randomness, transports and other replaceable parts.
 
-    ``clock``: seconds since the epoch. ``monotonic``: the clock that all processes of the machine
-    share, whatever happens to the other. ``run``: where blocking work is done; None: threads.
-    ``transport``: the way to the providers; None: the network. ``sandbox``: answers for
-    ``*.sandbox.test``, addresses to download included. ``open_store`` replaces the journal.
-    ``stopping`` is set when the process is asked to end. ``time_scale`` is a factor on how long
-    jobs are expected to take: the embedded sandbox is faster than the providers.
+    ``clock``: seconds since the epoch. ``monotonic``: the system's monotonic clock, which all
+    processes share. ``run``: the executor for blocking work; None: threads. ``transport``: the HTTP
+    transport to the providers; None: the network. ``sandbox``: the transport for
+    ``*.sandbox.test``, also for downloads. ``open_storage`` replaces the journal, and the locks and
+    shared limits that belong to it. ``stopping`` is set when the process is asked to end.
+    ``time_scale`` is a factor on the expected duration of jobs, because the embedded sandbox is
+    faster than the providers.
     """
 
     environment: Mapping[str, str] = field(repr=False)
@@ -40,6 +41,6 @@ class Dependencies:
     run: Executor | None = None
     transport: httpx2.AsyncBaseTransport | None = None
     sandbox: httpx2.AsyncBaseTransport | None = None
-    open_store: Callable[[Settings], Awaitable[Store]] | None = None
+    open_storage: Callable[[Settings], Awaitable[Storage]] | None = None
     stopping: anyio.Event | None = None
     time_scale: float = 1.0

@@ -1,7 +1,7 @@
-"""The machine: what every tool needs done, behind one door.
+"""The engine: one object with everything that tools do.
 
-Built anew for each lifespan by `running`, which opens the journal, takes up what a dead process
-left, and at the end lets open attempts finish.
+`running` builds one for each lifespan. It opens the journal, takes over the jobs of dead processes,
+and at the end lets open attempts finish.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import digest
-from darkroom.core.errors import CallError, ConfigurationError, JournalError, call_error
+from darkroom.core.errors import (
+    CallError,
+    ConfigurationError,
+    JournalError,
+    Stale,
+    call_error,
+)
 from darkroom.core.log import log
 from darkroom.engine.progress import wait_telling
-from darkroom.jobs.model import LOCAL_OWNER, Job
+from darkroom.jobs.model import LOCAL_OWNER, Attempt, Job
 from darkroom.providers.credentials import Credentials
 from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import JobOperation
@@ -45,18 +52,22 @@ if TYPE_CHECKING:
     from darkroom.results.outputs import Outputs
 
 
-ANSWER_SECONDS = 43.0
-"""A check answers by then, picking up a job that was started elsewhere included."""
-
 LOOK_SECONDS = 5.0
-"""How long a check without a wait asks once more about a job that was accepted and not seen."""
+"""How long a check without a wait takes to poll an unknown job once more."""
+
+OPEN_AGAIN_SECONDS = 15.0
+"""How often a journal is tried again that could not be opened."""
 
 QUIET_SECONDS = 0.25
-"""How long the journal stays closed while no tool is called: a host first asks for the list."""
+"""How long the journal stays closed while no tool is called: hosts list the tools first."""
 
 
 class Engine:
-    """Starts, follows and answers for jobs; makes calls; for one owner of one process."""
+    """Starts and checks jobs, runs batches and makes calls, for one owner in one process.
+
+    The parts that need the journal are in `Runtime`, which is opened in the background; methods
+    that need it wait for it.
+    """
 
     def __init__(
         self, providers: Iterable[Provider], settings: Settings, dependencies: Dependencies
@@ -83,20 +94,43 @@ class Engine:
     # --- opening and closing ---
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Open the journal, take up what dead processes left, and follow the schedule.
+        """Open the journal, take over the jobs of dead processes, and start the scheduler.
 
-        What that needs is imported then and not before, here and below: the first list of tools
-        waits for none of it.
+        A journal that cannot be used is tried again until it can. What is needed is imported then
+        and not before, here and below: the first list of tools waits for none of it.
         """
-        try:
-            with anyio.move_on_after(QUIET_SECONDS):
-                await self._wanted.wait()
-            from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- as said above
-            from darkroom.engine.recovery import recover  # noqa: PLC0415 -- as said above
-            from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- as said above
-            from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- as said above
-            from darkroom.engine.starts import Starter  # noqa: PLC0415 -- as said above
+        with anyio.move_on_after(QUIET_SECONDS):
+            await self._wanted.wait()
+        while True:
+            try:
+                await self._open(tasks)
+            except (ConfigurationError, JournalError) as error:
+                if str(error) != str(self._broken):
+                    log.error("%s", error)
+                self._broken = error
+            except BaseException:
+                self._broken = ConfigurationError("the server was stopped before it was ready")
+                raise
+            else:
+                self._broken = None
+                return
+            finally:
+                self._ready.set()
+            await anyio.sleep(OPEN_AGAIN_SECONDS)
 
+    async def _open(self, tasks: TaskGroup) -> None:
+        """Open what is not open yet, and take up what dead processes left."""
+        from darkroom.engine.batches.service import Batches  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.recovery import (  # noqa: PLC0415 -- see `run`
+            recover,
+            watch_neighbours,
+        )
+        from darkroom.engine.retention import Pruner  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.runtime import open_runtime  # noqa: PLC0415 -- see `run`
+        from darkroom.engine.starts import Starter  # noqa: PLC0415 -- see `run`
+
+        runtime = self._runtime
+        if runtime is None:
             runtime = await open_runtime(
                 self.providers,
                 self.settings,
@@ -106,24 +140,20 @@ class Engine:
                 tasks,
             )
             tasks.start_soon(runtime.context.schedule.run)
+            if runtime.liveness.beat_seconds is not None:
+                tasks.start_soon(runtime.stay_alive)
             tasks.start_soon(self._stop_waits, runtime)
             runtime.context.registry.watchers.append(self._tell)
             self._runtime = runtime
-            await recover(runtime)
-            if runtime.lease is not None:
-                runtime.submitter.take_over = lambda: recover(runtime)
+        await recover(runtime)
+        if runtime.liveness.shared:
+            runtime.submitter.take_over = lambda: recover(runtime)
+            watch_neighbours(runtime)
+        if self._starter is None:
             self._starter = Starter(runtime, self.owner, self._guard(runtime))
+        if self._batches is None:
             self._batches = Batches(runtime, self.owner, self.providers, self._starter)
-            await self._batches.take_up()
-        except (ConfigurationError, JournalError) as error:
-            self._broken = error
-            log.error("%s", error)
-            return
-        except BaseException:
-            self._broken = ConfigurationError("the server was stopped before it was ready")
-            raise
-        finally:
-            self._ready.set()
+        await self._batches.take_up()
         Pruner(runtime)
         runtime.context.spawn(runtime.downloader.resume, self.owner)
 
@@ -136,7 +166,7 @@ class Engine:
 
         Raises
         ------
-        ConfigurationError: the provider that it names judges nothing; `settings.load` says so before.
+        ConfigurationError: the named provider has no policy; `settings.load` reports this earlier.
         """
         name = self.settings.guard.provider
         if name is None:
@@ -152,20 +182,20 @@ class Engine:
         )
 
     async def batches(self) -> Batches:
-        """Return the room of the batches."""
+        """Return the batches of the owner."""
         await self.runtime()
         if self._batches is None:
-            raise TypeError("the machine is ready without its batches")
+            raise TypeError("the engine has started without its batches")
         return self._batches
 
     async def caller(self) -> Caller:
-        """Return what makes calls for the owner."""
+        """Return the object that makes calls for the owner."""
         from darkroom.engine.calls import Caller  # noqa: PLC0415 -- needed with the first call
 
         return Caller(await self.runtime(), self.owner, self.find)
 
     async def _stop_waits(self, runtime: Runtime) -> None:
-        """Let every wait for a job return once the process is asked to end."""
+        """Let every wait for a job return when the process is asked to end."""
         if self._dependencies.stopping is None:
             return
         await self._dependencies.stopping.wait()
@@ -179,29 +209,31 @@ class Engine:
             await self._runtime.drain()
 
     async def close(self) -> None:
-        """Close everything; no task of the machine runs any more."""
+        """Close everything; no task of the engine may be running."""
         if self._runtime is not None:
             await self._runtime.close()
 
     async def broken(self) -> ConfigurationError | JournalError | None:
-        """Return why the machine could not start; wait while it starts. None: it runs."""
+        """Wait until the engine has started; return why it could not, or None."""
         self._wanted.set()
         await self._ready.wait()
         return self._broken
 
     async def runtime(self) -> Runtime:
-        """Return the opened parts; wait while the journal is being opened.
+        """Return the parts that need the journal; wait until it is open.
 
         Raises
         ------
-        CallError: ``not_configured``, if the journal cannot be used.
+        CallError: ``journal_unavailable`` or ``not_configured``, if the journal cannot be used now.
         """
         broken = await self.broken()
+        if isinstance(broken, JournalError):
+            raise CallError(broken.failure)
         if self._runtime is None or broken is not None:
             raise call_error(
                 "not_configured",
                 f"{broken}; nothing was sent",
-                "ask the person to correct it and to start this server again",
+                f"ask the person to correct it; it is tried again every {OPEN_AGAIN_SECONDS:.0f} s",
             )
         return self._runtime
 
@@ -213,21 +245,21 @@ class Engine:
         """Start a job; see `Starter.start`."""
         await self.runtime()
         if self._starter is None:
-            raise TypeError("the machine is ready without its starter")
+            raise TypeError("the engine has started without its starter")
         return await self._starter.start(provider, operation, params, person)
 
     async def answer(self, live: LiveJob, to: Approval, *, yes: bool) -> None:
-        """Take the person's answer to what a job asks; one that comes too late is ignored.
+        """Process the person's answer to a job's question; an answer that is too late is ignored.
 
         Raises
         ------
-        CallError, JournalError: the answer was not taken; the job asks still.
+        CallError, JournalError: the answer was not processed; the question remains.
         """
         from darkroom.engine.approvals import answer  # noqa: PLC0415 -- see `run`
 
         runtime, starter = await self.runtime(), self._starter
         if starter is None:
-            raise TypeError("the machine is ready without its starter")
+            raise TypeError("the engine has started without its starter")
         await runtime.context.detached(lambda: answer(runtime, starter, live, to, yes=yes))
 
     async def job(self, job_id: str) -> LiveJob | None:
@@ -254,9 +286,13 @@ class Engine:
         holders = await store.holders()
         try:
             await recover_from(runtime, holders)
-        except JournalError as error:  # what is there can be read all the same
+        except JournalError as error:  # the jobs that are stored can still be read
             log.error("%s", error)
         return [self.latest(job) for job in await store.list(query)]
+
+    def wait_seconds(self, asked: int | None) -> int:
+        """Return how long a check waits: as the call says, or as ``[serve] wait_seconds`` does."""
+        return self.settings.serve.wait_seconds if asked is None else asked
 
     async def find(self, provider: Provider, job_id: str) -> LiveJob | None:
         """Return a job of this provider by our id or the provider's."""
@@ -270,13 +306,13 @@ class Engine:
     async def check(
         self, provider: Provider, check: CheckOperation, params: CheckParams, person: Person
     ) -> LiveJob:
-        """Return a job as soon as it ends or the wait is over; the person is told meanwhile.
+        """Return a job when it ends or the wait is over; the person sees progress meanwhile.
 
         Raises
         ------
         CallError: ``not_found``, or the provider could not be asked about a job that is not here.
         """
-        began = anyio.current_time()
+        began, wait_seconds = anyio.current_time(), self.wait_seconds(params.wait_seconds)
         runtime = await self.runtime()
         live = await self.find(provider, params.job_id)
         if live is None:
@@ -293,15 +329,15 @@ class Engine:
             arguments = {**live.job.arguments, **check.adopted(params)}
             if arguments != live.job.arguments:
                 await runtime.context.record(live, lambda job: job.next(arguments=arguments), ())
-        if live.job.status == "unknown":
+        if live.job.status == "unknown" or live.job.concluded:
             unseen = live
-            with anyio.move_on_after(max(params.wait_seconds, LOOK_SECONDS)):
+            with anyio.move_on_after(max(wait_seconds, LOOK_SECONDS)):
                 await runtime.context.detached(lambda: runtime.poller.look_again(unseen))
         runtime.downloader.take_up(live)
         return await wait_telling(
             runtime.context.registry,
             live,
-            min(params.wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
+            min(wait_seconds, began + ANSWER_SECONDS - anyio.current_time()),
             person,
             until=lambda live: (
                 (live.settled and not runtime.downloader.awaited(live)) or runtime.context.stopping
@@ -311,7 +347,7 @@ class Engine:
     async def _adopt(
         self, runtime: Runtime, provider: Provider, check: CheckOperation, params: CheckParams
     ) -> LiveJob:
-        """Pick up a job that was started elsewhere, by the provider's id."""
+        """Take over a job that was started elsewhere, by the provider's id."""
         if params.job_id.startswith(f"{provider.name}_"):
             raise call_error(
                 "not_found",
@@ -377,8 +413,29 @@ class Engine:
             )
         return await settle(await self.runtime(), live, verdict, provider_job_id, person)
 
+    async def use_yes(self, serial: str, tool: str) -> bool:
+        """Use the person's answer to one question; tell whether nobody has used it before.
+
+        It is written down, for the same answer may come again, and to another server.
+        """
+        now, store = self.clock(), (await self.runtime()).context.registry.store
+        used = Attempt(
+            attempt_id=f"yes_{serial}",
+            owner=self.owner,
+            operation=tool,
+            request_hash=serial,
+            state="accepted",
+            created_at=now,
+            answered_at=now,
+        )
+        try:
+            await store.write(None, [used])
+        except Stale:
+            return False
+        return True
+
     def poll_after(self, live: LiveJob) -> int | None:
-        """Return the whole seconds after which there can be news; None once the job ended."""
+        """Return the seconds until the next poll; None if the job has ended or is unknown."""
         if self._runtime is None or live.job.ended or live.job.status == "unknown":
             return None
         return self._runtime.poller.next_look(live.job)
@@ -419,7 +476,7 @@ class Engine:
 async def running(
     providers: Iterable[Provider], settings: Settings, dependencies: Dependencies
 ) -> AsyncGenerator[Engine]:
-    """Run a machine; on leaving, open attempts finish up to their deadline."""
+    """Run an engine; when the context ends, open attempts finish within their deadline."""
     engine = Engine(providers, settings, dependencies)
     try:
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""Who is behind a call: can be asked, and is told how far a wait is."""
+"""The person behind a call, who can be asked and sees progress."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
 
 
 class Person(Protocol):
-    """Who is behind a call."""
+    """The person behind a call."""
 
     @property
     def answers_tasks(self) -> bool:
-        """Whether a start may go on as a task that asks, in place of `approve`."""
+        """Whether a start may continue as a task that asks, instead of calling `approve`."""
         ...
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
-        """Return when the person said yes to ``question``.
+        """Return if the person says yes to ``question``.
 
-        ``binding`` identifies what exactly is asked (tool and arguments), so that a yes to one
-        thing is never taken for a yes to another.
+        ``binding`` identifies exactly what is asked (tool and arguments), so that an approval is
+        never used for anything else.
 
         Raises
         ------
-        CallError: ``declined``, or ``not_configured`` where nobody can be asked.
+        CallError: ``declined``, or ``not_configured`` if nobody can be asked.
         InputNeededError: the host has to ask and call again.
         """
         ...
 
     async def progress(self, done: float, total: float | None, message: str) -> None:
-        """Tell the person how far a wait is, where the host shows it."""
+        """Show the person the progress of a wait, if the host supports that."""
         ...
 
 
 class Nobody:
-    """Nobody is behind what the machine does by itself."""
+    """Stands for the person in calls that the engine makes by itself: nobody can be asked."""
 
     answers_tasks = False
 
@@ -51,7 +51,7 @@ class Nobody:
 
 
 def cannot_ask(tool: str, question: str) -> CallError:
-    """Return the refusal for a host that has no way to ask."""
+    """Return the refusal for a host that cannot ask the person."""
     return call_error(
         "not_configured",
         f"{tool} needs the person's approval ({question}), and this host has no way to ask",

@@ -1,8 +1,8 @@
-"""The policy gate: a prompt is evaluated before it is sent, where the configuration says so.
+"""The policy gate: if it is configured, every prompt is evaluated before it is sent.
 
-What is refused is never written down or sent; what is cleaned is sent cleaned, and the job says
-so. A policy service out of reach means refuse (``fail = "closed"``) or go on with a warning
-(``"open"``).
+A blocked prompt is neither written nor sent. A redacted prompt is sent redacted, and the job has a
+warning. If the policy cannot be asked, the call is refused (``fail = "closed"``) or goes on with a
+warning (``"open"``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
+from darkroom.core.deadlines import EVALUATION_SECONDS
 from darkroom.core.errors import CallError, Code, Failure, call_error, clean
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.jobs.spending import ROUNDING
@@ -32,29 +33,26 @@ if TYPE_CHECKING:
 MOST_RULES = 8
 
 EVALUATED_AT_ONCE = 16
-"""Texts of a batch that are evaluated side by side; the provider's own limits may allow fewer."""
-
-EVALUATION_SECONDS = 35.0
-"""By then all texts of a batch were evaluated, or nothing is started: a call answers within 45 s."""
+"""Texts of a batch that are evaluated at the same time, if the provider's limits allow it."""
 
 OUT_OF_REACH: frozenset[Code] = frozenset({"provider_unavailable", "provider_error", "timeout"})
-"""Failures that say nothing of the text: `EVALUATED_AT_ONCE` of them in a row, and none is asked
-about any more."""
+"""Failures that do not depend on the text. After `EVALUATED_AT_ONCE` of them in a row the remaining
+texts are not evaluated."""
 
 Judgements: TypeAlias = "dict[str, PolicyVerdict | Failure]"
-"""What the policy said of each text, or why it could not be asked."""
+"""The decision about each text, or why it could not be evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """Arguments that may be sent, and what the person should know of how they came to be."""
+    """Arguments that may be sent, and warnings about how they were changed."""
 
     params: StartParams
     warnings: tuple[str, ...] = ()
 
 
 class PolicyGate:
-    """Screens the texts of start calls with one provider's policy."""
+    """Checks the texts of start calls with one provider's policy."""
 
     def __init__(
         self, runtime: Runtime, caller: Caller, provider: Provider, policy: Policy
@@ -71,14 +69,14 @@ class PolicyGate:
         person: Person,
         judged: Judgements,
     ) -> Screened:
-        """Return the arguments as they may be sent.
+        """Return the arguments that may be sent.
 
-        ``judged`` holds what `judge` found out; a text that is not in it is evaluated now.
+        ``judged`` holds the decisions of `judge`; a text that is not in it is evaluated now.
 
         Raises
         ------
-        CallError: ``blocked_by_policy``, with the rules that were hit; or what kept the service
-            from answering, where that means refuse.
+        CallError: ``blocked_by_policy``, with the rules that were broken; or the policy could not
+            be asked and the configuration says to refuse.
         """
         arguments = canonical_arguments(params)
         warnings: list[str] = []
@@ -104,14 +102,14 @@ class PolicyGate:
         return Screened(params, tuple(warnings))
 
     async def judge(self, texts: Sequence[str], person: Person) -> Judgements:
-        """Evaluate distinct texts side by side, each once.
+        """Evaluate distinct texts concurrently, each once.
 
-        The result depends on what the provider answers, not on which answer comes first.
+        The result does not depend on the order of the answers.
 
         Raises
         ------
-        CallError: ``timeout``, saying how many texts the time is enough for; ``spend_cap_reached``,
-            before any was evaluated, where that means refuse.
+        CallError: ``timeout``, with the number of texts for which the time is enough;
+            ``spend_cap_reached``, before any text was evaluated.
         """
         judged: Judgements = {}
         self._refuse_too_many(len(texts))
@@ -138,9 +136,9 @@ class PolicyGate:
         return judged
 
     def _refuse_too_many(self, count: int) -> None:
-        """Refuse texts that the provider's limits leave no time for, before any is evaluated."""
+        """Refuse more texts than the provider's limits allow in time, before any is evaluated."""
         client = self._runtime.context.clients[self._provider.name]
-        most = most_within(self._provider.limits(client.settings), EVALUATION_SECONDS)
+        most = most_within(self._provider.limits_with(client.settings), EVALUATION_SECONDS)
         if count > most:
             raise call_error(
                 "timeout",
@@ -154,9 +152,7 @@ class PolicyGate:
         if done:
             way_out = f"start it as several batches of at most {done} distinct texts"
         else:
-            way_out = (
-                f"call again later; if it stays so, tell the person about {self._provider.title}"
-            )
+            way_out = f"call again later; if it happens again, tell the person about {self._provider.title}"
         return call_error(
             "timeout",
             f"{self._provider.title} evaluated {done} of {count} distinct texts in "
@@ -165,19 +161,18 @@ class PolicyGate:
         )
 
     async def _within_caps(self, texts: Sequence[str], judged: Judgements) -> Sequence[str]:
-        """Return the first texts, as many as the caps leave evaluations for; say why of the others.
+        """Return the first texts that the caps allow to evaluate, and the failure of the others.
 
-        Asked beforehand, so that it does not depend on which evaluation is reserved first.
+        This is decided beforehand, so that it does not depend on the order of the evaluations.
         """
         asked = texts
         while asked and (reached := await self._caller.passed(*self._call(), len(asked))):
-            error = reached.error
             if not self._goes_on:
-                raise error
+                raise reached
             each = reached.wanted / len(asked)
             room = int((reached.cap.limit - reached.used) / each + ROUNDING)
             asked = texts[: max(0, min(room, len(asked) - 1))]
-            judged |= dict.fromkeys(texts[len(asked) :], error.failure)
+            judged |= dict.fromkeys(texts[len(asked) :], reached.failure)
         return asked
 
     @property
@@ -206,11 +201,11 @@ class PolicyGate:
             return error.failure
 
     def _unjudged(self, failure: Failure) -> str:
-        """Return the warning that a text goes out unchecked, where the configuration says so.
+        """Return the warning that a text is sent unchecked, if the configuration allows it.
 
         Raises
         ------
-        CallError: it does not.
+        CallError: the configuration does not allow it.
         """
         if self._goes_on:
             return f"was not checked by the policy: {failure.message}"
@@ -233,12 +228,12 @@ class PolicyGate:
 
 
 def texts_of(operation: JobOperation, params: StartParams) -> list[str]:
-    """Return the texts of a start call that a policy is asked about."""
+    """Return the texts of a start call that the policy evaluates."""
     return [text for _, text in _texts(operation, canonical_arguments(params))]
 
 
 def _texts(operation: JobOperation, arguments: JsonObject) -> list[tuple[str, str]]:
-    """Return paths and texts, without what is left out or empty."""
+    """Return paths and texts, without absent and empty ones."""
     found = ((path, _get(arguments, path)) for path in operation.texts)
     return [(path, text) for path, text in found if isinstance(text, str) and text]
 

@@ -1,4 +1,4 @@
-"""Waiting for a job while the person is told how it stands."""
+"""Waiting for a job while progress is reported."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob, Registry
 
 TELL_SECONDS = 5.0
-"""How often the person is told at least."""
+"""Longest time between two progress reports."""
 
 STEP = 0.001
-"""What is told has to grow each time, also when two things change at one instant."""
+"""Smallest increase between two progress reports; the protocol requires that progress grows."""
 
 
 async def wait_telling(
@@ -28,15 +28,15 @@ async def wait_telling(
     *,
     until: Callable[[LiveJob], bool],
 ) -> LiveJob:
-    """Wait as `Registry.wait` does; tell at the start, at each change and every few seconds.
+    """Wait as `Registry.wait` does; report at the start, at each change and every few seconds.
 
-    What is done so far is the seconds waited: how long a job takes is never known for certain.
+    The progress is the number of seconds waited, because a job's duration is not known.
     """
     began = anyio.current_time()
     told = -STEP
     while not until(live):
         waited = anyio.current_time() - began
-        if waited >= seconds - STEP:  # what is left may be less than the clock can tell
+        if waited >= seconds - STEP:  # less would be below the resolution of the clock
             break
         told = max(waited, told + STEP)
         seen = _how_it_stands(live.job)
@@ -51,8 +51,7 @@ async def wait_telling(
 
 
 def _how_it_stands(job: Job) -> str:
-    status = "running" if job.status == "submitting" else job.status
-    parts = [f"{job.operation}: {status}"]
+    parts = [f"{job.operation}: {job.shown_status}"]
     if job.status == "queued" and job.queued_for is not None:
         parts.append(f"waits for {job.queued_for}")
     if job.progress is not None:

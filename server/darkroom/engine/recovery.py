@@ -1,16 +1,19 @@
-"""Taking up what dead processes left: at the start, and when one is found dead.
+"""Takes over the jobs of dead processes, at the start and when a process is found dead.
 
-Nothing is marked failed because we were away. What was ``prepared`` may be sent; what was ``sent``
-has an unknown fate; what ran is asked for again.
+No job becomes ``failed`` because no server was running. A ``prepared`` attempt may be sent; a
+``sent`` attempt becomes ``unknown``; a running job is polled again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from darkroom.core.errors import Stale
+import anyio
+
+from darkroom.core.errors import JournalError, Stale
+from darkroom.core.log import log
+from darkroom.jobs import slots
 from darkroom.jobs.evidence import look_for_evidence
-from darkroom.jobs.storage.lease import sweep
 from darkroom.providers.client.outcomes import unknown
 
 if TYPE_CHECKING:
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
 
+NEIGHBOURS_SECONDS = 30.0
+"""How often a server looks whether one beside it has died."""
+
 STOPPED = "the server stopped before an answer was recorded"
 
 
 async def recover(runtime: Runtime) -> None:
-    """Take over the jobs of dead processes; whoever asks meanwhile waits until it is done."""
+    """Take over the jobs of dead processes; concurrent calls wait until it is done."""
     async with runtime.recovering:
         taken = await _recover(runtime)
     if any(job.operation not in runtime.context.operations for job in taken):  # a batch
@@ -34,32 +40,57 @@ async def recover(runtime: Runtime) -> None:
 
 
 async def recover_from(runtime: Runtime, holders: Iterable[str | None]) -> bool:
-    """Take over the jobs of dead processes if one of these holders is dead; tell whether."""
+    """Take over the jobs of dead processes if one of these holders is dead; tell whether it is."""
     others = set(holders) - {None, runtime.context.registry.holder}
-    if not any(runtime.dead(holder) for holder in others if holder is not None):
+    if not any(runtime.liveness.dead(holder) for holder in others if holder is not None):
         return False
     await recover(runtime)
     return True
 
 
+def watch_neighbours(runtime: Runtime) -> None:
+    """Take over by itself, from now on, what other processes leave behind when they die."""
+    context, registry = runtime.context, runtime.context.registry
+    seen, holders = -1, set[str]()
+
+    async def look() -> None:
+        nonlocal seen, holders
+        try:
+            wrote = await registry.others_wrote()
+            if wrote != seen:
+                holders, seen = await registry.store.holders(), wrote
+            if not context.closing and await recover_from(runtime, holders):
+                seen = -1
+        except JournalError as error:
+            log.error("%s", error)
+        finally:
+            look_later()
+
+    def look_later() -> None:
+        due = anyio.current_time() + NEIGHBOURS_SECONDS
+        context.schedule.at("neighbours", due, lambda: context.spawn(look))
+
+    look_later()
+
+
 async def _recover(runtime: Runtime) -> Sequence[Job]:
     context = runtime.context
     store = context.registry.store
-    taken = await store.claim(context.registry.holder, runtime.dead)
-    for job in taken:
+    taken = await store.claim(context.registry.holder, runtime.liveness.dead)
+    # Those that run keep their slots before one that waits, maybe longer than they, can take one.
+    for job in sorted(taken, key=lambda job: job.status == "queued"):
         if job.operation in context.operations:
             await _take_up(runtime, context.registry.add(job))
     now = context.clock()
-    for attempt in await store.unsettled(runtime.dead):
+    for attempt in await store.unsettled(runtime.liveness.dead):
         state = "unknown" if attempt.state == "sent" else "refused"
         evidence: JsonObject = {**(attempt.evidence or {}), "what_happened": STOPPED}
         closed = attempt.next(state=state, answered_at=now, evidence=evidence)
         try:
             await store.write(None, [closed])
-        except Stale:  # another process takes up the same, and was here first
+        except Stale:  # another process has taken it over first
             continue
-    if runtime.lease is not None:
-        await runtime.run(lambda: sweep(context.settings.state_dir, {context.registry.holder}))
+    await runtime.liveness.beat()
     return taken
 
 
@@ -67,8 +98,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
     attempts = await context.registry.store.attempts(job.job_id)
-    live.attempt = next((a for a in reversed(attempts) if a.item is None), None)
-    live.items = {a.item: a for a in attempts if a.item is not None} or None
+    live.load(attempts)
     fate = unknown(context.clients[job.provider].provider, STOPPED)
     lost = [
         attempt.next(state="unknown", answered_at=now, evidence=fate.evidence)
@@ -76,10 +106,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
         if attempt.state == "sent"
     ]
     for attempt in lost:
-        if attempt.item is not None and live.items is not None:
-            live.items[attempt.item] = attempt
-        else:
-            live.attempt = attempt
+        live.keep(attempt)
     left = operation.longest_seconds - (now - (job.submitted_at or job.created_at))
     match job.status:
         case "queued" if job.asks:
@@ -87,7 +114,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
         case "queued":
             runtime.submitter.enqueue(live)
         case "submitting":
-            runtime.submitter.keep_slot(live, max(0.0, left))
+            slots.keep(context, job, max(0.0, left))
             await context.record(
                 live,
                 lambda job: job.next(
@@ -97,7 +124,7 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
             )
             look_for_evidence(context, live)
         case "unknown":
-            runtime.submitter.keep_slot(live, max(0.0, left))
+            slots.keep(context, job, max(0.0, left))
         case _:
             if lost:
                 await context.record(live, lambda _: None, lost)

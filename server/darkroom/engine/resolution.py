@@ -1,17 +1,19 @@
-"""Settling a job whose fate is unknown: by the person's word, with what evidence there is.
+"""Settles an unknown job with the person's answer.
 
-Only an exact correlate lets a job be adopted by itself (`darkroom.jobs.fan_out_state`). Anything weaker
-is shown, and the person decides: they are asked, for a wrong word frees a cap or pays twice.
+A job is settled automatically only by an exact match at the provider (see
+`darkroom.jobs.fan_out_state`). Weaker evidence is shown, and the person decides. The person is asked
+to confirm, because a wrong answer releases a reserved amount or leads to a second charge.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from darkroom.core.digests import digest
 from darkroom.core.errors import call_error, failure
+from darkroom.core.foreign import is_name
 from darkroom.core.times import iso
+from darkroom.jobs import slots
 from darkroom.jobs.spending import counted
 
 if TYPE_CHECKING:
@@ -19,15 +21,12 @@ if TYPE_CHECKING:
 
     from darkroom.engine.person import Person
     from darkroom.engine.runtime import Runtime
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import AttemptState, Job
     from darkroom.jobs.registry import LiveJob
 
 Resolution = Literal["submitted", "not_submitted"]
 
 TOOL = "resolve_job"
-
-_ID = re.compile(r"[\w.:/=+-]+")
-"""What an id of a provider is made of; no sentence gets into the question in its place."""
 
 
 async def settle(
@@ -37,16 +36,16 @@ async def settle(
     provider_job_id: str | None,
     person: Person,
 ) -> LiveJob:
-    """Settle an unknown job, once the person has said yes to what that means.
+    """Settle an unknown job after the person has confirmed.
 
-    ``submitted``: the provider has it, under ``provider_job_id``; it is followed from now on.
-    ``not_submitted``: it never arrived; it ends ``failed``, and what it reserved is released.
+    ``submitted``: the provider accepted it as ``provider_job_id``; it is polled from now on.
+    ``not_submitted``: it never arrived; it becomes ``failed``, and its reserved amount is released.
 
     Raises
     ------
     CallError: ``conflict`` if it is not unknown, or the id belongs to another job here;
-        ``invalid_argument`` if the id is missing or none; ``declined``, or ``not_configured`` where
-        nobody can be asked.
+        ``invalid_argument`` if the id is missing or not valid; ``declined``, or ``not_configured``
+        if nobody can be asked.
     InputNeededError: the host has to ask and call again.
     """
     context = runtime.context
@@ -61,20 +60,24 @@ async def settle(
             "provider_job_id: missing; a submitted job needs the id that the provider gave it",
             "take it from the provider's own page or list, then call again",
         )
-    if _ID.fullmatch(provider_job_id) is None:
+    if not is_name(provider_job_id):
         raise call_error(
             "invalid_argument",
             "provider_job_id: expected an id as the provider gives it, without blanks or quotes",
             "take it from the provider's own page or list, then call again",
         )
     known = await context.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
-    if known is not None and known.job_id != live.job.job_id:
+    double = known if known is not None and known.job_id != live.job.job_id else None
+    if double is not None and await context.registry.store.attempts(double.job_id):
+        # we have sent that one
         raise call_error(
             "conflict",
-            f"{provider_job_id} is already {known.job_id}",
+            f"{provider_job_id} is already {double.job_id}",
             "look for another one, or settle this one as not_submitted",
         )
     await _ask(runtime, live.job, verdict, provider_job_id, person)
+    if double is not None:
+        await context.detached(lambda: _give_up_double(runtime, double, live.job))
     await context.detached(lambda: _was_submitted(runtime, live, provider_job_id))
     return live
 
@@ -88,7 +91,7 @@ async def _ask(
 
 
 def _question(runtime: Runtime, job: Job, verdict: Resolution, provider_job_id: str) -> str:
-    """Say what is settled, what it costs or frees, and when to say yes."""
+    """Return the question: what is settled, what it costs or frees, and when to say yes."""
     context = runtime.context
     title = context.clients[job.provider].provider.title
     cost = "a cost that is not known"
@@ -114,18 +117,22 @@ def _still_unknown(job: Job) -> None:
     if job.status != "unknown":
         raise call_error(
             "conflict",
-            f"{job.job_id} is {job.status}; only an unknown job can be settled",
+            f"{job.job_id} is {job.shown_status}; only an unknown job can be settled",
             "check it instead",
         )
 
 
 async def _write(
-    runtime: Runtime, live: LiveJob, change: Callable[[Job], Job], state: str, **more: object
+    runtime: Runtime,
+    live: LiveJob,
+    change: Callable[[Job], Job],
+    state: AttemptState,
+    **more: object,
 ) -> None:
-    """Write a verdict down with the attempt that it settles; none of it holds if that fails."""
+    """Write the decision and the settled attempt; if that fails, nothing is changed."""
     before = live.attempt
     try:
-        attempts = runtime.submitter.answered(live, state, **more)
+        attempts = live.answered(runtime.context.clock(), state, **more)
         await runtime.context.registry.update(live, change, attempts)
     except BaseException:
         live.attempt = before
@@ -134,7 +141,7 @@ async def _write(
 
 async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
     context, now = runtime.context, runtime.context.clock()
-    await live.load(context.registry.store)
+    await live.load_from(context.registry.store)
     title = context.clients[live.job.provider].provider.title
     error = failure("outcome_unknown", title, next_step="start it again if it is still wanted")
 
@@ -143,12 +150,37 @@ async def _never_arrived(runtime: Runtime, live: LiveJob) -> None:
         return job.next(status="failed", updated_at=now, ended_at=now, error=error)
 
     await _write(runtime, live, change, "refused")
-    runtime.submitter.free_slot(live)
+    slots.release_early(context, live.job)
+
+
+async def _give_up_double(runtime: Runtime, double: Job, of: Job) -> None:
+    """Close the row under which a lost job was followed by the provider's id alone.
+
+    It is the same payment: what is reserved for the lost one goes on counting, once.
+    """
+    context, now = runtime.context, runtime.context.clock()
+    live = await context.registry.get(double.job_id)
+    if live is None:
+        return
+    await context.registry.update(
+        live,
+        lambda job: job.next(
+            status="cancelled",
+            updated_at=now,
+            ended_at=now,
+            provider_job_id=None,
+            concluded=False,
+            outputs=(),
+            warnings=(*job.warnings, f"it is the same as {of.job_id}, which goes on"),
+        ),
+    )
+    context.schedule.cancel(("poll", double.job_id))
+    slots.release_early(context, live.job)
 
 
 async def _was_submitted(runtime: Runtime, live: LiveJob, provider_job_id: str) -> None:
     context, now = runtime.context, runtime.context.clock()
-    await live.load(context.registry.store)
+    await live.load_from(context.registry.store)
 
     def change(job: Job) -> Job:
         _still_unknown(job)

@@ -1,13 +1,16 @@
-"""The parts of the machine that exist once the journal is open, and how they are put together."""
+"""The parts of the engine that need the journal, and how they are put together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
+from darkroom.core.errors import JournalError
+from darkroom.core.log import log
 from darkroom.core.scheduler import HeapScheduler
 from darkroom.engine.batches.tracker import Tracker
 from darkroom.jobs.context import JobContext
@@ -17,11 +20,10 @@ from darkroom.jobs.pending_approvals import Questions
 from darkroom.jobs.poller import Poller
 from darkroom.jobs.registry import Registry
 from darkroom.jobs.spending import Tariff
-from darkroom.jobs.storage.lease import Lease, is_dead
+from darkroom.jobs.store import Alone, Storage
 from darkroom.jobs.submission import Submitter
 from darkroom.providers.client.http import HttpClient
 from darkroom.providers.client.provider_client import ProviderClient
-from darkroom.providers.client.shared_limits import SharedLimits
 from darkroom.providers.operations import JobOperation
 from darkroom.results.downloads import OutputDownloader
 from darkroom.results.outputs import Outputs
@@ -37,20 +39,16 @@ if TYPE_CHECKING:
     from darkroom.engine.dependencies import Dependencies
     from darkroom.jobs.model import Attempt
     from darkroom.jobs.registry import LiveJob
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Liveness
     from darkroom.providers.client.fetch import Fetcher
-    from darkroom.providers.client.rate_limiter import LimitsState
     from darkroom.providers.credentials import Credentials
     from darkroom.providers.params import Admitted
-    from darkroom.providers.provider import Limits, Provider
-
-DRAIN_SECONDS = 10.0
-"""How long open attempts have to finish when the machine stops."""
+    from darkroom.providers.provider import Provider
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Everything that moves jobs."""
+    """The parts that send, poll, download and approve jobs. They exist while the journal is open."""
 
     context: JobContext
     poller: Poller
@@ -61,40 +59,45 @@ class Runtime:
     submitter: Submitter
     questions: Questions
     tracker: Tracker
-    lease: Lease | None
+    liveness: Liveness
     run: Executor
     folder: Path
     recovering: anyio.Lock = field(default_factory=anyio.Lock)
     go_on: list[Callable[[], Awaitable[None]]] = field(
         default_factory=list["Callable[[], Awaitable[None]]"]
     )
-    """Called when batches of a dead process were taken over."""
-
-    def dead(self, holder: str) -> bool:
-        """Tell whether the process behind a holder is gone; without a journal there is only us."""
-        return self.lease is None or is_dead(self.context.settings.state_dir, holder)
+    """Called after batches of a dead process were taken over."""
 
     def queue(self, live: LiveJob, attempts: Sequence[Attempt]) -> None:
         """Begin a job whose row and attempts were written just now; one that asks waits for a yes."""
-        live.attempt = next((a for a in attempts if a.item is None), None)
-        live.items = {a.item: a for a in attempts if a.item is not None} or None
+        live.load(attempts)
         if live.job.asks:
             self.questions.follow(live)
         else:
             self.submitter.enqueue(live)
 
+    async def stay_alive(self) -> None:
+        """Report that this process is alive, as often as its store requires."""
+        seconds = self.liveness.beat_seconds
+        while seconds is not None:
+            await anyio.sleep(seconds)
+            try:
+                await self.liveness.beat()
+            except JournalError as error:
+                log.error("%s", error)
+
     async def drain(self) -> None:
-        """Start nothing new, and let open attempts finish, up to their deadline."""
+        """Start nothing new, and let open attempts finish within their deadline."""
         context = self.context
         context.closing = True
-        with anyio.move_on_after(DRAIN_SECONDS, shield=True):
+        with anyio.move_on_after(context.settings.serve.drain_seconds, shield=True):
             while context.open_attempts:
                 await context.idle.wait()
         for scope in context.open_attempts:
             scope.cancel()
 
     async def close(self) -> None:
-        """Close connections and journal; the lock goes last."""
+        """Close the connections, then the journal, and release the lease last."""
         with anyio.CancelScope(shield=True):
             for live in tuple(self.context.registry):
                 await self.context.save(live)
@@ -102,8 +105,7 @@ class Runtime:
                 await client.http_client.aclose()
             await self.downloader.aclose()
             await self.context.registry.store.close()
-            if self.lease is not None:
-                self.lease.release()
+            await self.liveness.release()
 
 
 async def open_runtime(
@@ -121,9 +123,10 @@ async def open_runtime(
     ConfigurationError, JournalError: the journal cannot be used.
     """
     run: Executor = dependencies.run or anyio.to_thread.run_sync
-    store, lease, holder = await _open_store(settings, dependencies, run)
-    tariff = Tariff(settings, providers, holder)
-    registry = Registry(store, holder, tariff)
+    storage = await _open_storage(settings, dependencies, run)
+    store, liveness = storage.store, storage.liveness
+    tariff = Tariff(settings, providers, liveness.holder)
+    registry = Registry(store, liveness.holder, tariff)
     schedule = HeapScheduler()
     clients = {
         name: ProviderClient(
@@ -138,7 +141,7 @@ async def open_runtime(
             schedule,
             dependencies.chance,
             sandbox=dependencies.sandbox is not None,
-            limits_state=_shared(settings, name, dependencies) if lease is not None else None,
+            limits_state=partial(storage.limits, name) if storage.limits is not None else None,
         )
         for name, provider in providers.items()
     }
@@ -168,11 +171,8 @@ async def open_runtime(
 
         return Fetcher(admitted=admitted.origins, sandbox=dependencies.sandbox, offload=run)
 
-    def dead(other: str) -> bool:
-        return lease is None or is_dead(settings.state_dir, other)
-
     folder = settings.results_folder
-    downloader = OutputDownloader(context, open_fetcher, folder, run, dead)
+    downloader = OutputDownloader(context, open_fetcher, folder, run, liveness.dead)
     outputs = Outputs(context, downloader, folder, run)
     poller = Poller(context, downloader)
     inputs = Inputs(context, downloader)
@@ -189,39 +189,25 @@ async def open_runtime(
         submitter,
         Questions(context),
         Tracker(registry),
-        lease,
+        liveness,
         run,
         folder,
     )
 
 
-def _shared(
-    settings: Settings, provider: str, dependencies: Dependencies
-) -> Callable[[str, Limits], LimitsState]:
-    """Return what makes the budgets that all processes with this journal share."""
-    folder = settings.state_dir / "pacing"
-    return lambda fingerprint, limits: SharedLimits(
-        folder / f"{provider}-{fingerprint}.lane", limits, dependencies.monotonic
-    )
-
-
-async def _open_store(
-    settings: Settings, dependencies: Dependencies, run: Executor
-) -> tuple[Store, Lease | None, str]:
-    holder = dependencies.new_id()
-    if dependencies.open_store is not None:
-        return await dependencies.open_store(settings), None, holder
+async def _open_storage(settings: Settings, dependencies: Dependencies, run: Executor) -> Storage:
+    if dependencies.open_storage is not None:
+        return await dependencies.open_storage(settings)
     if settings.jobs.store == "memory":
         from darkroom.jobs.storage.memory import MemoryStore  # noqa: PLC0415 -- one of two is needed
 
-        return MemoryStore(holder=holder, began=dependencies.clock()), None, holder
-    from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- one of two is needed
+        holder = dependencies.new_id()
+        return Storage(MemoryStore(holder=holder, began=dependencies.clock()), Alone(holder))
+    from darkroom.jobs.storage.local import open_local  # noqa: PLC0415 -- one of two is needed
 
-    lease = await run(lambda: Lease.take(settings.state_dir))
-    try:
-        path = settings.state_dir / "journal.sqlite"
-        store = await SqliteStore.open(path, run=dependencies.run, holder=lease.holder)
-    except BaseException:
-        lease.release()
-        raise
-    return store, lease, lease.holder
+    return await open_local(
+        settings.state_dir,
+        run=run,
+        journal=dependencies.run,
+        monotonic=dependencies.monotonic,
+    )

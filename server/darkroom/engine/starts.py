@@ -1,4 +1,4 @@
-"""From a start call to a job: the same intent, the person's approval, the caps, the row."""
+"""From a start call to a job: identical calls, policy, approval, caps, and the first write."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 
+from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of
 from darkroom.engine.recovery import recover_from
-from darkroom.jobs.model import Attempt, Job
-from darkroom.jobs.quota import outlook
+from darkroom.jobs.model import Attempt, Intent
+from darkroom.jobs.quota import beginnings, outlook_of
 from darkroom.jobs.receipts import recall
 from darkroom.jobs.registry import LiveJob
-from darkroom.jobs.spending import CapReached
-from darkroom.jobs.store import Created, Query
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
@@ -28,39 +27,46 @@ if TYPE_CHECKING:
     from darkroom.engine.person import Person
     from darkroom.engine.policy_gate import Judgements, PolicyGate
     from darkroom.engine.runtime import Runtime
+    from darkroom.jobs.model import Job
     from darkroom.jobs.quota import Outlook
-    from darkroom.providers.credentials import Key
+    from darkroom.jobs.store import Created, Forecast
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
     from darkroom.providers.provider import Provider
-
-ANSWER_SECONDS = 43.0
-"""A start call answers by then, whatever person and provider do; the attempt goes on."""
-
-SENDING_SECONDS = 40.0
-"""How long it waits for the provider at most."""
 
 IDENTICAL = (
     "an identical call was made before: this is its job, nothing new was started; "
     "to get several, use copies of start_batch or vary the arguments"
 )
 MOST_NAMED = 20
-"""Items named in an error; of more the first ones."""
-
-MOST_BESIDE = 1_000
-"""Jobs looked at that share what one call opened."""
+"""Maximum number of items that an error names."""
 
 STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A job, and what the caller should know about how it came to be."""
+    """A job, and warnings for the caller."""
 
     live: LiveJob
     warnings: tuple[str, ...] = ()
     identical: bool = False
-    """An identical call without a key had started it."""
+    """Whether an earlier identical call without a key had started it."""
+
+    known: bool = False
+    """An earlier call had started it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a job is called: by the batch that it is an item of, or by whoever starts it alone."""
+
+    job_id: str | None = None
+    batch_id: str | None = None
+    item: str | None = None
+    folder: str | None = None
+    idempotency_key: str | None = None
+    created_at: float | None = None
 
 
 class Starter:
@@ -75,26 +81,25 @@ class Starter:
     async def start(
         self, provider: Provider, operation: JobOperation, params: StartParams, person: Person
     ) -> Started:
-        """Start a job, or return the one that the same intent has started.
+        """Start a job, or return the existing job with the same intent.
 
-        Returns as soon as the provider has accepted it, or at once where it has to wait: for the
-        person's yes, too, where the host takes it within a task.
+        Returns when the provider has accepted the job, or at once if it has to wait. It also waits
+        if the host takes the person's approval within a task.
 
         Raises
         ------
-        CallError: it was refused (the row stays, with the same error), or it would pass a cap, or
+        CallError: it was refused (the row stays, with the same error), it would exceed a cap, or
             the person said no.
         """
         context, began = self._context, anyio.current_time()
-        key = context.credentials.key(provider, operation.credential, owner=self._owner)
-        asked = self._draft(provider, operation, params, params, key)
-        known = await context.registry.store.foresee(asked, identical_since=self.identical_since())
-        if known is not None:  # whatever has become of what it was made of
+        intent = self._intent(provider, operation, params)
+        forecast = await self._foresee(provider, operation, intent)
+        if forecast.known is not None:  # whatever has become of what it was made of
             started = await self._again(
-                known, asked.intent, by_key=params.idempotency_key is not None
+                forecast.known, intent.intent, by_key=params.idempotency_key is not None
             )
         else:
-            started = await self._start_new(provider, operation, params, key, person)
+            started = await self._start_new(provider, operation, params, intent, forecast, person)
         left = began + ANSWER_SECONDS - anyio.current_time()
         live = await context.registry.wait(
             started.live, min(left, SENDING_SECONDS), until=_has_left_or_waits
@@ -110,34 +115,55 @@ class Starter:
         provider: Provider,
         operation: JobOperation,
         params: StartParams,
-        key: Key,
+        intent: Intent,
+        forecast: Forecast,
         person: Person,
     ) -> Started:
-        self._need_limits(provider, key)
-        screened = await self.screen(operation, params, person, {})
-        bound = await self._bind(provider, operation, screened.params)
-        draft = self._draft(provider, operation, params, bound, key)
-        draft = replace(draft, warnings=screened.warnings)
-        await self._refuse_used_names(operation, bound, draft)
-        if missing := await self._runtime.inputs.missing(draft, self._owner):
+        screened, bound = await self._prepared(provider, operation, params, intent, person, {})
+        arguments = intent.arguments if bound is params else canonical_arguments(bound)
+        job = intent.job(arguments, warnings=screened.warnings)
+        if missing := await self._runtime.inputs.missing(job, self._owner):
             raise call_error(
                 "invalid_argument",
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        ahead = await outlook(self._context, provider, operation, self._owner)
+        ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        question = await self._question(provider, draft, ahead)
+        question = self._question(provider, intent, ahead)
+        if question is not None and forecast.reached is not None:
+            raise forecast.reached
         if question is not None and person.answers_tasks:
-            draft = self._runtime.questions.ask(draft, question)
+            approval = self._runtime.questions.approval(question)
+            job = intent.job(arguments, warnings=screened.warnings, approval=approval)
         else:
             if question is not None:
-                binding = digest(draft.intent, draft.idempotency_key or "", *ahead.said)
-                await person.approve(draft.operation, question, binding)
+                binding = digest(intent.intent, intent.idempotency_key or "", *ahead.said)
+                await person.approve(intent.operation, question, binding)
             if ahead.charge is not None:
-                draft = replace(draft, warnings=(*draft.warnings, ahead.charge))
-        return await self._context.detached(lambda: self._begin(operation, bound, draft))
+                job = intent.job(arguments, warnings=(*screened.warnings, ahead.charge))
+        started = await self._context.detached(lambda: self._begin(operation, bound, job))
+        if (other := forecast.doubtful) is not None and not started.known:
+            said = f"{other.job_id} has the same arguments and is of unknown fate"
+            return replace(started, warnings=(*started.warnings, said))
+        return started
+
+    async def _prepared(
+        self,
+        provider: Provider,
+        operation: JobOperation,
+        params: StartParams,
+        intent: Intent,
+        person: Person,
+        judged: Judgements,
+    ) -> tuple[Screened, StartParams]:
+        """Return the arguments as the policy lets them be sent, and as they are sent."""
+        self._need_limits(provider, intent.fingerprint)
+        screened = await self.screen(operation, params, person, judged)
+        bound = await self._bind(provider, operation, screened.params)
+        await self._refuse_used_names(operation, bound, intent)
+        return screened, bound
 
     async def screen(
         self,
@@ -146,7 +172,7 @@ class Starter:
         person: Person,
         judged: Judgements,
     ) -> Screened:
-        """Return the arguments as the policy lets them be sent; see `PolicyGate.screen`."""
+        """Return the arguments that the policy allows to be sent; see `PolicyGate.screen`."""
         if self._guard is None or not operation.texts:
             return Screened(params)
         return await self._guard.screen(operation, params, person, judged)
@@ -154,7 +180,7 @@ class Starter:
     async def judge(
         self, calls: Iterable[tuple[JobOperation, StartParams]], person: Person
     ) -> Judgements:
-        """Ask the policy, if there is one, about the texts of many start calls; see `PolicyGate.judge`."""
+        """Let the policy, if there is one, evaluate the texts of many calls; see `PolicyGate.judge`."""
         if self._guard is None:
             return {}
         texts = [text for operation, params in calls for text in texts_of(operation, params)]
@@ -167,22 +193,20 @@ class Starter:
         params: StartParams,
         person: Person,
         judged: Judgements,
+        place: Place,
     ) -> tuple[Job, list[Attempt]]:
-        """Return the rows that a start call would write, for a batch to write them with others.
+        """Return the rows that a start call would write; a batch writes them together.
 
-        ``judged`` holds what the policy said of the batch's texts (see `judge`).
+        ``judged`` holds the policy's decisions about the batch's texts (see `judge`).
         """
-        key = self._context.credentials.key(provider, operation.credential, owner=self._owner)
-        self._need_limits(provider, key)
-        screened = await self.screen(operation, params, person, judged)
-        bound = await self._bind(provider, operation, screened.params)
-        draft = self._draft(provider, operation, params, bound, key)
-        draft = replace(draft, warnings=screened.warnings)
-        await self._refuse_used_names(operation, bound, draft)
-        return draft, self.attempts(operation, bound, draft)
+        intent = self._intent(provider, operation, params, place)
+        screened, bound = await self._prepared(provider, operation, params, intent, person, judged)
+        arguments = intent.arguments if bound is params else canonical_arguments(bound)
+        job = intent.job(arguments, warnings=screened.warnings)
+        return job, self.attempts(operation, bound, job)
 
     def attempts_again(self, job: Job, operation: JobOperation) -> list[Attempt]:
-        """Return new attempts for a job that is to be run again."""
+        """Return new attempts for a job that is run again."""
         params = cast("StartParams", self._context.params(job, operation))
         unopened = replace(job, provider_job_id=None, created_at=self._context.clock())
         return self.attempts(operation, params, unopened)
@@ -192,28 +216,18 @@ class Starter:
         provider: Provider,
         operation: JobOperation,
         arguments: JsonObject,
-        *,
-        batch_id: str,
-        item: str,
-        folder: str | None,
+        place: Place,
     ) -> None:
-        """Add a job to a running batch, once, whoever asks for it and however often."""
+        """Add a job to a running batch; calling it again, in any process, has no effect."""
         params = validate(operation.params, arguments, admitted=self._context.admitted)
         given = cast("StartParams", params)
-        job, attempts = await self.rows(provider, operation, given, Nobody(), {})
-        job = replace(
-            job,
-            batch_id=batch_id,
-            item=item,
-            folder=folder,
-            idempotency_key=f"{batch_id}:{item}",
-        )
-        await self._insert(job, attempts)
+        once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
+        await self._insert(*await self.rows(provider, operation, given, Nobody(), {}, once))
 
     async def _bind(
         self, provider: Provider, operation: JobOperation, params: StartParams
     ) -> StartParams:
-        """Put what the arguments only name in its place."""
+        """Replace what the arguments only name by its content; see `Bind`."""
         if operation.bind is None:
             return params
         context = self._context
@@ -228,29 +242,25 @@ class Starter:
         return cast("StartParams", operation.bind(params, settings, remembered))
 
     async def _refuse_used_names(
-        self, operation: JobOperation, params: StartParams, draft: Job
+        self, operation: JobOperation, params: StartParams, intent: Intent
     ) -> None:
         """Refuse names used before, unless it is the same intent: then its job is returned."""
-        if not isinstance(operation, FanOutOperation) or draft.provider_job_id is None:
-            return
-        store = self._context.registry.store
-        if await store.foresee(draft, identical_since=self.identical_since()) is None:
-            await self.refuse_sent_names(operation, params, draft)
+        try:
+            await self.refuse_sent_names(operation, params, intent)
+        except CallError:
+            store = self._context.registry.store
+            if await store.identical(intent, since=self.identical_since()) is None:
+                raise
 
     async def refuse_sent_names(
-        self, operation: JobOperation, params: StartParams, draft: Job
+        self, operation: JobOperation, params: StartParams, to: Intent | Job
     ) -> None:
         """Refuse items that were sent before to what the arguments name: results are told by them."""
-        store, opened = self._context.registry.store, draft.provider_job_id
+        opened = to.provider_job_id
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
-        used: set[str | None] = set()
-        beside = Query(
-            owner=self._owner, provider=draft.provider, provider_job_id=opened, limit=MOST_BESIDE
-        )
-        for job in await store.list(beside):
-            attempts = await store.attempts(job.job_id)
-            used.update(each.item for each in attempts if each.state != "refused")
+        store = self._context.registry.store
+        used = await store.sent_items(self._owner, to.provider, opened)
         if again := [name for name in operation.items(params) if name in used]:
             raise call_error(
                 "invalid_argument",
@@ -258,100 +268,95 @@ class Starter:
                 "give names that are new there",
             )
 
-    def _need_limits(self, provider: Provider, key: Key) -> None:
+    def _need_limits(self, provider: Provider, fingerprint: str) -> None:
         """Refuse to start what would be sent without regard to the other servers' requests."""
-        trouble = self._context.clients[provider.name].limiter(key.fingerprint).trouble
+        trouble = self._context.clients[provider.name].limiter(fingerprint).trouble
         if trouble is not None:
             reason = trouble.strerror or type(trouble).__name__
             said = f"the limits of {provider.title} cannot be shared between servers: {reason}"
-            raise CallError(JournalError(said).failure)
+            raise JournalError(said)
 
-    def _draft(
+    def _intent(
         self,
         provider: Provider,
         operation: JobOperation,
         params: StartParams,
-        bound: StartParams,
-        key: Key,
-    ) -> Job:
-        """Return the row of the job that a start call asks for; it is written nowhere yet."""
-        context, now = self._context, self._context.clock()
-        intent = digest(self._owner, operation.name, canonical(canonical_arguments(params)))
-        client = context.clients[provider.name]
-        return Job(
-            job_id=f"{provider.name}_{context.new_id()}",
+        place: Place | None = None,
+    ) -> Intent:
+        """Return what a start call asks for; a batch says by ``place`` what its items are called."""
+        context = self._context
+        key = context.credentials.key(provider, operation.credential, owner=self._owner)
+        client, arguments = context.clients[provider.name], canonical_arguments(params)
+        opened = operation.opened(params) if isinstance(operation, FanOutOperation) else None
+        if place is None:
+            place = Place(idempotency_key=params.idempotency_key)
+        return Intent(
+            job_id=place.job_id or f"{provider.name}_{context.new_id()}",
             owner=self._owner,
             provider=provider.name,
             operation=operation.name,
-            status="queued",
-            arguments=canonical_arguments(bound),
-            intent=intent,
+            arguments=arguments,
+            intent=digest(self._owner, operation.name, canonical(arguments)),
             fingerprint=key.fingerprint,
-            created_at=now,
-            updated_at=now,
+            created_at=context.clock() if place.created_at is None else place.created_at,
             holder=context.registry.holder,
-            idempotency_key=params.idempotency_key,
-            provider_job_id=operation.opened(params)
-            if isinstance(operation, FanOutOperation)
-            else None,
-            cost=operation.cost(params, client.settings),
+            idempotency_key=place.idempotency_key,
+            batch_id=place.batch_id,
+            item=place.item,
+            folder=place.folder,
+            provider_job_id=opened,
+            cost=key.charged(operation.cost(params, client.settings)),
             sandbox=client.sandbox,
         )
 
+    async def _foresee(
+        self, provider: Provider, operation: JobOperation, intent: Intent
+    ) -> Forecast:
+        """Look up, in one turn to the store, all that decides about a start."""
+        context, now = self._context, intent.created_at
+        cost = intent.cost
+        return await context.registry.store.foresee(
+            intent,
+            identical_since=self.identical_since(),
+            entry=context.tariff.reservation(intent),
+            caps=context.tariff.caps(provider.name, cost.unit, now) if cost is not None else (),
+            used_since=beginnings(context, provider, operation, now),
+        )
+
     def identical_since(self) -> float | None:
-        """Return since when a completed job serves an identical call; None: no window is wanted."""
+        """Return the time since when a completed job is returned to an identical call, if any."""
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
 
-    async def _question(self, provider: Provider, draft: Job, ahead: Outlook) -> str | None:
-        """Return what the person is asked before a cost above the configured amount.
+    def _question(self, provider: Provider, intent: Intent, ahead: Outlook) -> str | None:
+        """Return what the person is asked before a cost above the configured amount, if it is.
 
-        None where that is less, or nothing new would start. A yes holds for what was said with the
-        question, and for nothing dearer or later.
+        A yes holds for what was said with the question, and for nothing dearer or later.
         """
         context = self._context
-        if draft.cost is None or draft.operation in context.settings.approval.never_ask:
+        if intent.cost is None or intent.operation in context.settings.approval.never_ask:
             return None
-        question = context.tariff.question(draft.operation, provider, draft.cost)
-        if question is None:
-            return None
-        try:
-            known = await context.registry.store.foresee(
-                draft,
-                identical_since=self.identical_since(),
-                entry=context.tariff.entry(draft),
-                caps=context.tariff.caps(provider.name, draft.cost.unit, context.clock()),
-            )
-        except CapReached as reached:
-            raise reached.error from None
-        return " ".join([question, *ahead.said]) if known is None else None
+        question = context.tariff.question(intent.operation, provider, intent.cost)
+        return " ".join([question, *ahead.said]) if question is not None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
-        """Write the job down with its attempts, and queue it."""
+        """Write the job with its attempts, and queue it; return the existing one if there is one."""
         attempts = [] if job.asks else self.attempts(operation, params, job)
         created, live = await self._insert(job, attempts)
         if not created.made:
             return await self._again(created.job, job.intent, by_key=created.by_key)
-        return Started(live, await self._beside_unknown(job))
+        return Started(live)
 
     async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
-        """Write a job down with its attempts, and queue it if it is new."""
+        """Write a job with its attempts in one transaction, and queue it if it is new."""
         context = self._context
-        unit = job.cost.unit if job.cost is not None else None
-        try:
-            created = await context.registry.store.create(
-                job,
-                attempts,
-                identical_since=self.identical_since(),
-                entry=context.tariff.entry(job),
-                caps=context.tariff.caps(job.provider, unit, context.clock())
-                if unit is not None
-                else (),
-            )
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        except CapReached as reached:
-            raise reached.error from None
+        created = await context.registry.store.create(
+            job,
+            attempts,
+            identical_since=self.identical_since(),
+            entry=context.tariff.entry(job),
+            caps=context.tariff.caps_for(job, context.clock()),
+        )
         if not created.made:
             return created, LiveJob(created.job)
         live = context.registry.add(job)
@@ -359,7 +364,7 @@ class Starter:
         return created, live
 
     def attempts(self, operation: JobOperation, params: StartParams, job: Job) -> list[Attempt]:
-        """Return the attempts of a job: what opens it, unless it is open, and its items."""
+        """Return the attempts of a job: the one that opens it, unless it is open, and its items."""
         names: list[str | None] = [] if job.provider_job_id is not None else [None]
         if isinstance(operation, FanOutOperation):
             names.extend(operation.items(params))
@@ -377,7 +382,7 @@ class Starter:
         ]
 
     async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
-        """Return the job that the same intent has started before."""
+        """Return the existing job with the same intent."""
         if by_key and job.intent != intent:
             raise call_error(
                 "conflict",
@@ -387,17 +392,7 @@ class Starter:
         if not job.ended:
             await recover_from(self._runtime, [job.holder])
         live = await self._context.registry.get(job.job_id) or LiveJob(job)
-        return Started(live, identical=not by_key)
-
-    async def _beside_unknown(self, job: Job) -> tuple[str, ...]:
-        """Warn of jobs with the same arguments whose fate is unknown; only a new key passes them."""
-        if job.idempotency_key is None:
-            return ()
-        keyless = replace(job, idempotency_key=None)
-        other = await self._context.registry.store.foresee(keyless, identical_since=None)
-        if other is None:
-            return ()
-        return (f"{other.job_id} has the same arguments and is of unknown fate",)
+        return Started(live, identical=not by_key, known=True)
 
 
 def _has_left_or_waits(live: LiveJob) -> bool:

@@ -1,1 +1,1 @@
-"""The life of a job: what it is, where it is kept, who moves it on."""
+"""The life of a job: model, journal, submission, polling, spending."""

@@ -1,4 +1,4 @@
-"""What a provider's figures may be. One that cannot be right is left out, and never counted with."""
+"""Checks of a provider's numbers: one that cannot be right is left out and not counted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Cost, Output, Progress
 
 MOST_COST = 1_000_000.0
-"""Of one job, in the provider's unit."""
+"""The largest cost of one job, in the provider's unit."""
 
 LARGEST_COUNT = 2**53
-"""Of pixels, bytes, or parts of a job: a float still holds it exactly."""
+"""The largest number of pixels, bytes or parts of a job; a float can still hold it exactly."""
 
 LONGEST_LIFE_SECONDS = 10 * 366 * 86_400.0
-"""From now until an address ends."""
+"""The longest time until an address expires."""
 
 NOT_BELIEVED = "the provider named a cost that cannot be right; it is not counted"
 
 
 def believed(state: State, now: float) -> State:
-    """Return a state without the figures that cannot be right; a cost is missed with a warning.
+    """Return a state without the numbers that cannot be right; a wrong cost leaves a warning.
 
-    A cost is finite, not negative and at most `MOST_COST`: a negative one would lift every cap.
+    A cost must be finite, not negative and at most `MOST_COST`: a negative one would disable caps.
     """
     if state.cost is not None and not _is_cost(state.cost):
         state = replace(state, cost=None, warnings=(*state.warnings, NOT_BELIEVED))

@@ -1,4 +1,4 @@
-"""What the parts of the machine share: clock, chance, settings, registry, schedule, channels."""
+"""What the parts of the engine share: clock, settings, registry, scheduler, clients, tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from darkroom.core.errors import JournalError, Stale, call_error
+from darkroom.core.errors import CallError, DarkroomError, JournalError, Stale, call_error
 from darkroom.core.ids import new_id
 from darkroom.core.log import log
 from darkroom.core.task_pool import TaskPool
@@ -27,20 +27,27 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob, Registry
     from darkroom.jobs.spending import Tariff
     from darkroom.providers.client.provider_client import ProviderClient
-    from darkroom.providers.credentials import Credentials
+    from darkroom.providers.credentials import Credentials, Key
     from darkroom.providers.messages import Request
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import Params
 
 T = TypeVar("T")
 
+TROUBLE_SECONDS = 15.0
+"""How often a request is tried again that this server could not send: no journal, no key."""
+
 SAVE_AGAIN_SECONDS = 5.0
-"""How often a row is tried again that could not be written."""
+"""Time between attempts to write a row that could not be written."""
+
+
+class NoKeyError(DarkroomError):
+    """The credential cannot be read now: its file is being written, say. No job fails for it."""
 
 
 @dataclass(kw_only=True)
 class JobContext:
-    """Built for each lifespan; every task of the machine lives in ``tasks``."""
+    """The shared parts of one run; every task of the engine runs in the task group ``tasks``."""
 
     settings: Settings
     credentials: Credentials
@@ -56,10 +63,10 @@ class JobContext:
     new_id: Callable[[], str] = new_id
     time_scale: float = 1.0
     stopping: bool = False
-    """Nobody waits any more."""
+    """The process is ending: waits return at once."""
 
     closing: bool = False
-    """Nothing more is sent."""
+    """No new requests are sent."""
 
     open_attempts: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     idle: anyio.Event = field(default_factory=anyio.Event)
@@ -71,9 +78,22 @@ class JobContext:
     def params(
         self, job: Job, operation: JobOperation, references: References | None = None
     ) -> Params:
-        """Return a job's arguments as its operation takes them; see `References`."""
+        """Return a job's arguments as the model of its operation; see `References`."""
         context = {"admitted": self.admitted, "references": references or References()}
         return operation.params.model_validate(job.arguments, strict=False, context=context)
+
+    def key(self, job: Job, operation: JobOperation) -> Key:
+        """Return the credential that a job's next paid request is to be sent with.
+
+        Raises
+        ------
+        NoKeyError: it is not there now.
+        """
+        provider = self.clients[job.provider].provider
+        try:
+            return self.credentials.key(provider, operation.credential, owner=job.owner)
+        except CallError as error:
+            raise NoKeyError(error.failure.message) from None
 
     def request(self, job: Job, operation: JobOperation, inputs: References) -> Request:
         """Build the request that starts a job, with the addresses of its inputs."""
@@ -83,14 +103,14 @@ class JobContext:
     async def record(
         self, live: LiveJob, change: Callable[[Job], Job | None], attempts: Sequence[Attempt]
     ) -> None:
-        """Write down what has happened. It has: if it cannot be written, memory goes ahead.
+        """Write a change that has already happened, for example the answer to a request.
 
-        The row is written as soon as that is possible again.
+        If the journal cannot be written, the change is kept in memory and written later.
         """
         try:
             try:
                 await self.registry.update(live, change, attempts)
-            except Stale:  # somebody took us for dead and settled them; what happened counts
+            except Stale:  # Another process took us for dead and settled the attempts. What really happened counts.
                 await self.registry.update(live, change, await self._newest(live, attempts))
         except JournalError as error:
             log.error("the journal cannot be written: %s", error)
@@ -104,7 +124,7 @@ class JobContext:
                 self.spawn(self._save_later, live)
 
     async def _newest(self, live: LiveJob, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-        """Return attempts as the next versions of their rows, whatever stands there."""
+        """Return the attempts as the next versions of the rows that are stored now."""
         rows = {row.attempt_id: row for row in await self.registry.store.attempts(live.job.job_id)}
         newest = [
             replace(attempt, version=rows[attempt.attempt_id].version + 1)
@@ -112,15 +132,14 @@ class JobContext:
             else attempt
             for attempt in attempts
         ]
+        known = {attempt.attempt_id for attempt in live.attempts()}
         for attempt in newest:
-            if live.attempt is not None and live.attempt.attempt_id == attempt.attempt_id:
-                live.attempt = attempt
-            if live.items is not None and attempt.item in live.items:
-                live.items[attempt.item] = attempt
+            if attempt.attempt_id in known:
+                live.keep(attempt)
         return newest
 
     async def record_attempt(self, attempt: Attempt) -> None:
-        """Write down what became of an attempt without a job; as `record` if it cannot be."""
+        """Write the outcome of an attempt without a job; see `record` if that fails."""
         try:
             await self.registry.store.write(None, [attempt])
         except JournalError as error:
@@ -137,7 +156,7 @@ class JobContext:
             await self.save(live)
 
     async def save(self, live: LiveJob) -> None:
-        """Write down what could not be written before, if that is possible now."""
+        """Try again to write what could not be written before."""
         if live.ahead:
             try:
                 await self.registry.update(live, lambda job: job.next())
@@ -147,12 +166,12 @@ class JobContext:
     def spawn(
         self, function: Callable[..., Coroutine[object, object, None]], *args: object
     ) -> None:
-        """Run a task of the machine's own; what it raises is logged, never lost in the group."""
+        """Run a task of the engine; an exception is logged and does not end the task group."""
         self._pool.give(function, *args)
 
     @contextmanager
     def under_way(self) -> Generator[None]:
-        """Shield what is done inside, a request and writing its answer; `Runtime.drain` waits for it."""
+        """Shield a request and the write of its answer from cancellation; `Runtime.drain` waits."""
         with anyio.CancelScope(shield=True) as scope:
             self.open_attempts.add(scope)
             try:
@@ -164,13 +183,13 @@ class JobContext:
                     self.idle = anyio.Event()
 
     async def detached(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Run ``function`` to its end in a task of the machine's own, and return what it returns.
+        """Run ``function`` to its end in a task of the engine, and return its result.
 
-        A caller that is cancelled (a host that gave up) leaves it running.
+        If the caller is cancelled (the host gave up), the function goes on.
 
         Raises
         ------
-        CallError: ``timeout``, as soon as the machine is about to stop: nothing is begun any more.
+        CallError: ``timeout``; the server is stopping, and the function was not started.
         """
         if self.closing:
             raise call_error(
@@ -193,7 +212,7 @@ class JobContext:
         await finished.wait()
         if failed:
             raise failed[0]
-        if not box:  # the machine stopped, and could not wait any longer
+        if not box:  # the server stopped and could not wait any longer
             raise call_error(
                 "outcome_unknown", "the server stopped", "start it again and look at the state"
             )

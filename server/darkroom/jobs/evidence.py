@@ -1,4 +1,4 @@
-"""What may tell the person what became of a job of unknown fate: evidence, never a verdict."""
+"""Evidence about an unknown job, for the person who settles it. It never settles the job itself."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
 
 LOOKBACK_SECONDS = 2.0
-"""A job that did arrive shows in the provider's list by then."""
+"""Time after which a job that was accepted appears in the provider's list."""
 
 MOST_CANDIDATES = 3
-"""Shown to the person; with more of them the provider's own page tells more."""
+"""Maximum number of candidates in the evidence."""
 
 EVIDENCE_CHARACTERS = 100
-"""Of each text in what a provider says of a lost submission."""
+"""Maximum length of each text in the evidence."""
 
 
 def look_for_evidence(context: JobContext, live: LiveJob) -> None:
-    """Ask the provider, in a task of the machine's, where its module says what to ask."""
+    """Ask the provider for evidence in a task of the engine, if its module declares how."""
     if context.operations[live.job.operation].lookback is not None:
         context.spawn(_look_back, context, live)
 
@@ -72,7 +72,7 @@ async def _unclaimed(context: JobContext, job: Job, candidates: list[JsonValue])
 
 
 def _quoted(value: JsonValue) -> JsonValue:
-    """Return what a provider said as evidence: short clean text, numbers, and no more levels."""
+    """Return a provider's evidence with cleaned and shortened text and limited nesting."""
     if isinstance(value, str):
         return clean(value)[:EVIDENCE_CHARACTERS]
     if isinstance(value, dict):

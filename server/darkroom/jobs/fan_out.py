@@ -1,4 +1,4 @@
-"""Sending the many requests of one job, a few at a time, each an attempt of its own."""
+"""Sends the requests of a job of many requests, a few at a time; each is an attempt."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import CallError, Code, JournalError
+from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.fan_out_state import unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
+from darkroom.providers.client.resend import ITEM_REFUSED_FOR_NOW, NEVER_LEFT, with_newer_key
 from darkroom.providers.messages import UNREADABLE, State
 from darkroom.providers.operations import FanOutOperation
 
@@ -22,11 +24,7 @@ if TYPE_CHECKING:
     from darkroom.providers.client.outcomes import Outcome
 
 AT_ONCE = 4
-"""Requests of one job that are under way together."""
-
-MOST_TRIES = 3
-BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 5.0
+"""Requests of one job that are sent at the same time."""
 
 ALL_ALIKE: frozenset[Code] = frozenset(
     {
@@ -38,11 +36,11 @@ ALL_ALIKE: frozenset[Code] = frozenset(
         "not_configured",
     }
 )
-"""Refusals that every further request would meet: the rest is not sent."""
+"""Refusals that apply to all further requests of the job, so that the rest is not sent."""
 
 
 class ItemSender:
-    """Sends the items of `FanOutOperation` jobs."""
+    """Sends the items of jobs of a `FanOutOperation`."""
 
     def __init__(self, context: JobContext, poller: Poller, inputs: Inputs) -> None:
         self._context = context
@@ -50,7 +48,7 @@ class ItemSender:
         self._inputs = inputs
 
     def start(self, live: LiveJob) -> None:
-        """Send every item of a job that was not sent yet."""
+        """Send every item of a job that has not been sent yet."""
         waiting = [a for a in (live.items or {}).values() if a.state == "prepared"]
         waiting.reverse()
         for _ in range(min(AT_ONCE, len(waiting))):
@@ -62,28 +60,44 @@ class ItemSender:
             attempt = waiting.pop()
             tried = 0
             while True:
-                tried += 1
                 permit = await limiter.permit(live.job.batch_id or "start")
-                if self._context.closing:  # the rest is sent by whoever starts next
+                if self._context.closing:  # the next process sends the rest
                     permit.give_back()
                     return
                 with self._context.under_way():
                     try:
                         attempt, outcome = await self._send(live, attempt)
+                    except (
+                        JournalError,
+                        NoKeyError,
+                    ) as error:  # nothing was sent; it waits until it can be
+                        permit.give_back()
+                        live.trouble = str(error)
+                        outcome = None
                     finally:
                         permit.done()
-                    if tried == MOST_TRIES or not isinstance(outcome, (Later, NeverLeft)):
-                        if await self._settle(live, attempt, outcome) and waiting:
-                            await self._give_up(live, waiting)
-                        break
-                if isinstance(outcome, Later):
-                    limiter.hold("start", outcome.seconds or DEFAULT_LATER_SECONDS)
+                    if outcome is None:
+                        wait = TROUBLE_SECONDS
+                    else:
+                        if not (replaced := isinstance(outcome, Later) and outcome.key_replaced):
+                            tried += 1
+                        wait = 0.0 if replaced else _wait_after(outcome, tried)
+                        if wait is None:
+                            if await self._settle(live, attempt, outcome) and waiting:
+                                await self._give_up(live, waiting)
+                            break
+                if outcome is None:
+                    await anyio.sleep(wait)
+                    if live.job.ended:
+                        return
+                elif isinstance(outcome, NeverLeft):
+                    await anyio.sleep(wait)
                 else:
-                    await anyio.sleep(BACKOFF_SECONDS * 2 ** (tried - 1))
+                    limiter.hold("start", wait)
         if unsent(live) or live.job.ended:
             return
         if all(attempt.state == "refused" for attempt in (live.items or {}).values()):
-            await self._poller.ingest(live, State(status="running"))  # there is nothing to ask for
+            await self._poller.ingest(live, State(status="running"))  # there is nothing to poll
         else:
             self._poller.follow(live)
 
@@ -93,31 +107,34 @@ class ItemSender:
         if not isinstance(operation, FanOutOperation):
             raise TypeError(operation.name)
         sent = attempt.next(state="sent", sent_at=self._context.clock())
+        key = self._context.key(live.job, operation)
         try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=live.job.owner
-            )
             inputs = await self._inputs.addresses(live.job)
             params = self._context.params(live.job, operation, inputs)
             request = operation.item_request(
                 params, client.settings, live.job.provider_job_id or "", attempt.item or ""
             )
             await self._context.registry.update(live, lambda _: None, [sent])
-        except (CallError, JournalError) as error:
+        except JournalError:
+            raise
+        except CallError as error:
             return attempt, Refused(error.failure)
         except UNREADABLE:
             return attempt, Refused(not_understood())
-        self._keep(live, sent)
+        live.trouble = None
+        live.keep(sent)
         response = await client.change(request, key)
-        outcome = judge(client.provider, response, needs_id=False)
+        outcome = with_newer_key(
+            self._context.credentials, key, judge(client.provider, response, needs_id=False)
+        )
         if isinstance(outcome, (Later, NeverLeft)):
             sent = sent.next(state="prepared", sent_at=None)
             await self._context.record(live, lambda _: None, [sent])
-            self._keep(live, sent)
+            live.keep(sent)
         return sent, outcome
 
     async def _settle(self, live: LiveJob, attempt: Attempt, outcome: Outcome) -> bool:
-        """Write down what became of an item; tell whether the others would fare the same."""
+        """Record the outcome of an item; tell whether all further items would be refused too."""
         now = self._context.clock()
         error = None
         match outcome:
@@ -128,7 +145,7 @@ class ItemSender:
             case Refused(error) | Later(error, _) | NeverLeft(error):
                 evidence = {"code": error.code, "provider_message": error.provider_message}
                 attempt = attempt.next(state="refused", answered_at=now, evidence=evidence)
-        self._keep(live, attempt)
+        live.keep(attempt)
         refused = error
         await self._context.record(
             live,
@@ -142,10 +159,16 @@ class ItemSender:
         refused = [attempt.next(state="refused", answered_at=now) for attempt in waiting]
         waiting.clear()
         for attempt in refused:
-            self._keep(live, attempt)
+            live.keep(attempt)
         await self._context.record(live, lambda _: None, refused)
 
-    @staticmethod
-    def _keep(live: LiveJob, attempt: Attempt) -> None:
-        if live.items is not None and attempt.item is not None:
-            live.items[attempt.item] = attempt
+
+def _wait_after(outcome: Outcome, tried: int) -> float | None:
+    """Return how long to wait before an item is sent again; None: this outcome is final."""
+    match outcome:
+        case Later(_, seconds) if not ITEM_REFUSED_FOR_NOW.over(tried):
+            return seconds or ITEM_REFUSED_FOR_NOW.wait(tried)
+        case NeverLeft() if not NEVER_LEFT.over(tried):
+            return NEVER_LEFT.wait(tried)
+        case _:
+            return None

@@ -1,4 +1,4 @@
-"""Telling from what has come whether a job of many requests has ended."""
+"""The state of a job of many requests, from the outputs that have arrived."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from darkroom.providers.settings import ProviderSettings
     from darkroom.providers.values import Cost, Output
 
+MOST_ELSEWHERE = 1_000
+"""Results of a job that was started elsewhere, where nothing says how many are expected."""
+
 NAMED_CHARACTERS = 150
-"""Room in a warning for names of missing items; more are counted."""
+"""Characters for names of items in a warning; further items are only counted."""
 
 
 def last_sent(live: LiveJob) -> float:
-    """Return when the last request of a job left (seconds since the epoch)."""
+    """Return when the last request of a job was sent (seconds since the epoch)."""
     sent = live.job.submitted_at or live.job.created_at
     if not live.items:
         return sent
@@ -36,7 +39,7 @@ def unsent(live: LiveJob) -> bool:
 
 
 def deadline(operation: FanOutOperation, settings: ProviderSettings, live: LiveJob) -> float:
-    """Return when the job ends with what has come (seconds since the epoch)."""
+    """Return when the job ends with the outputs that it has (seconds since the epoch)."""
     return last_sent(live) + operation.deadline_seconds(settings)
 
 
@@ -50,13 +53,15 @@ def gather(
     *,
     alone: bool = False,
 ) -> tuple[State, list[Attempt]]:
-    """Return the job's state as it follows from its items, and the attempts that are adopted.
+    """Return the job's state from its items and outputs, and the attempts that are now settled.
 
-    An item is adopted when its answer was lost and its output is there all the same. The index of
-    an output is its item's place. ``alone``: no other job has results under this id, so that those
-    which bear no item's name are this job's too: it ends when as many came as are hoped for if it
-    opened the id itself, and else at the deadline. A job that was started elsewhere has no items:
-    it ends when as many outputs came as are expected.
+    An item whose answer was lost is accepted if its output is there. The index of an output is the
+    position of its item.
+
+    ``alone``: no other job has results under this id, so that results without an item's name belong
+    to this job, too. Such a job ends when all outputs have arrived if it opened the id itself,
+    otherwise at the deadline. A job that was started elsewhere has no items; it ends when the
+    expected number of outputs has arrived.
     """
     items = live.items or {}
     if not items:
@@ -87,7 +92,7 @@ def gather(
         if items[name].state == "unknown"
     ]
     for attempt in adopted:
-        items[attempt.item or ""] = attempt
+        live.keep(attempt)
     state = replace(state, outputs=tuple(outputs), progress=progress)
     if going_on:
         return replace(state, status="running"), adopted
@@ -101,12 +106,13 @@ def gather(
     cost = _cost(live.job, len(items), len(hoped), all_came=not missing)
     state = replace(state, cost=cost)
     if come:
-        return replace(state, status="completed", warnings=tuple(warnings)), adopted
+        late = bool(missing)
+        return replace(state, status="completed", warnings=tuple(warnings), concluded=late), adopted
     return replace(state, status="failed", failure=live.job.error), adopted
 
 
 def _loosely(how: str, matched: dict[str, Output]) -> list[str]:
-    """Warn of results that were given to items whose names they do not bear."""
+    """Return a warning about results that were assigned to items without having their names."""
     if not matched:
         return []
     pairs = [f"{name} = {clean(output.name)}" for name, output in matched.items()]
@@ -114,7 +120,7 @@ def _loosely(how: str, matched: dict[str, Output]) -> list[str]:
 
 
 def _cost(job: Job, items: int, hoped: int, *, all_came: bool) -> Cost | None:
-    """Return the job's cost as its items make it: what was refused costs nothing."""
+    """Return the job's cost as the sum of its items; a refused item costs nothing."""
     if job.cost is None:
         return None
     amount = job.cost.amount * hoped / items
@@ -130,6 +136,7 @@ def _elsewhere(
     now: float,
 ) -> State:
     expected = operation.expected(live.job.arguments)
+    state = _at_most(state, MOST_ELSEWHERE if expected is None else expected)
     come = len(state.outputs)
     progress = Progress(min(come, expected), expected) if expected is not None else None
     if expected is not None and come >= expected:
@@ -140,11 +147,20 @@ def _elsewhere(
         return replace(_unseen(operation, provider, state), progress=progress)
     missing = f"{expected - come} images never came before the deadline" if expected else ""
     warnings = (*state.warnings, missing) if missing else state.warnings
-    return replace(state, status="completed", progress=progress, warnings=warnings)
+    return replace(state, status="completed", progress=progress, warnings=warnings, concluded=True)
+
+
+def _at_most(state: State, most: int) -> State:
+    """Return a state with no more outputs than are expected: each is downloaded, and kept."""
+    over = len(state.outputs) - most
+    if over <= 0:
+        return state
+    said = f"{over} results more than the {most} that are expected are not looked at"
+    return replace(state, outputs=state.outputs[:most], warnings=(*state.warnings, said))
 
 
 def _unseen(operation: FanOutOperation, provider: Provider, state: State) -> State:
-    """Return the state of a job that was accepted and of which nothing came: that is no failure."""
+    """Return the state of a job that was accepted but has no outputs: unknown, not failed."""
     error = replace(
         failure("outcome_unknown", provider.title),
         message=f"{provider.title} accepted it, and nothing came before the deadline",

@@ -1,7 +1,7 @@
 """Outputs of earlier jobs as inputs of later ones: ``job:<job_id>`` and ``job:<job_id>#<index>``.
 
-A job waits here until the jobs that it names have ended; just before it is sent, each reference is
-replaced by the output's address, asked for afresh where it has died.
+A job waits here until the jobs that it names have ended. Just before it is sent, each reference is
+replaced by the address of the output; if that has expired, the provider is asked for a new one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Output
 
 LOOK_SECONDS = 1.0
-"""How often jobs are looked at that another process follows or may end, while one here waits."""
+"""How often the jobs of other processes are read while a job here waits for them."""
 
 LIFE_LEFT_SECONDS = 60.0
-"""An address that dies sooner is asked for again: the provider needs time to fetch it."""
+"""Seconds that an address must still be valid, because the provider needs time to fetch it."""
 
 _MARK = "job:"
 
@@ -44,7 +44,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read a reference that the arguments' validation has let through."""
+    """Read a reference that has passed the validation of the arguments."""
     match = REFERENCE.fullmatch(text)
     if match is None:
         raise ValueError(text)
@@ -52,17 +52,17 @@ def parse(text: str) -> Reference:
 
 
 class Inputs:
-    """What jobs wait for, and what it turned out to be."""
+    """The outputs that jobs wait for, and their addresses."""
 
     def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
         self._context = context
         self._outputs = outputs
         self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._asking: dict[str, anyio.Lock] = {}
-        """Of jobs whose addresses are being asked for."""
+        """Locks of the jobs for whose outputs new addresses are being requested."""
 
         self._seen = 0
-        """How often others had written when what is waited for was last looked at."""
+        """Number of writes by other processes when the awaited jobs were last read."""
 
     def of(self, job: Job) -> list[Reference]:
         """Return the references in a job's arguments; most have none."""
@@ -71,7 +71,7 @@ class Inputs:
         found = References()
         try:
             self._context.params(job, self._context.operations[job.operation], found)
-        except ValueError:  # a row that this version does not take any more: refused when sent
+        except ValueError:  # a row that this version cannot read: it is refused when it is sent
             return []
         return [parse(text) for text in sorted(found.seen)]
 
@@ -85,7 +85,7 @@ class Inputs:
         ]
 
     async def state(self, job: Job) -> tuple[Literal["ready", "waiting", "gone"], str]:
-        """Tell whether all inputs of a job are there; else the job that is waited for, or missed."""
+        """Tell whether all inputs of a job are there; otherwise return the job that is missing."""
         for reference in self.of(job):
             source = await self._context.registry.get(reference.job_id)
             if source is None:
@@ -97,7 +97,7 @@ class Inputs:
         return "ready", ""
 
     def when_ended(self, job_id: str, action: Callable[[], None]) -> None:
-        """Run ``action`` when a job ends; what others may have done is looked at now and then."""
+        """Run ``action`` when a job ends; jobs of other processes are read from time to time."""
         self._waiting[job_id].append(action)
         if self._context.schedule.due("inputs") is None:
             self._look_later()
@@ -107,7 +107,7 @@ class Inputs:
         self._context.schedule.at("inputs", due, lambda: self._context.spawn(self._look))
 
     async def _look(self) -> None:
-        """Look at other processes' jobs, and at ours when others have written."""
+        """Read the awaited jobs of other processes, and ours if other processes have written."""
         registry = self._context.registry
         try:
             wrote = await registry.others_wrote()
@@ -123,12 +123,12 @@ class Inputs:
                 self._look_later()
 
     def ended(self, job_id: str) -> None:
-        """Let everything go on that waited for a job."""
+        """Continue everything that waited for a job."""
         for action in self._waiting.pop(job_id, ()):
             action()
 
     async def dying(self, job: Job) -> bool:
-        """Tell whether a provider has to be asked for an address of a job's inputs."""
+        """Tell whether a new address must be requested for one of a job's inputs."""
         for reference in self.of(job):
             source = await self._context.registry.get(reference.job_id)
             outputs = source.job.outputs if source is not None else ()
@@ -140,11 +140,11 @@ class Inputs:
         return False
 
     async def addresses(self, job: Job) -> References:
-        """Return the addresses behind a job's references, as they are now.
+        """Return the current addresses for a job's references.
 
         Raises
         ------
-        CallError: ``expired`` or ``input_failed``, where one cannot be had.
+        CallError: ``expired`` or ``input_failed``; an address is not available.
         """
         found = References()
         for reference in self.of(job):
@@ -166,7 +166,7 @@ class Inputs:
         return found
 
     async def _address(self, source: LiveJob, output: Output) -> str:
-        """Return an output's address; one that died is asked for once, however many want it."""
+        """Return an output's address; an expired one is requested once for all who wait for it."""
         job_id, index = source.job.job_id, output.index
         if not self._outputs.dying(output, LIFE_LEFT_SECONDS):
             return output.url or ""
@@ -189,7 +189,7 @@ def _with(job: Job, output: Output) -> Job:
 
 
 def gone(job_id: str) -> Failure:
-    """Say that a job ended without what another one needed of it."""
+    """Return the failure for a job whose input will never exist."""
     return call_error(
         "input_failed",
         f"{job_id} ended without the output that this job needs",
@@ -198,7 +198,7 @@ def gone(job_id: str) -> Failure:
 
 
 def not_understood() -> Failure:
-    """Say that a row's arguments are none that its operation takes now."""
+    """Return the failure for stored arguments that the operation no longer accepts."""
     return call_error(
         "invalid_argument",
         "the arguments of this job are not understood any more; nothing was sent",

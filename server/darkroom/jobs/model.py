@@ -12,16 +12,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from darkroom.core.errors import Failure
-from darkroom.providers.values import ENDED, Cost, Output, Progress, Status
+from darkroom.providers.values import ENDED, Cost, Output, Progress, ShownStatus, Status
 
 if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
 
 AttemptState = Literal["prepared", "sent", "accepted", "refused", "unknown"]
-QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance"]
+QueuedFor = Literal["pacing", "slot", "input", "approval", "allowance", "account"]
 
 LOCAL_OWNER = "local"
-"""The owner of everything while one person uses one server."""
+"""The owner of all jobs of a server that one person uses."""
+
+
+def shown(status: Status) -> ShownStatus:
+    """Return a status as the model sees it: ``submitting`` is ``running`` for everybody else."""
+    return "running" if status == "submitting" else status
+
+
+def statuses_shown_as(status: ShownStatus) -> frozenset[Status]:
+    """Return the statuses that are shown as this one; a search for it finds them all."""
+    return frozenset({status, "submitting"} if status == "running" else {status})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +40,17 @@ class Approval:
 
     question: str
     until: float
-    """When no answer has become a no."""
+    """From this time on, no answer counts as a no."""
 
     given_at: float | None = None
     number: int = 1
-    """Of the question: one that is asked anew, because it is dearer now, is another question."""
+    """Number of the question; it grows if the person must be asked again, for example because the
+    price has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One request that changes or costs something; ``prepared`` is durable before it leaves."""
+    """One request that changes or costs something; ``prepared`` is durable before it is sent."""
 
     attempt_id: str
     owner: str
@@ -61,6 +72,63 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a start call asks for, before anything is written: the part of a job that is fixed then.
+
+    ``intent`` is a hash of owner, operation and canonical arguments: equal for identical calls.
+    """
+
+    job_id: str
+    owner: str
+    provider: str
+    operation: str
+    arguments: JsonObject
+    intent: str
+    fingerprint: str
+    created_at: float
+    holder: str
+    idempotency_key: str | None = None
+    batch_id: str | None = None
+    item: str | None = None
+    folder: str | None = None
+    provider_job_id: str | None = None
+    cost: Cost | None = None
+    sandbox: bool = False
+
+    def job(
+        self,
+        arguments: JsonObject,
+        *,
+        warnings: tuple[str, ...] = (),
+        approval: Approval | None = None,
+    ) -> Job:
+        """Return the job's first row, with the arguments as they are sent."""
+        return Job(
+            job_id=self.job_id,
+            owner=self.owner,
+            provider=self.provider,
+            operation=self.operation,
+            status="queued",
+            arguments=arguments,
+            intent=self.intent,
+            fingerprint=self.fingerprint,
+            created_at=self.created_at,
+            updated_at=self.created_at,
+            holder=self.holder,
+            idempotency_key=self.idempotency_key,
+            batch_id=self.batch_id,
+            item=self.item,
+            folder=self.folder,
+            queued_for="approval" if approval is not None else None,
+            provider_job_id=self.provider_job_id,
+            cost=self.cost,
+            approval=approval,
+            warnings=warnings,
+            sandbox=self.sandbox,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What the person asked for. Times are seconds since the epoch, UTC."""
 
@@ -74,7 +142,7 @@ class Job:
     """Hash of owner, operation and canonical arguments: equal for identical calls."""
 
     fingerprint: str
-    """Of the credential: pacing and slots are keyed by it. Never the credential itself."""
+    """Fingerprint of the credential; rates and slots are counted per fingerprint."""
 
     created_at: float
     updated_at: float
@@ -83,10 +151,10 @@ class Job:
     idempotency_key: str | None = None
     batch_id: str | None = None
     item: str | None = None
-    """What the job is called in its batch."""
+    """The name of the job in its batch."""
 
     folder: str | None = None
-    """Where its files go, below the results folder; None: the day's folder."""
+    """Folder for its files, relative to the results folder; None: the folder of the day."""
 
     queued_for: QueuedFor | None = None
     starts_at: float | None = None
@@ -99,16 +167,24 @@ class Job:
     outputs: tuple[Output, ...] = ()
     cost: Cost | None = None
     approval: Approval | None = None
-    """Where the job is what asks; a call that asked by itself wrote nothing before the yes."""
+    """The question, if the job asks within a task; a call that asks writes no row before the yes."""
+
+    runs: int = 1
+    """How often it was begun; each run is an entry of the ledger, on the day that it began."""
+
+    run_at: float | None = None
+    """When the present run was begun, where it is not the first."""
 
     error: Failure | None = None
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     sandbox: bool = False
+    concluded: bool = False
+    """The job ended by our conclusion, not by the provider's word: a check asks once more."""
 
     @property
     def unapproved(self) -> bool:
-        """Tell whether it asks or asked, and nobody said yes: it has no attempt and reserves nothing."""
+        """Tell whether it was asked about and not approved: it has no attempt, reserves nothing."""
         return self.approval is not None and self.approval.given_at is None
 
     @property
@@ -117,8 +193,13 @@ class Job:
         return self.status == "queued" and self.unapproved
 
     @property
+    def shown_status(self) -> ShownStatus:
+        """The status that results and messages show: every text and view takes it from here."""
+        return shown(self.status)
+
+    @property
     def ended(self) -> bool:
-        """Tell whether nothing more will happen by itself; an unknown fate has not ended."""
+        """Tell whether the job has ended; an unknown job has not."""
         return self.status in ENDED
 
     def next(self, **changes: Any) -> Job:

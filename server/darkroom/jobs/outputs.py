@@ -1,4 +1,4 @@
-"""What the life of a job needs of whoever keeps its outputs; `darkroom.results` implements it."""
+"""What jobs need of the code that saves outputs; `darkroom.results` implements it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 
 class OutputFiles(Protocol):
-    """Downloads outputs, and knows how long their addresses live."""
+    """Downloads outputs, and knows how long their addresses are valid."""
 
     def wanted(self, outputs: tuple[Output, ...], /) -> bool:
-        """Tell whether outputs that have just come are to be downloaded."""
+        """Tell whether new outputs are to be downloaded now."""
         ...
 
     async def collect(self, live: LiveJob, /) -> None:
-        """Download what a job made and write down where it is; a failure becomes a warning."""
+        """Download a job's outputs and record the files; a failure becomes a warning."""
         ...
 
     def dying(self, output: Output, life: float, /) -> bool:
-        """Tell whether an output has no address that lives ``life`` seconds."""
+        """Tell whether an output has no address that stays valid for ``life`` seconds."""
         ...
 
     async def address_of(self, job: Job, output: Output, life: float, /) -> Output:
-        """Return an output with an address that lives ``life`` seconds, if it can be had.
+        """Return an output with an address that stays valid for ``life`` seconds, if possible.
 
         Raises
         ------
-        FetchError: the address is dead, and there is no other.
-        CallError: the provider was asked for another, and refused.
+        FetchError: the address has expired, and there is no other.
+        CallError: the provider was asked for another address and refused.
         """
         ...

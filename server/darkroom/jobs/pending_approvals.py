@@ -1,8 +1,8 @@
-"""Jobs that wait for the person's yes: rows without an attempt.
+"""Jobs that wait for the person's approval: rows without an attempt.
 
-As long as nobody said yes there is nothing that could be sent: not after a crash, not by another
-process. The answer is one compare-and-set write; the first one counts. Going on after a yes is
-`darkroom.engine.approvals`.
+Before the approval there is no attempt that could be sent, neither after a crash nor by another
+process. The answer is one compare-and-set write, so that only the first answer counts.
+`darkroom.engine.approvals` continues an approved job.
 """
 
 from __future__ import annotations
@@ -27,40 +27,39 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.values import Status
 
-ANSWER_SECONDS = 86_400.0
-"""How long the person has to answer a task; afterwards it is a no."""
+APPROVAL_SECONDS = 86_400.0
+"""How long the person has to answer within a task; after that it counts as a no."""
 
 
 class Questions:
-    """Asks, and ends what is not to begin."""
+    """Adds questions to jobs, and ends the jobs that are not approved."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
         context.registry.watchers.append(self._forget)
 
-    def ask(self, job: Job, question: str) -> Job:
-        """Return a job that is written nowhere yet as one that asks first."""
-        approval = Approval(question=question, until=self._context.clock() + ANSWER_SECONDS)
-        return replace(job, queued_for="approval", approval=approval)
+    def approval(self, question: str) -> Approval:
+        """Return what a job that is written nowhere yet asks first."""
+        return Approval(question=question, until=self._context.clock() + APPROVAL_SECONDS)
 
     async def ask_anew(self, live: LiveJob, instead_of: Approval, question: str) -> None:
-        """Ask something else: what the person said yes to is not what it has become meanwhile.
+        """Ask again, because the price or the start time has changed since the person was asked.
 
         Raises
         ------
-        JournalError: it asks as before.
+        JournalError: the old question remains.
         """
         now = self._context.clock()
         new = replace(
             instead_of,
             question=question,
-            until=now + ANSWER_SECONDS,
+            until=now + APPROVAL_SECONDS,
             number=instead_of.number + 1,
         )
         await self._change(live, instead_of, lambda job: job.next(approval=new, updated_at=now))
 
     def follow(self, live: LiveJob, *, at_least: float = 0.0) -> None:
-        """See to it that a job does not ask for ever. ``at_least``: not before so many seconds."""
+        """Schedule the end of a job's question, at the earliest in ``at_least`` seconds."""
         left = (live.job.approval.until if live.job.approval else 0.0) - self._context.clock()
         self._context.schedule.at(
             _due(live.job),
@@ -86,15 +85,15 @@ class Questions:
             self.follow(live, at_least=SAVE_AGAIN_SECONDS)
 
     def lapsed(self, approval: Approval) -> bool:
-        """Tell whether it is too late for an answer."""
+        """Tell whether the time for an answer is over."""
         return approval.until <= self._context.clock()
 
     async def refuse(self, live: LiveJob, asked: Approval, error: Failure) -> None:
-        """End a job that asks: it never began, and its key is free again.
+        """End a job that waits for approval; its ``idempotency_key`` can be used again.
 
         Raises
         ------
-        JournalError: it asks still.
+        JournalError: the question remains.
         """
         now = self._context.clock()
         status: Status = "blocked" if error.code in BLOCKED else "failed"
@@ -114,7 +113,7 @@ class Questions:
         await self._change(live, asked, end)
 
     async def _change(self, live: LiveJob, asked: Approval, change: Callable[[Job], Job]) -> None:
-        """Change a job that still asks this; otherwise somebody was faster, and that counts."""
+        """Change a job if it still asks this question; otherwise an earlier answer counts."""
 
         def changed(job: Job) -> Job | None:
             return change(job) if job.asks and job.approval == asked else None
@@ -123,7 +122,7 @@ class Questions:
 
 
 def unanswered(tool: str) -> Failure:
-    """Say that the person did not answer in time."""
+    """Return the failure for a question that was not answered in time."""
     return call_error(
         "declined",
         f"the person did not answer whether {tool} may go on; nothing was sent",

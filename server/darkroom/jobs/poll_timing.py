@@ -1,11 +1,11 @@
-"""When to ask for a job's state: when an answer is likely, as often as requests are to spare.
+"""When to poll a job: when it has probably ended, as often as requests are to spare.
 
-Durations are learned per operation: a running mean and deviation, begun with the documented time.
-Jobs end between an earliest and a latest age. A job that may waste no request is asked about at the
-latest age; one that may waste some is asked at the earliest age and then at even distances, a
-twentieth of its age at least, so that the news is a few percent of the job's time late and a long
-job is not asked about for ever. While a short guess was never confirmed and many requests are to
-spare, it is asked about from early on, at distances that grow.
+The duration is learned for each operation as a running mean and deviation; the documented time is
+the first estimate. Jobs end between an earliest and a latest age. A job that may waste no request is
+polled at the latest age. One that may waste some is polled at the earliest age and then at even
+distances, at least a twentieth of its age, so that the end is noticed a few percent late and a job
+that takes long is polled less and less often. While a short first estimate was never confirmed and
+many requests are to spare, the job is polled from early on, at distances that grow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 SHARE_OF_AGE = 0.05
 EARLY_DEVIATIONS = 1.5
 FIRST_DEVIATION = 0.12
-"""Deviation taken for an operation before any of its jobs was seen to end, as a share of its time."""
+"""Assumed deviation, as a share of the duration, before any job of the operation has ended."""
 
 LATE_DEVIATIONS = 2.5
 LEARNING = 0.2
@@ -44,7 +44,7 @@ PROBED_SHARE = 0.5
 
 @dataclass(slots=True)
 class PollEstimate:
-    """What is known of how long one operation takes. Seconds."""
+    """The estimated duration of one operation, in seconds."""
 
     mean: float
     deviation: float
@@ -54,7 +54,7 @@ class PollEstimate:
 
     @classmethod
     def of(cls, typical_seconds: float, interval_seconds: float) -> PollEstimate:
-        """Begin with the documented time."""
+        """Return an estimate from the documented time."""
         return cls(typical_seconds, typical_seconds * FIRST_DEVIATION, interval_seconds)
 
     def earliest(self) -> float:
@@ -66,18 +66,18 @@ class PollEstimate:
         return self.mean + LATE_DEVIATIONS * self.deviation
 
     def patient(self, spare: float) -> float:
-        """Return the age at which to ask for the first time while requests are what is scarce.
+        """Return the age of a job at its first poll while requests are scarce.
 
-        By then nearly every job has ended, so that no question is wasted; ``spare`` is how long a
-        job may be left alone before its concurrency slot is scarcer than the requests.
+        At this age nearly every job has ended, so that no poll is wasted. ``spare`` is how long a
+        job may go without a poll before its concurrency slot is scarcer than the requests.
         """
         return max(self.earliest(), min(self.latest(), spare))
 
     def next(self, age: float, extra: float = math.inf, least: float = 0.0) -> float:
-        """Return the seconds from now, at ``age``, until the next question.
+        """Return the seconds until the next poll of a job of this ``age``.
 
         ``extra`` is how many requests may be spent on this job beside the one that sees its end;
-        ``least`` is the distance of its questions at which those of all jobs can be asked.
+        ``least`` is the interval at which the polls of all jobs can be sent.
         """
         early = self.earliest()
         if extra < 1:
@@ -108,10 +108,10 @@ class PollEstimate:
         return min(growth * age, early) - age
 
     def observe(self, seen_at: float, missed_at: float | None) -> None:
-        """Take in that a job had ended at the age ``seen_at``, and had not at ``missed_at``.
+        """Learn that a job had ended at the age ``seen_at`` and had not ended at ``missed_at``.
 
-        A job that was not asked about before it ended tells only that it took no longer: a long
-        first guess is halved until a question comes before the end.
+        If the first poll found it ended, it is only known that it took no longer: a long first
+        estimate is halved until a poll comes before the end.
         """
         if missed_at is not None:
             self.learn((missed_at + seen_at) / 2)
@@ -121,7 +121,7 @@ class PollEstimate:
             self.learn(seen_at)
 
     def learn(self, duration: float) -> None:
-        """Take in how long a job took."""
+        """Learn how long a job took."""
         self.seen += 1
         ratio = max(duration, 1e-3) / max(self.mean, 1e-3)
         if self.seen == 1 and not 1 / REFUTED < ratio < REFUTED:

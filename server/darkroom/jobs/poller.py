@@ -1,8 +1,4 @@
-"""Asking providers how jobs are doing, when an answer is likely, and taking in what they say.
-
-There is one `ingest` for a provider's state, wherever it came from: a poll, a cancelled job's
-answer, a list, a webhook.
-"""
+"""Asks providers for the states of jobs; every state, whatever its source, goes to `ingest`."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ import anyio
 
 from darkroom.core.errors import CallError, Failure, JournalError, clean, failure
 from darkroom.core.log import log
+from darkroom.jobs.account_queue import look_wait
 from darkroom.jobs.bounds import believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
 from darkroom.jobs.poll_plan import PollPlan
@@ -23,8 +20,9 @@ from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVA
 from darkroom.jobs.store import Query
 from darkroom.providers.client.http import LostError, NotSentError
 from darkroom.providers.client.outcomes import TOO_MANY_REQUESTS, describe
-from darkroom.providers.client.provider_client import UNAUTHORIZED, no_answer
+from darkroom.providers.client.provider_client import no_answer
 from darkroom.providers.client.rate_limiter import LONGEST_PAUSE_OF_LOOKS_SECONDS
+from darkroom.providers.client.resend import Backoff, newer_key
 from darkroom.providers.messages import UNREADABLE, Request, Response, State, UnreadableError
 from darkroom.providers.operations import FanOutOperation
 from darkroom.providers.values import ENDED
@@ -41,16 +39,18 @@ if TYPE_CHECKING:
     from darkroom.providers.credentials import Key
 
 MOST_NOT_FOUND = 3
-"""After so many answers 404 in a row, to the key that it was sent with, an accepted job is gone."""
+"""After this many 404 in a row, to the key that it was sent with, an accepted job is gone."""
 
 MOST_WITHOUT_RESULT = 5
-"""After so many answers in a row that a job is over, without a result that can be had, it is over."""
+"""After this many answers in a row that a job has ended without a usable result, it has ended."""
 
 NOT_FOUND = 404
-MOST_DOUBLINGS = 6
 FULL_SHARE = 0.8
-"""A list is asked for when so much of a page is waited for."""
+"""A list is requested when this share of its page is waited for."""
 
+LOOK_LATER = (
+    "it may have been paid for: check it again later, the provider is asked once more each time"
+)
 LOOK_FAILED = Failure(
     code="internal_error",
     message="looking for its state failed in this server",
@@ -59,19 +59,19 @@ LOOK_FAILED = Failure(
 )
 
 GROUP_SECONDS = 45.0
-"""While submissions wait, a job's question is kept so long for others to join it."""
+"""While submissions wait, a poll is delayed by this time so that others can join it."""
 
 
 @dataclass(slots=True)
 class _Group:
-    """Jobs whose questions wait for a list to answer them together."""
+    """Jobs whose polls wait to be answered together by one list."""
 
     since: float
     jobs: list[LiveJob] = field(default_factory=list["LiveJob"])
 
 
 class Poller:
-    """Keeps running jobs on the schedule."""
+    """Polls running jobs."""
 
     def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
         self._context = context
@@ -82,11 +82,11 @@ class Poller:
     # --- the schedule ---
 
     def follow(self, live: LiveJob) -> None:
-        """Put a running job on the schedule."""
+        """Schedule the next poll of a running job."""
         self._again(live, self._plan.next(live))
 
     def next_look(self, job: Job) -> int:
-        """Return the whole seconds, rounded up, after which there can be news of a job."""
+        """Return the seconds, rounded up, until the next poll of a job."""
         due = self._context.schedule.due(("poll", job.job_id))
         if due is None:
             if job.starts_at is not None:
@@ -101,7 +101,7 @@ class Poller:
             settings = self._context.clients[live.job.provider].settings
             left = deadline(operation, settings, live) - self._context.clock()
             seconds = min(seconds, max(left, operation.poll_interval_seconds))
-            if unsent(live):  # its requests need the rate more; the last of them calls `follow`
+            if unsent(live):  # its requests need the rate first; the last calls `follow`
                 seconds = LONGEST_INTERVAL_SECONDS
         self._context.schedule.at(
             ("poll", live.job.job_id), anyio.current_time() + seconds, lambda: self._ask(live)
@@ -115,6 +115,9 @@ class Poller:
         job = live.job
         if job.status != "running":
             self._plan.forget(job)
+            return
+        if (wait := look_wait(self._context, live)) > 0:
+            self._again(live, min(wait, LONGEST_INTERVAL_SECONDS))
             return
         limiter = self._context.clients[job.provider].limiter(job.fingerprint)
         if job.batch_id is not None and limiter.contended and unsent(live):
@@ -130,7 +133,7 @@ class Poller:
     # --- many at once ---
 
     def _ask_together(self, live: LiveJob) -> None:
-        """Keep a job's question until one request can answer it with many others."""
+        """Delay a job's poll until one request can answer it together with many others."""
         key = (live.job.provider, live.job.fingerprint, live.job.operation)
         group = self._groups.setdefault(key, _Group(anyio.current_time()))
         group.jobs.append(live)
@@ -163,7 +166,7 @@ class Poller:
             limiter.ask("poll", lambda permit: self._context.spawn(self._poll_list, jobs, permit))
 
     async def _poll_list(self, jobs: list[LiveJob], permit: Permit) -> None:
-        """Ask for the states of many jobs; those that the list does not show are asked for alone."""
+        """Request the states of many jobs; jobs that the list does not contain are polled alone."""
         first = jobs[0].job
         client = self._context.clients[first.provider]
         listing = self._context.operations[first.operation].state.listing
@@ -179,9 +182,11 @@ class Poller:
                     error = describe(client.provider, response)
                     wait = error.retry_after_seconds or self._backoff(jobs[0])
                     client.limiter(first.fingerprint).hold("poll", wait)
+                if self._asked_with_newer_key(jobs, response, key):
+                    return
                 rows = listing.rows(response) if response.ok else {}
         except (CallError, NotSentError, LostError):
-            pass  # each is asked for alone
+            pass  # each is polled alone
         except Exception as error:  # noqa: BLE001 -- a reader may raise anything; as above
             log.error("a list could not be read: %s", type(error).__name__)
         finally:
@@ -190,7 +195,7 @@ class Poller:
             if live.job.status != "running":
                 continue
             row = rows.get(live.job.provider_job_id or "")
-            with self._looked(live):  # what one row does to us is nothing to the others
+            with self._looked(live):  # an error in one row must not affect the others
                 if response is not None and key is not None and row is not None:
                     live.polls += 1
                     await self.take_in(live, replace(response, body=row), key)
@@ -205,13 +210,12 @@ class Poller:
 
     @contextmanager
     def _looked(self, live: LiveJob) -> Generator[None]:
-        """Put the job back on the schedule whatever becomes of looking for its state."""
+        """Poll a job, and schedule its next poll whatever happens."""
         try:
             yield
         except CallError as error:
-            live.not_found = 0
-            self._trouble(live, error.failure)
-        except JournalError as error:
+            if not isinstance(error, JournalError):  # the provider gave another answer than 404
+                live.not_found = 0
             self._trouble(live, error.failure)
         except Exception as error:  # noqa: BLE001 -- a job that is paid for is never given up
             log.error("looking for %s failed: %s", live.job.job_id, type(error).__name__)
@@ -228,10 +232,19 @@ class Poller:
                 response = await self._look(live.job, key)
             finally:
                 permit.done()
-            if response.status == UNAUTHORIZED and self._context.credentials.renewed(key):
-                self._again(live, 0.0)  # the key was rotated meanwhile
-                return
-            await self.take_in(live, response, key)
+            if not self._asked_with_newer_key([live], response, key):
+                await self.take_in(live, response, key)
+
+    def _asked_with_newer_key(self, jobs: Sequence[LiveJob], response: Response, key: Key) -> bool:
+        """Poll the jobs again with the new key, if the provider refused a key that was replaced."""
+        if response.ok or not jobs:
+            return False
+        provider = self._context.clients[jobs[0].job.provider].provider
+        if newer_key(self._context.credentials, key, describe(provider, response)) is None:
+            return False
+        for live in jobs:
+            self._again(live, 0.0)
+        return True
 
     def _key(self, job: Job) -> Key:
         client = self._context.clients[job.provider]
@@ -247,7 +260,7 @@ class Poller:
             raise CallError(no_answer(client.provider, error)) from None
 
     async def take_in(self, live: LiveJob, response: Response, key: Key) -> None:
-        """Read an answer about a job's state, asked for with ``key``, and ingest it."""
+        """Read the response to a poll that was made with ``key``, and ingest the state."""
         client = self._context.clients[live.job.provider]
         if not response.ok:
             await self._not_ok(live, response, key)
@@ -268,7 +281,7 @@ class Poller:
             await self._take_in_state(live, state)
 
     async def _take_in_state(self, live: LiveJob, state: State) -> None:
-        """Ingest what a provider says of a job, if its results can be had."""
+        """Ingest a state if its results can be used."""
         mended = self._context.clients[live.job.provider].mended(state)
         if mended.status == "completed" and len(mended.warnings) > len(state.warnings):
             await self._take_in_without_result(live, mended)
@@ -278,13 +291,13 @@ class Poller:
         live.trouble = None
 
     async def _take_in_without_result(self, live: LiveJob, state: State) -> None:
-        """Ask again for a result that cannot be had; ingest the end once it is certain."""
+        """Poll again if a result cannot be used; ingest the end once it is certain."""
         live.unreadable += 1
         if live.unreadable < MOST_WITHOUT_RESULT:
             title = self._context.clients[live.job.provider].provider.title
             self._trouble(live, failure("bad_response", title))
             return
-        await self.ingest(live, state)
+        await self.ingest(live, replace(state, concluded=True))
         live.failed_polls = live.unreadable = 0
         live.trouble = None
 
@@ -295,18 +308,19 @@ class Poller:
             seconds = error.retry_after_seconds or self._backoff(live)
             client.limiter(live.job.fingerprint).hold("poll", seconds)
         self._trouble(live, error)
-        # Another account's key cannot see the job: its 404 says nothing of it.
+        # A key of another account cannot see the job, so that its 404 proves nothing.
         gone = response.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
         live.not_found = live.not_found + 1 if gone else 0
         if live.not_found >= MOST_NOT_FOUND:
-            await self.ingest(live, State(status="failed", failure=error))
+            error = replace(error, next_step=LOOK_LATER)
+            await self.ingest(live, State(status="failed", failure=error, concluded=True))
 
     def _backoff(self, live: LiveJob) -> float:
         interval = self._plan.estimate(live.job.operation).interval
-        return min(interval * 2 ** min(live.failed_polls, MOST_DOUBLINGS), LONGEST_INTERVAL_SECONDS)
+        return Backoff(first=interval, longest=LONGEST_INTERVAL_SECONDS).wait(live.failed_polls + 1)
 
     def _trouble(self, live: LiveJob, error: Failure) -> None:
-        """Keep the job as it is, remember why it could not be asked, and ask less often."""
+        """Leave the job unchanged, remember why the poll failed, and poll less often."""
         live.failed_polls += 1
         live.trouble = error.message
         wait = self._backoff(live)
@@ -319,7 +333,7 @@ class Poller:
     # --- taking in ---
 
     async def ingest(self, live: LiveJob, state: State) -> None:
-        """Take in what a provider says of a job; ends it, or puts it back on the schedule."""
+        """Apply a provider's state to a job: end the job, or schedule its next poll."""
         job, state = live.job, believed(state, self._context.clock())
         if state.provider_status != job.provider_status:
             state = replace(state, provider_status=clean(state.provider_status) or None)
@@ -339,6 +353,8 @@ class Poller:
             )
             if state.status == job.status == "unknown":
                 return
+        if job.ended and not _news(job, state):
+            return
         if state.status == "running":
             live.missed_at = self._context.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
@@ -377,15 +393,15 @@ class Poller:
         )
 
     async def look_again(self, live: LiveJob) -> None:
-        """Ask once more about a job that was accepted and of which nothing was seen."""
+        """Ask once more about a job of unknown fate, or one whose end is only our conclusion."""
         job, now = live.job, self._context.clock()
-        if job.status != "unknown" or job.provider_job_id is None:
+        if job.provider_job_id is None or not (job.status == "unknown" or job.concluded):
             return
         if live.looked_at is not None and now - live.looked_at < LONGEST_INTERVAL_SECONDS:
             return
         live.looked_at = now
         operation = self._context.operations[job.operation]
-        await live.load(self._context.registry.store)
+        await live.load_from(self._context.registry.store)
         client = self._context.clients[job.provider]
         try:
             key = self._key(job)
@@ -398,9 +414,14 @@ class Poller:
                 await self.take_in(live, response, key)
 
     def _merged(self, job: Job, state: State, polls: int) -> Job | None:
-        if job.ended:
+        if job.ended and not job.concluded:
             return None
+        again: dict[str, object] = {}
+        if job.ended:  # it goes on, whatever we had concluded
+            holder = self._context.registry.holder
+            again = {"ended_at": None, "error": None, "concluded": False, "holder": holder}
         return job.next(
+            **again,
             status=state.status,
             updated_at=self._context.clock(),
             polls=polls,
@@ -412,9 +433,10 @@ class Poller:
         )
 
     def _ended(self, job: Job, state: State, polls: int) -> Job | None:
-        if job.ended:
+        if job.ended and not job.concluded:
             return None
         now = self._context.clock()
+        kept = {o.index: o for o in job.outputs if o.file is not None} if job.ended else {}
         return job.next(
             status=state.status,
             updated_at=now,
@@ -422,11 +444,23 @@ class Poller:
             polls=polls,
             provider_status=state.provider_status or job.provider_status,
             progress=state.progress or job.progress,
-            outputs=state.outputs,
+            outputs=tuple(kept.get(each.index, each) for each in state.outputs),
             cost=state.cost or job.cost,
+            concluded=state.concluded,
             error=state.failure,
             evidence=None if job.status == "unknown" else job.evidence,
-            warnings=(*job.warnings, *state.warnings),
+            warnings=state.warnings if job.ended else (*job.warnings, *state.warnings),
             queued_for=None,
             starts_at=None,
         )
+
+
+def _news(job: Job, state: State) -> bool:
+    """Tell whether what was found out about a job that had ended is more than was known.
+
+    The provider's own word is, where the end was only concluded; another conclusion is if it comes
+    with more results.
+    """
+    if not job.concluded:
+        return False
+    return not state.concluded or len(state.outputs) > len(job.outputs)

@@ -1,7 +1,7 @@
-"""What a provider takes in a UTC day and what its month covers, counted from our journal.
+"""Daily and monthly limits of a provider, counted from our journal.
 
-It holds where a request is about to leave, and is said before that: to whoever is asked for a
-yes, with an estimate, and with the job.
+They are enforced just before a request is sent. Before that they are reported: in the question to
+the person, in an estimate, and with the job.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from darkroom.core.errors import call_error
 from darkroom.core.times import iso
 from darkroom.jobs.spending import beginning
+from darkroom.jobs.store import Share, Usage
 from darkroom.providers.operations import Quota
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DAY_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is left of ``most``: ``free`` now; ``waiting`` jobs here are before a new one."""
+    """What is left of the limit ``most``: ``free`` jobs; ``waiting`` jobs come before a new one."""
 
     most: int
     free: int
@@ -33,23 +34,25 @@ class Room:
 
     @property
     def left(self) -> int:
-        """How many new ones there is room for behind those that wait."""
+        """How many new jobs fit after those that wait."""
         return max(0, self.free - self.waiting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What new jobs of an operation meet at its quota; ``tomorrow`` is when the next day begins."""
+    """What the quota means for new jobs of an operation; ``tomorrow``: when the next day begins."""
 
     title: str
     day: Room | None
     month: Room | None
     overage: bool
     tomorrow: float
+    shares: tuple[Share, ...] = ()
+    """What the write that sends a job has to find free, for other processes count as well."""
 
     @property
     def refusal(self) -> CallError | None:
-        """The error that a new job would certainly end with."""
+        """The error with which a new job would certainly end, if any."""
         if self.month is None or self.month.free or self.overage:
             return None
         return call_error(
@@ -62,7 +65,7 @@ class Outlook:
 
     @property
     def charge(self) -> str | None:
-        """What is said of one new job that the month does not cover, for sure or maybe."""
+        """The sentence about one new job that the month does not, or may not, cover."""
         if self.month is None or self.month.left or (self.waits and _new_month(self.tomorrow)):
             return None
         used = f"the month's allowance of {self.month.most} at {self.title}"
@@ -73,7 +76,7 @@ class Outlook:
 
     @property
     def delay(self) -> str | None:
-        """What is said of one new job that the day does not take any more, for sure or maybe."""
+        """The sentence about one new job that has to, or may have to, wait for the next day."""
         if self.day is None or self.day.left:
             return None
         waits = "waits" if self.waits else "may have to wait"
@@ -84,7 +87,7 @@ class Outlook:
 
     @property
     def said(self) -> tuple[str, ...]:
-        """Whatever the person should know before one new job, in sentences."""
+        """The sentences that the person should read before one new job is started."""
         return tuple(text for text in (self.delay, self.charge) if text is not None)
 
     @property
@@ -102,28 +105,60 @@ async def outlook(
     behind: bool = True,
 ) -> Outlook:
     """Return what new jobs of an operation meet, ``behind`` all that wait here or before them."""
-    quota, now = quota_of(context, provider.name, operation), context.clock()
-    waiting = 0
-    if behind and quota != Quota():
-        waiting = await context.registry.store.waiting(owner, operation.name)
+    now = context.clock()
+    periods = beginnings(context, provider, operation, now)
+    usage = Usage(0, ())
+    if periods:
+        usage = await context.registry.store.usage(owner, operation.name, periods)
+    return outlook_of(context, provider, operation, usage, now, behind=behind)
 
-    async def room(most: int | None, since: float) -> Room | None:
+
+def beginnings(
+    context: JobContext, provider: Provider, operation: JobOperation, now: float
+) -> tuple[float, ...]:
+    """Return when the periods began that an operation's quota counts in: the day, the month."""
+    quota = quota_of(context, provider.name, operation)
+    found: list[float] = []
+    if quota.daily is not None:
+        found.append(beginning("day", now))
+    if quota.monthly is not None:
+        found.append(beginning("month", now))
+    return tuple(found)
+
+
+def outlook_of(
+    context: JobContext,
+    provider: Provider,
+    operation: JobOperation,
+    usage: Usage,
+    now: float,
+    *,
+    behind: bool = True,
+) -> Outlook:
+    """Return what new jobs meet, given how many there were since `beginnings`."""
+    quota, accepted = quota_of(context, provider.name, operation), list(usage.accepted)
+
+    def room(most: int | None) -> Room | None:
         if most is None:
             return None
-        free = max(0, most - await context.registry.store.count(owner, operation.name, since))
-        return Room(most, free, waiting)
+        return Room(most, max(0, most - accepted.pop(0)), usage.waiting if behind else 0)
 
+    today, month = beginning("day", now), beginning("month", now)
+    limits = ((quota.daily, today), (None if quota.overage else quota.monthly, month))
     return Outlook(
         title=provider.title,
-        day=await room(quota.daily, beginning("day", now)),
-        month=await room(quota.monthly, beginning("month", now)),
+        day=room(quota.daily),
+        month=room(quota.monthly),
+        shares=tuple(
+            Share(operation.name, since, most) for most, since in limits if most is not None
+        ),
         overage=quota.overage,
-        tomorrow=beginning("day", now) + DAY_SECONDS,
+        tomorrow=today + DAY_SECONDS,
     )
 
 
 def quota_of(context: JobContext, provider: str, operation: JobOperation) -> Quota:
-    """Return an operation's quota as the settings have it."""
+    """Return an operation's quota with the current settings."""
     if operation.quota is None:
         return Quota()
     return operation.quota(context.clients[provider].settings)

@@ -1,6 +1,6 @@
-"""What an accepted call leaves for later jobs, kept in the journal under the provider's id of it.
+"""What later jobs need of an accepted call, kept in the journal under the provider's id.
 
-A receipt is a row among the attempts. A job that opened such a thing itself is its own receipt.
+A receipt is a row of the attempts table. A job that opened the request itself is its own receipt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def remember(
     context: JobContext, attempt: Attempt, provider: str, provider_id: str, what: JsonObject
 ) -> None:
-    """Keep ``what`` of an accepted attempt."""
+    """Store ``what`` for an accepted attempt."""
     receipt = Attempt(
         attempt_id=_key(attempt.owner, provider, provider_id),
         owner=attempt.owner,
@@ -38,7 +38,7 @@ async def remember(
 
 
 async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject:
-    """Return what is remembered under an id; nothing if it is not known here."""
+    """Return what is stored under an id; an empty object if the id is not known."""
     receipt = await store.attempt(_key(owner, provider, provider_id))
     if receipt is not None:
         return receipt.evidence or {}

@@ -1,37 +1,39 @@
-"""The jobs of this process, in memory: live ones, and ended ones that were used lately.
+"""The jobs of this process in memory: live jobs, and ended jobs that were used recently.
 
-Every change goes through `Registry.update`: a compare-and-set write to the store, then memory,
-then whoever waits is woken. The store answers for everything else, other processes' jobs included.
+Every change goes through `Registry.update`, in this order: a compare-and-set write to the store,
+then memory, then the waiting tasks are woken. All other jobs, including those of other processes,
+are read from the store.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from darkroom.core.errors import Stale
+from darkroom.jobs.spending import booked_at, day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.model import Attempt, AttemptState, Job
     from darkroom.jobs.spending import Cap, Entry, Tariff
-    from darkroom.jobs.store import Store
+    from darkroom.jobs.store import Share, Store
     from darkroom.providers.values import Cost
 
 ENDED_KEPT = 256
-"""Ended jobs kept in memory, those used lately."""
+"""Number of ended jobs in memory; the least recently used are dropped."""
 
 LOOK_SECONDS = 0.2
-"""How often a wait looks whether another process has written of its job."""
+"""How often a wait checks whether another process has changed its job."""
 
 MOST_CONFLICTS = 20
 
 
 class LiveJob:
-    """A job in memory and what this process is doing about it."""
+    """A job in memory, with what this process knows and does about it."""
 
     __slots__ = (
         "_changed",
@@ -55,31 +57,31 @@ class LiveJob:
         self.job = job
         self.fetching = False
         self.trouble: str | None = None
-        """Why the provider could not be asked lately, in our words."""
+        """Why the last poll failed, as text; None if it did not."""
         self.failed_polls = 0
         self.not_found = 0
-        """How often in a row the provider said, to the job's own key, that it has no such job."""
+        """How many times in a row the provider answered 404 to the job's own key."""
         self.unreadable = 0
-        """How often in a row the provider said that the job is over, and did not give its result."""
+        """How many times in a row the provider said that the job has ended, without its result."""
         self.polls = job.polls
-        """How often the provider was asked for the job's state."""
+        """Number of polls."""
 
         self.missed_at: float | None = None
-        """The age (seconds) at which the job was last seen not to have ended."""
+        """The age (seconds) at which a poll last found the job not ended."""
 
         self.looked_at: float | None = None
-        """When the provider was last asked about the job after its fate had become unknown."""
+        """When the job was last polled after it had become unknown."""
 
         self.attempt: Attempt | None = None
-        """The attempt that starts the job, while it is under way."""
+        """The attempt that starts the job, while the job has not ended."""
         self.items: dict[str, Attempt] | None = None
         """The attempts of a job of many requests, by item."""
         self.ahead = False
-        """Memory is ahead of the journal, which could not be written."""
+        """The journal could not be written, so that memory is newer than the journal."""
         self.unwritten: tuple[Attempt, ...] = ()
-        """Attempts that could not be written either; the next write carries them."""
+        """Attempts that could not be written; they are written with the next change."""
         self.seen = 0
-        """How often others had written when the job was last compared with its row."""
+        """Number of writes by other processes when the job was last compared with its row."""
         self._changed: anyio.Event | None = None
 
     @property
@@ -87,15 +89,42 @@ class LiveJob:
         """Tell whether a wait for this job is over."""
         return (self.job.ended or self.job.status == "unknown") and not self.fetching
 
-    async def load(self, store: Store) -> None:
-        """Have the attempts at hand of a job that another process sent."""
-        if self.attempt is None and self.items is None:
-            attempts = await store.attempts(self.job.job_id)
-            self.attempt = next((a for a in reversed(attempts) if a.item is None), None)
-            self.items = {a.item: a for a in attempts if a.item is not None} or None
+    def load(self, attempts: Sequence[Attempt]) -> None:
+        """Take the job's attempts, in the order in which they were made."""
+        self.attempt = next((a for a in reversed(attempts) if a.item is None), None)
+        self.items = {a.item: a for a in attempts if a.item is not None} or None
+
+    async def load_from(self, store: Store) -> None:
+        """Read the attempts of a job that another process sent, if they are not known here."""
+        if not self.attempts():
+            self.load(await store.attempts(self.job.job_id))
+
+    def attempts(self) -> list[Attempt]:
+        """Return the newest version of the attempt that starts the job and of each item."""
+        return [
+            *([self.attempt] if self.attempt is not None else []),
+            *(self.items or {}).values(),
+        ]
+
+    def keep(self, attempt: Attempt) -> None:
+        """Take the next version of an attempt of the job, or the one that follows it."""
+        if attempt.item is None:
+            self.attempt = attempt
+        elif self.items is not None:
+            self.items[attempt.item] = attempt
+
+    def answered(self, at: float, state: AttemptState, **changes: Any) -> list[Attempt]:
+        """Settle the attempt that starts the job; return what has to be written, if there is one.
+
+        ``at`` is when its answer came, or the person settled it (seconds since the epoch).
+        """
+        if self.attempt is None:
+            return []
+        self.attempt = self.attempt.next(state=state, answered_at=at, **changes)
+        return [self.attempt]
 
     def wake(self) -> None:
-        """Let everybody who waits look again."""
+        """Wake everything that waits for a change of the job."""
         if self._changed is not None:
             self._changed.set()
             self._changed = None
@@ -117,7 +146,7 @@ class Registry:
         self._live: dict[str, LiveJob] = {}
         self._ended: OrderedDict[str, LiveJob] = OrderedDict()
         self.watchers: list[Callable[[Job], None]] = []
-        """Told of every job that changed here."""
+        """Called with every job that this process has changed."""
         self._others_wrote = 0
         self._looked_at = -LOOK_SECONDS
 
@@ -149,7 +178,7 @@ class Registry:
         self._ended.pop(job_id, None)
         if live.fetching or live.ahead or live.job.holder in {self.holder, None}:
             self._live[job_id] = live
-        else:  # another process's; whoever waits for it here looks at its row
+        else:  # it belongs to another process; waits read its row
             self._live.pop(job_id, None)
 
     def known(self, job_id: str) -> LiveJob | None:
@@ -157,7 +186,7 @@ class Registry:
         return self._live.get(job_id) or self._ended.get(job_id)
 
     async def get(self, job_id: str) -> LiveJob | None:
-        """Return a job from memory or the store; news that other processes wrote is in it."""
+        """Return a job from memory or the store, including what other processes have written."""
         live = self.known(job_id)
         if live is not None and live.job.ended and not self._may_change(live.job):
             return live
@@ -174,18 +203,18 @@ class Registry:
         return LiveJob(job)
 
     def _may_change(self, job: Job) -> bool:
-        """Tell whether another process may still write of an ended job: its files, another try."""
+        """Tell whether another process may still change an ended job: its files, or a retry."""
         return job.holder != self.holder or job.batch_id is not None
 
     def fetched_elsewhere(self, live: LiveJob) -> bool:
-        """Tell whether files of an ended job are missing that another process may be fetching."""
+        """Tell whether another process may still be downloading files of an ended job."""
         job = live.job
         return job.holder not in {self.holder, None} and any(
             output.file is None and output.fetch_error is None for output in job.outputs
         )
 
     async def others_wrote(self) -> int:
-        """Return how often it was noticed that other processes had written, now included."""
+        """Return how many times writes by other processes were noticed, including now."""
         await self._look()
         return self._others_wrote
 
@@ -196,7 +225,7 @@ class Registry:
             self._others_wrote += 1
 
     async def _catch_up(self, live: LiveJob) -> None:
-        """Take in what another process may have written of a job that is ours: it was settled, say."""
+        """Read what another process may have written about our job, for example that it is settled."""
         if live.seen == self._others_wrote:
             return
         seen = self._others_wrote
@@ -206,7 +235,7 @@ class Registry:
             self._take_in(live, job)
 
     def _take_in(self, live: LiveJob, job: Job) -> None:
-        """Take in a newer row, if it is one; whoever follows our jobs is told as of our own changes."""
+        """Use a row if it is newer; watchers are told as for our own changes."""
         if job.version <= live.job.version:
             return
         ours = live.job.holder == self.holder
@@ -217,11 +246,6 @@ class Registry:
                 watcher(job)
         live.wake()
 
-    async def find(self, owner: str, provider: str, provider_job_id: str) -> LiveJob | None:
-        """Return the owner's job with this id at the provider."""
-        job = await self.store.find(owner, provider, provider_job_id)
-        return await self.get(job.job_id) if job is not None else None
-
     async def update(
         self,
         live: LiveJob,
@@ -229,12 +253,13 @@ class Registry:
         attempts: Sequence[Attempt] = (),
         *,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> Job:
-        """Write what ``change`` makes of the job, with the attempts, and wake who waits.
+        """Write the job that ``change`` returns, with the attempts, and wake the waiting tasks.
 
-        ``change`` is called again with the newer row when somebody else wrote meanwhile; returning
-        None leaves the job as it is (attempts are written all the same). ``caps`` as in
-        `Store.write`.
+        If another process has written meanwhile, ``change`` is called again with the newer row. If
+        it returns None, the job stays as it is, and only the attempts are written. ``caps``
+        and ``shares`` are as in `Store.write`.
         """
         for _ in range(MOST_CONFLICTS):
             job = live.job
@@ -245,7 +270,13 @@ class Registry:
             try:
                 if new is not None or attempts:
                     entry = self._settled(job, new, late=live.ahead)
-                    await self.store.write(new, [*owed, *attempts], entry=entry, caps=caps)
+                    await self.store.write(
+                        new,
+                        [*owed, *attempts],
+                        entry=entry,
+                        caps=caps,
+                        shares=shares,
+                    )
             except Stale:
                 fresh = await self.store.job(job.job_id)
                 if fresh is None:
@@ -264,20 +295,20 @@ class Registry:
         raise Stale(live.job.job_id)
 
     def _settled(self, old: Job, new: Job | None, *, late: bool) -> Entry | None:
-        """Return the job's entry of the ledger if this change, or one before, makes or settles it."""
+        """Return the job's ledger entry if this or an earlier change creates or settles it."""
         if new is None or (_booked(new) == _booked(old) and not late):
             return None
         return self._tariff.entry(new)
 
     def touch(self, live: LiveJob) -> None:
-        """Put a job in its place after ``fetching`` changed, and wake who waits."""
+        """Move a job between live and ended after ``fetching`` changed; wake the waiting tasks."""
         self._place(live)
         live.wake()
 
     async def wait(
         self, live: LiveJob, seconds: float, *, until: Callable[[LiveJob], bool]
     ) -> LiveJob:
-        """Wait until ``until(live)`` or the time is over; wakes the moment the job changes."""
+        """Wait until ``until(live)`` is true or the time is over; every change is noticed at once."""
         with anyio.move_on_after(seconds):
             while not until(live):
                 if live.job.ended or live.job.holder in {self.holder, None}:
@@ -293,6 +324,6 @@ class Registry:
         return live
 
 
-def _booked(job: Job) -> tuple[bool, bool, Cost | None]:
-    """Return what the job's entry of the ledger depends on."""
-    return job.ended, job.unapproved, job.cost
+def _booked(job: Job) -> tuple[bool, bool, Cost | None, str]:
+    """Return the fields of a job that its ledger entry depends on."""
+    return job.ended, job.unapproved, job.cost, day(booked_at(job))

@@ -1,7 +1,7 @@
-"""What is spent: an entry for every paid action, and the caps that none may pass.
+"""The ledger: an entry for every paid action, and the caps on what may be spent.
 
-The ledger follows from the jobs: an entry is reserved with the row that starts a job, and becomes
-spent or released with the row that ends it. Reserved and spent count alike.
+The ledger follows the jobs: an entry is reserved in the same write that creates a job, and becomes
+spent or released in the write that ends it. Caps count reserved and spent entries alike.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from darkroom.core.errors import DarkroomError, call_error
+from darkroom.core.errors import CallError, call_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from darkroom.config.settings import Settings
-    from darkroom.core.errors import CallError
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Intent, Job
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Basis, Cost, Unit
 
@@ -26,15 +25,17 @@ Period = Literal["process", "day", "month"]
 PERIODS: tuple[Period, ...] = ("process", "day", "month")
 
 ROUNDING = 1e-9
-"""Sums of fractions may be off by so much."""
+"""Tolerance for rounding errors in sums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One paid action: ``entry_id`` is the job's id, or the attempt's where there is no job.
+    """One paid action.
+
+    ``entry_id`` is the job's id, with the number of a later run, or the attempt's without a job.
 
     ``money`` is what it costs in the currency of the prices; None where no price is known.
-    ``at`` is when it was reserved (seconds since the epoch).
+    ``at`` is when it was sent, or reserved until then (seconds since the epoch).
     """
 
     entry_id: str
@@ -52,9 +53,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """A limit on what entries add up to since a time; ``unit`` None: in money, of all providers.
+    """A limit on the sum of the entries since a time; ``unit`` None: in money, all providers.
 
-    ``holder``: only what that process reserved.
+    ``holder``: only entries that this process has reserved.
     """
 
     setting: str
@@ -67,7 +68,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What one provider's entries of one unit add up to on one UTC day (``2026-11-22``)."""
+    """The sum of a provider's entries in one unit on one UTC day (``2026-11-22``)."""
 
     provider: str
     unit: Unit
@@ -76,33 +77,29 @@ class Sum:
     money: float | None
 
 
-class CapReached(DarkroomError):  # noqa: N818 -- a limit doing its work
-    """A reservation would pass a cap; nothing was written."""
+class CapReached(CallError):  # noqa: N818 -- a limit doing its work
+    """A reservation would pass a cap; nothing was written and nothing is sent."""
 
     def __init__(self, cap: Cap, used: float, wanted: float) -> None:
-        super().__init__(cap.setting)
+        reached = call_error(
+            "spend_cap_reached",
+            f"[spending] {cap.setting} = {number(cap.limit)}: {number(used)} used, "
+            f"this call needs {number(wanted)} more; nothing was sent",
+            "tell the person; get_spending shows what is left",
+        )
+        super().__init__(reached.failure)
         self.cap = cap
         self.used = used
         self.wanted = wanted
 
-    @property
-    def error(self) -> CallError:
-        """What it means for the call."""
-        return call_error(
-            "spend_cap_reached",
-            f"[spending] {self.cap.setting} = {number(self.cap.limit)}: {number(self.used)} used, "
-            f"this call needs {number(self.wanted)} more; nothing was sent",
-            "tell the person; get_spending shows what is left",
-        )
-
 
 def number(value: float) -> str:
-    """Write an amount without a needless fraction."""
+    """Return an amount as text, without a fraction if it is a whole number."""
     return f"{value:g}"
 
 
 def counted(value: float, unit: str) -> str:
-    """Write an amount with its unit, in the singular where that is meant."""
+    """Return an amount with its unit as text; the singular for 1."""
     return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
@@ -124,27 +121,27 @@ class Tariff:
         return declared.prices.get(unit) if declared is not None else None
 
     def money(self, provider: str, cost: Cost) -> float | None:
-        """Return what a cost is in money, where a price is known."""
+        """Return a cost in money; None if no price is known."""
         price = self.price(provider, cost.unit)
         return None if price is None else price * cost.amount
 
     def entry(self, job: Job) -> Entry | None:
-        """Return the ledger's entry as it follows from a job; None for one that costs nothing (yet).
+        """Return the ledger entry of a job; None if the job costs nothing (yet).
 
-        A job that ended without ever having been accepted is released; what was accepted counts
-        until the provider says that it does not.
+        A job that ended without having been accepted is released. A job that was accepted counts
+        until the provider says that it costs nothing.
         """
         if job.cost is None or job.unapproved:
             return None
         accepted = job.provider_job_id is not None
         if job.status == "cancelled" and job.submitted_at is None:
-            accepted = False  # it had the id of something that was there before
+            accepted = False  # its id belonged to a request that was opened before
         if not job.ended:
             state: EntryState = "reserved"
         else:
             state = "spent" if accepted else "released"
         return Entry(
-            entry_id=job.job_id,
+            entry_id=job.job_id if job.runs == 1 else f"{job.job_id}@{job.runs}",
             owner=job.owner,
             provider=job.provider,
             operation=job.operation,
@@ -153,8 +150,29 @@ class Tariff:
             basis=job.cost.basis,
             money=self.money(job.provider, job.cost),
             state=state,
-            # by the day of the yes: otherwise an old question would pass the caps of a new day
-            at=job.approval.given_at or job.created_at if job.approval else job.created_at,
+            at=booked_at(job),
+            holder=self._holder,
+        )
+
+    def caps_for(self, job: Job, now: float) -> Sequence[Cap]:
+        """Return the caps that a job's cost counts against; none for a job that costs nothing."""
+        return self.caps(job.provider, job.cost.unit, now) if job.cost is not None else ()
+
+    def reservation(self, intent: Intent) -> Entry | None:
+        """Return the entry that a job of this intent would begin with, had it asked nobody."""
+        if intent.cost is None:
+            return None
+        return Entry(
+            entry_id=intent.job_id,
+            owner=intent.owner,
+            provider=intent.provider,
+            operation=intent.operation,
+            unit=intent.cost.unit,
+            amount=intent.cost.amount,
+            basis=intent.cost.basis,
+            money=self.money(intent.provider, intent.cost),
+            state="reserved",
+            at=intent.created_at,
             holder=self._holder,
         )
 
@@ -183,7 +201,7 @@ class Tariff:
         return found
 
     def question(self, tool: str, provider: Provider, cost: Cost) -> str | None:
-        """Return what the person is asked before a cost above ``[approval] above``; None: nothing."""
+        """Return the question before a cost above ``[approval] above``; None: no question."""
         costs: dict[tuple[str, Unit], float] = {(provider.name, cost.unit): cost.amount}
         if not self._is_above(costs):
             return None
@@ -191,7 +209,7 @@ class Tariff:
         return f"{what} at {provider.title} on {tool}?"
 
     def question_for_all(self, costs: Mapping[tuple[str, Unit], float]) -> str | None:
-        """Return what the person is asked before costs of which any is above ``[approval] above``."""
+        """Return the question before costs of which any is above ``[approval] above``."""
         if not self._is_above(costs):
             return None
         parts = [f"{counted(amount, unit)} at {name}" for (name, unit), amount in costs.items()]
@@ -211,7 +229,7 @@ class Tariff:
         return bool(unpriced) or sum(known) > self._above["money"] + ROUNDING
 
     def _about(self, costs: Mapping[tuple[str, Unit], float]) -> str:
-        """Say what costs are in money, as far as prices are known."""
+        """Return the costs in money as text, as far as prices are known."""
         known, unpriced = self._priced(costs)
         about = [f"about {sum(known):.2f}"] if known else []
         if unpriced and "money" in self._above:
@@ -231,19 +249,31 @@ class Tariff:
         return known, unpriced
 
 
+def booked_at(job: Job) -> float:
+    """Return the time that a job's cost is booked at: its sending, before that its queueing.
+
+    Otherwise what waited over midnight, or is run again, would pass the caps of a new day.
+    """
+    if job.submitted_at is not None:
+        return job.submitted_at
+    if job.status == "queued":
+        return job.updated_at
+    return job.run_at or (job.approval.given_at if job.approval else None) or job.created_at
+
+
 def wants(cap: Cap, entry: Entry) -> float:
-    """Return how much of a cap an entry takes; money that is not known takes nothing."""
+    """Return how much of a cap an entry uses; an unknown amount of money uses nothing."""
     return entry.amount if cap.unit is not None else (entry.money or 0.0)
 
 
 def passes(used: float, cap: Cap, entry: Entry) -> bool:
-    """Tell whether an entry does not fit under a cap any more."""
+    """Tell whether an entry would exceed a cap."""
     wanted = wants(cap, entry)
     return wanted > 0 and used + wanted > cap.limit + ROUNDING
 
 
 def beginning(period: Period, now: float) -> float:
-    """Return when the present period began: UTC day or month; a process has no beginning here."""
+    """Return when the current UTC day or month began; 0 for the period of a process."""
     if period == "process":
         return 0.0
     at = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)

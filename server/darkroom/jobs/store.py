@@ -1,6 +1,8 @@
-"""Where jobs and attempts are kept: the protocol that an engine has to fulfil.
+"""The protocol of a store of jobs and attempts.
 
-`darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` do, and are held to the same tests.
+`darkroom.jobs.storage.memory` and `darkroom.jobs.storage.sqlite` implement it and pass the same
+tests. A `Storage` is a store together with the two other things that its processes share: which of
+them are alive (`Liveness`), and what they have used of a credential's limits.
 """
 
 from __future__ import annotations
@@ -8,29 +10,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from darkroom.core.errors import DarkroomError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from darkroom.jobs.model import Attempt, AttemptState, Job
-    from darkroom.jobs.spending import Cap, Entry, Sum
+    from darkroom.jobs.model import Attempt, AttemptState, Intent, Job
+    from darkroom.jobs.spending import Cap, CapReached, Entry, Sum
+    from darkroom.providers.client.rate_limiter import LimitsState
+    from darkroom.providers.provider import Limits
     from darkroom.providers.values import Status
 
 UNDER_WAY: frozenset[Status] = frozenset({"queued", "submitting", "running"})
-"""States in which an identical call gets the job that exists, whatever its age."""
+"""In these states an identical call returns the existing job, whatever its age."""
 
 NEVER_RETURNED: frozenset[Status] = frozenset({"failed", "blocked", "cancelled"})
-"""States in which an identical call starts a new job."""
+"""In these states an identical call starts a new job."""
 
 NO_VERDICT: frozenset[AttemptState] = frozenset({"sent", "unknown"})
 """States of an attempt that the provider may have accepted, though it never told us."""
 
 ACCEPTED: frozenset[Status] = frozenset({"submitting", "running", "completed", "unknown"})
-"""States of a job that a provider accepted or may have; others count if they have its id."""
+"""States of a job that was or may have been accepted; others count if they have a provider id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which jobs to list; newest first, those after ``before`` (a cursor) only."""
+    """Which jobs to list: newest first, only those after the cursor ``before``."""
 
     owner: str
     provider: str | None = None
@@ -42,9 +48,61 @@ class Query:
     """``(created_at, job_id)`` of the last row of the page before."""
 
 
+class Intended(Protocol):
+    """What tells whether an intent is here already: a job, or what is to become one."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def intent(self) -> str:
+        """Hash of owner, operation and canonical arguments."""
+        ...
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The caller's own name for it."""
+        ...
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch that it is an item of."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many jobs of an operation there are.
+
+    ``waiting`` have not been sent yet, without those that ask the person first. ``accepted`` since
+    each of the times asked for were accepted, or may have been: by ``submitted_at``, or
+    ``created_at`` while there is none.
+    """
+
+    waiting: int
+    accepted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a start meets, looked up at once.
+
+    ``known`` is the job that `Store.create` would return instead of a new one. ``doubtful``: with an
+    idempotency key, the job that stands in the way of the same call without one: its fate is not
+    known. ``reached``: the error that `Store.create` would raise.
+    """
+
+    known: Job | None
+    doubtful: Job | None
+    reached: CapReached | None
+    usage: Usage
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The job that an intent led to, and whether it was made now."""
+    """The job for an intent, and whether it was created by this call."""
 
     job: Job
     made: bool
@@ -62,11 +120,11 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """What may be forgotten: jobs that ended before ``ended``, entries of the ledger before both.
+    """What may be deleted: jobs that ended before ``ended``, and ledger entries before both times.
 
-    ``window`` is when the longest window began that a cap or a quota counts in. Jobs of the
-    operations ``counted`` that count in it stay, and so do entries whose job is still here, or whose
-    holder ``lives``: caps per process have no window.
+    ``window`` is the beginning of the longest period that a cap or a quota counts. Jobs of the
+    operations ``counted`` that count in it are kept. So are entries whose job is kept, and entries
+    whose holder ``lives``, because caps per process have no period.
     """
 
     ended: float
@@ -76,8 +134,21 @@ class Horizon:
 
     @property
     def entries(self) -> float:
-        """Before this an entry counts nowhere any more."""
+        """Entries before this time no longer count in any cap or quota."""
         return min(self.ended, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a provider takes of an operation: ``most`` jobs that count since a time."""
+
+    operation: str
+    since: float
+    most: int
+
+
+class NoShareError(DarkroomError):
+    """A provider takes no more of an operation now; another process was faster."""
 
 
 class Store(Protocol):
@@ -96,17 +167,17 @@ class Store(Protocol):
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
-        """Insert a job with its first attempts, unless its intent is here already.
+        """Insert a job with its first attempts, unless a job with the same intent is returned.
 
-        With an ``idempotency_key``, a job of this owner with the same key is returned. Without
-        one, a job of the same intent is, unless it is in `NEVER_RETURNED`:
+        With an ``idempotency_key``, the owner's job with the same key is returned. Without one, a
+        job with the same intent is returned, unless it is in `NEVER_RETURNED`:
 
-        - always where the fate of something sent is not known: it is ``unknown``, has an attempt
-          in `NO_VERDICT`, or is a batch that has such a job;
-        - whatever its age where it is `UNDER_WAY`, unless ``identical_since`` is None;
-        - where it is ``completed`` and ended at ``identical_since`` or later (None: never).
+        - always, if a request of it is unknown: the job is ``unknown``, has an attempt in
+          `NO_VERDICT`, or is a batch with such a job;
+        - if it is `UNDER_WAY`, whatever its age, unless ``identical_since`` is None;
+        - if it is ``completed`` and ended at ``identical_since`` or later (None: never).
 
-        Items of a batch are exempt.
+        This does not apply to items of a batch.
         """
         ...
 
@@ -118,29 +189,38 @@ class Store(Protocol):
         identical_since: float | None,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
-        """Insert a batch with all its jobs at once, unless its intent is here already.
+        """Insert a batch with all its jobs at once, unless a batch with its intent is returned.
 
-        ``totals`` are what all of them need together, and the caps that apply to it.
+        ``totals`` are the sums that all jobs need, and the caps that apply to them.
         """
         ...
 
     async def foresee(
         self,
-        job: Job,
+        intended: Intent,
         *,
         identical_since: float | None,
-        entry: Entry | None = None,
-        caps: Sequence[Cap] = (),
-    ) -> Job | None:
-        """Return the job that `create` would return instead of a new one; raise what it would."""
+        entry: Entry | None,
+        caps: Sequence[Cap],
+        used_since: Sequence[float],
+    ) -> Forecast:
+        """Look up everything that decides about a start; nothing is written.
+
+        ``used_since``: the beginnings of the quota's periods; where there are none, nothing is
+        counted.
+        """
+        ...
+
+    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+        """Return the job that `create` would return instead of a new one."""
         ...
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
-        """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
+        """Insert a ledger entry that belongs to no job, unless it exceeds a cap."""
         ...
 
     async def spent(self, owner: str, since: float) -> list[Sum]:
-        """Add up what is reserved and spent since a time, by provider, unit and UTC day."""
+        """Return what was reserved and spent since a time, by provider, unit and UTC day."""
         ...
 
     async def used(self, owner: str, cap: Cap) -> float:
@@ -154,10 +234,17 @@ class Store(Protocol):
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
-        """Replace rows by their next versions (version 1 of an attempt is inserted), all or none.
+        """Replace rows by their next versions, all or none; version 1 of an attempt is inserted.
 
-        ``caps`` are those that the entry must not pass once more (a job that is run again).
+        ``caps`` are those that the entry must not pass where it is booked now (a job that is run
+        again, or sent on another day); what is booked under its id already is not counted beside
+        it. ``shares`` are what the job must find free.
+
+        Raises
+        ------
+        CapReached, NoShareError: nothing was written.
         """
         ...
 
@@ -182,14 +269,14 @@ class Store(Protocol):
         ...
 
     async def claim(self, holder: str, is_dead: Callable[[str], bool]) -> list[Job]:
-        """Take over every job that has not ended and whose holder is dead or nobody.
+        """Take over every job that has not ended and whose holder is dead or missing.
 
-        Returns the taken rows, which now name ``holder``, as their next versions.
+        Returns the rows, which are new versions that name ``holder``.
         """
         ...
 
     async def holders(self) -> set[str]:
-        """Return who holds jobs that have not ended."""
+        """Return the holders of jobs that have not ended."""
         ...
 
     async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
@@ -199,32 +286,110 @@ class Store(Protocol):
         """
         ...
 
-    async def count(self, owner: str, operation: str, since: float) -> int:
-        """Count the jobs of an operation that were accepted, or may have been, since a time.
-
-        The time of a job is ``submitted_at``, or ``created_at`` while it has none.
-        """
+    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
+        """Count the jobs of an operation; see `Usage`."""
         ...
 
-    async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        ...
+
+    async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
+        """Return the names of items that were or may be sent to what the provider gave this id."""
         ...
 
     async def changed(self) -> bool:
-        """Tell whether another process wrote since this was last called."""
+        """Tell whether another process has written since the last call of this method."""
         ...
 
     async def prune(self, horizon: Horizon) -> int:
-        """Delete what is older than the horizon: jobs, their attempts, entries of the ledger.
+        """Delete the jobs, attempts and ledger entries before the horizon.
 
-        Returns how many jobs.
+        Returns the number of deleted jobs.
         """
         ...
 
     async def forgotten(self) -> float | None:
-        """Return the time before which the ledger is not whole; None: it always is."""
+        """Return the time before which the ledger is incomplete; None: it is complete."""
         ...
 
     async def close(self) -> None:
-        """Let go of files and threads."""
+        """Close files and threads."""
         ...
+
+
+class Liveness(Protocol):
+    """Tells which of the processes that write to a store are alive.
+
+    It is opened before this process writes its first row and released after the last one. From
+    opening to `release`, or to its death, a process counts as alive for all others.
+    """
+
+    @property
+    def holder(self) -> str:
+        """The name under which this process holds rows."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether there can be other processes; if not, dead ones are not looked for."""
+        ...
+
+    @property
+    def beat_seconds(self) -> float | None:
+        """Interval of `beat`; None: once, after the jobs of dead processes were taken over."""
+        ...
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether a holder's process is dead. If that is not certain, it counts as alive.
+
+        It is called from any thread, also within a transaction of the store, so it must not wait
+        for a transaction.
+        """
+        ...
+
+    async def beat(self) -> None:
+        """Report that this process is alive, and remove what dead processes have left.
+
+        Raises
+        ------
+        JournalError: that is not possible now; it is called again later.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Report the end of this process; from now on it counts as dead."""
+        ...
+
+
+class Alone:
+    """The `Liveness` of a store that only this process can use; all other holders are dead."""
+
+    shared = False
+    beat_seconds = None
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether the holder is not this process."""
+        return holder != self.holder
+
+    async def beat(self) -> None:
+        """Do nothing: nobody is told."""
+
+    async def release(self) -> None:
+        """Do nothing: nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A store, with the liveness and the limits that its processes share."""
+
+    store: Store
+    liveness: Liveness
+    limits: Callable[[str, str, Limits], LimitsState] | None = None
+    """Returns the shared state of a credential's limits, for the provider's name and the credential's
+    fingerprint; None: only this process uses the limits."""

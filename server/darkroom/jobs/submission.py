@@ -1,7 +1,6 @@
-"""Sending what starts a job: written down before it leaves, sent once, its answer written down.
+"""Sends the request that starts a job, at most once.
 
-Everything here runs in the machine's own tasks. A caller that gives up, a host that dies, changes
-nothing about a request that is on its way.
+All of it runs in tasks of the engine: a caller that gives up does not affect the request.
 """
 
 from __future__ import annotations
@@ -11,21 +10,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, DarkroomError, JournalError, failure
-from darkroom.jobs.evidence import look_for_evidence
+from darkroom.core.errors import CallError, DarkroomError, JournalError
+from darkroom.jobs import slots, suspension
+from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import outlook
+from darkroom.jobs.quota import DAY_SECONDS, outlook
+from darkroom.jobs.spending import CapReached, beginning, booked_at, day
+from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
+from darkroom.jobs.store import NoShareError
 from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
-    BLOCKED,
-    Accepted,
-    Later,
-    NeverLeft,
     Refused,
-    Unknown,
     judge,
 )
-from darkroom.providers.messages import UNREADABLE, Request
+from darkroom.providers.client.resend import with_newer_key
+from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
@@ -35,45 +34,34 @@ if TYPE_CHECKING:
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.fan_out import ItemSender
     from darkroom.jobs.inputs import Inputs
-    from darkroom.jobs.model import Attempt, Job, QueuedFor
+    from darkroom.jobs.model import Job, QueuedFor
     from darkroom.jobs.poller import Poller
     from darkroom.jobs.registry import LiveJob
+    from darkroom.jobs.store import Share
     from darkroom.providers.client.outcomes import Outcome
     from darkroom.providers.client.provider_client import ProviderClient
     from darkroom.providers.client.rate_limiter import Permit, RateLimiter
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import References
 
-MOST_CONNECTION_TRIES = 3
-"""How often a request is tried that certainly never arrived."""
-
-CONNECTION_BACKOFF_SECONDS = 1.0
-DEFAULT_LATER_SECONDS = 3.0
-LONGEST_LATER_SECONDS = 300.0
 LOOK_FOR_DEAD_SECONDS = 15.0
-"""How often it is looked, while a job waits for a slot, whether a dead process has one."""
-
-
-class _WithdrawnError(DarkroomError):
-    """The job was cancelled before its request left."""
+"""How often dead processes are looked for while a job waits for a slot."""
 
 
 class Submitter:
-    """Moves jobs from ``queued`` to what the provider made of them."""
+    """Sends queued jobs, and records whether the provider accepted them."""
 
     def __init__(
         self, context: JobContext, poller: Poller, items: ItemSender, inputs: Inputs
     ) -> None:
         self._context = context
         self._inputs = inputs
-        self._poller = poller
-        self._items = items
-        self._tries: dict[str, int] = {}
+        self._outcomes = StartOutcomes(context, poller, items, self._again)
         self._daily = anyio.Lock()
         self.take_over: Callable[[], Awaitable[None]] | None = None
-        """Takes over the jobs of dead processes, where there can be others."""
+        """Takes over the jobs of dead processes; None if no other process can share the store."""
 
-    # --- waiting for a turn ---
+    # --- waiting for a permit ---
 
     def enqueue(self, live: LiveJob) -> None:
         """Send the request that starts a job as soon as its inputs and the limits allow."""
@@ -83,7 +71,11 @@ class Submitter:
             self._ask(live)
 
     async def _enqueue_with_inputs(self, live: LiveJob) -> None:
-        state, job_id = await self._inputs.state(live.job)
+        try:
+            state, job_id = await self._inputs.state(live.job)
+        except JournalError as error:
+            self._put_aside(live, "pacing", error)
+            return
         if state == "ready":
             self._ask(live)
         elif state == "waiting":
@@ -93,10 +85,9 @@ class Submitter:
             await self._without_input(live, gone(job_id))
 
     async def _without_input(self, live: LiveJob, error: Failure) -> None:
-        """End a job whose input will never come: its request never left."""
+        """End a job whose input will never exist; its request was not sent."""
         now = self._context.clock()
-        attempts = [a for a in (live.attempt, *(live.items or {}).values()) if a is not None]
-        closed = [attempt.next(state="refused", answered_at=now) for attempt in attempts]
+        closed = [each.next(state="refused", answered_at=now) for each in live.attempts()]
 
         def change(job: Job) -> Job | None:
             if job.status != "queued":
@@ -127,7 +118,7 @@ class Submitter:
             self._show(live, "pacing", self._context.clock() + limiter.estimate(kind))
 
     def _look_for_dead(self, limiter: RateLimiter) -> None:
-        """See to it that a dead process's jobs, and their slots, are nobody's for long."""
+        """Take over the jobs of dead processes regularly, so that their slots become free."""
         take_over = self.take_over
         if take_over is None or self._context.schedule.due("dead") is not None:
             return
@@ -143,7 +134,7 @@ class Submitter:
         self._context.schedule.at("dead", due, lambda: self._context.spawn(look))
 
     def _again(self, live: LiveJob, reason: QueuedFor | None, seconds: float) -> None:
-        """Enqueue a job again after a time; without a reason, whoever waits goes on waiting."""
+        """Enqueue a job again after a time; without a reason its shown state does not change."""
         if reason is not None:
             self._show(live, reason, self._context.clock() + seconds)
         self._context.schedule.at(
@@ -152,9 +143,18 @@ class Submitter:
             lambda: self.enqueue(live),
         )
 
+    def _put_aside(self, live: LiveJob, reason: QueuedFor, error: DarkroomError) -> None:
+        """Keep a job queued that this server cannot send now, and try again until it can.
+
+        What is wrong here says nothing about the job: it must not end for it.
+        """
+        live.trouble = str(error)
+        slots.release(self._context, live.job)
+        self._again(live, reason, TROUBLE_SECONDS)
+
     @staticmethod
     def _show(live: LiveJob, reason: QueuedFor, starts_at: float | None) -> None:
-        """Say why a job waits. Known in memory only: for the journal it is ``queued``."""
+        """Show why a job waits. This is kept only in memory; in the journal it is ``queued``."""
         live.job = dataclasses.replace(live.job, queued_for=reason, starts_at=starts_at)
         live.wake()
 
@@ -168,9 +168,9 @@ class Submitter:
                 await self._submit_now(live, permit)
 
     def _leave(self, live: LiveJob, permit: Permit) -> None:
-        """Let a job stay queued, for whoever starts next."""
+        """Leave a job queued for the next process."""
         permit.give_back()
-        self._free(live.job)
+        slots.release(self._context, live.job)
         self._show(live, "pacing", None)
 
     async def _submit_now(self, live: LiveJob, permit: Permit) -> None:
@@ -180,7 +180,7 @@ class Submitter:
         try:
             if isinstance(operation, FanOutOperation) and live.job.provider_job_id is not None:
                 permit.give_back()
-                await self._accept(live, None, live.job.provider_job_id)
+                await self._outcomes.accept(live, None, live.job.provider_job_id)
                 return
             inputs: References | None = None
             if await self._inputs.dying(live.job):  # asking for new addresses takes turns, too
@@ -193,18 +193,26 @@ class Submitter:
                     self._leave(live, permit)
                     return
             outcome = await self._send(live, operation, client, permit, inputs)
-        except (CallError, JournalError) as error:
-            outcome = Refused(error.failure)
-        except _WithdrawnError:
+        except JournalError as error:  # nothing was sent, and nothing is
             permit.give_back()
-            self._tries.pop(live.job.job_id, None)
+            self._put_aside(live, "pacing", error)
+            return
+        except NoKeyError as error:
+            permit.give_back()
+            self._put_aside(live, "account", error)
+            return
+        except CallError as error:
+            outcome = Refused(error.failure)
+        except WithdrawnError:
+            permit.give_back()
+            self._outcomes.forget(live.job)
             if live.job.ended:  # otherwise it was sent all the same, and needs its slot
-                self._free(live.job)
+                slots.release(self._context, live.job)
             return
         finally:
             permit.done()
         if outcome is not None:
-            await self._settle(live, operation, client, outcome)
+            await self._outcomes.settle(live, operation, client, outcome)
 
     async def _send(
         self,
@@ -214,33 +222,56 @@ class Submitter:
         permit: Permit,
         inputs: References | None,
     ) -> Outcome | None:
-        """Send the request, once; None where the job waits for the provider's next day."""
+        """Send the request once; return None if the job has to wait for the provider's next day."""
+        key = self._context.key(live.job, operation)
         try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=live.job.owner
-            )
+            if (held := self._outcomes.accounts.gate(live, key.fingerprint)) is not None:
+                permit.give_back()
+                return held if isinstance(held, Refused) else None
             if inputs is None:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
             async with self._daily:
-                ahead = await outlook(
-                    self._context, client.provider, operation, live.job.owner, behind=False
-                )
-                if (refusal := ahead.refusal) is not None:
-                    permit.give_back()
-                    return Refused(refusal.failure)
-                if ahead.waits:
-                    permit.give_back()
-                    self._free(live.job)
-                    self._again(live, "allowance", ahead.tomorrow - self._context.clock())
-                    return None
-                await self._mark_sent(live)
-        except (CallError, JournalError) as error:
+                while True:
+                    ahead = await outlook(
+                        self._context, client.provider, operation, live.job.owner, behind=False
+                    )
+                    if (refusal := ahead.refusal) is not None:
+                        permit.give_back()
+                        return Refused(refusal.failure)
+                    if ahead.waits:
+                        permit.give_back()
+                        slots.release(self._context, live.job)
+                        self._again(live, "allowance", ahead.tomorrow - self._context.clock())
+                        return None
+                    danger = await suspension.refusal(self._context, client.provider, live.job)
+                    if danger is not None:
+                        permit.give_back()
+                        slots.release(self._context, live.job)
+                        self._again(live, "account", suspension.AGAIN_SECONDS)
+                        live.job = dataclasses.replace(live.job, error=danger)
+                        return None
+                    try:
+                        await self._mark_sent(live, ahead.shares)
+                        break
+                    except NoShareError:  # another server was faster: look at what is left
+                        continue
+        except CapReached as reached:  # of the day on which it is sent
+            permit.give_back()
+            slots.release(self._context, live.job)
+            live.trouble = reached.failure.message
+            now = self._context.clock()
+            self._again(live, "allowance", beginning("day", now) + DAY_SECONDS - now)
+            return None
+        except JournalError:
+            raise
+        except CallError as error:
             permit.give_back()
             return Refused(error.failure)
         except UNREADABLE:
             permit.give_back()
             return Refused(not_understood())
+        live.trouble = None
         response = await client.change(request, key)
         provider_id: str | None = None
         if not isinstance(response, DarkroomError):
@@ -255,24 +286,18 @@ class Submitter:
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
-        match outcome:
-            case Refused(error) if (
-                error.code == "auth_failed" and self._context.credentials.renewed(key)
-            ):
-                return Later(error, 0.0)  # the key was rotated meanwhile
-            case _:
-                return outcome
+        return with_newer_key(self._context.credentials, key, outcome)
 
-    async def _mark_sent(self, live: LiveJob) -> None:
+    async def _mark_sent(self, live: LiveJob, shares: Sequence[Share]) -> None:
         """Make it durable that the request is about to leave."""
         now = self._context.clock()
         if live.attempt is None or live.job.status != "queued":
-            raise _WithdrawnError
+            raise WithdrawnError
         attempt = live.attempt.next(state="sent", sent_at=now)
 
         def change(job: Job) -> Job:
             if job.status != "queued":
-                raise _WithdrawnError
+                raise WithdrawnError
             return job.next(
                 status="submitting",
                 updated_at=now,
@@ -280,178 +305,12 @@ class Submitter:
                 holder=self._context.registry.holder,
                 queued_for=None,
                 starts_at=None,
-            )
-
-        await self._context.registry.update(live, change, [attempt])
-        live.attempt = attempt
-
-    # --- what became of it ---
-
-    async def _settle(
-        self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
-    ) -> None:
-        match outcome:
-            case Accepted(provider_id):
-                await self._accept(live, "accepted", provider_id)
-            case Refused(error):
-                await self._refuse(live, client, error)
-            case Later(error, seconds):
-                await self._try_later(live, operation, client, error, seconds)
-            case NeverLeft(error):
-                await self._try_again(live, client, error)
-            case Unknown(error, evidence):
-                now = self._context.clock()
-                self._tries.pop(live.job.job_id, None)
-                self.keep_slot(live, operation.longest_seconds)
-                await self._context.record(
-                    live,
-                    lambda job: job.next(
-                        status="unknown", updated_at=now, error=error, evidence=evidence
-                    ),
-                    self.answered(live, "unknown", evidence=evidence),
-                )
-                look_for_evidence(self._context, live)
-
-    def answered(self, live: LiveJob, state: str, **changes: object) -> Sequence[Attempt]:
-        """Return the attempt that starts the job as its answer, or the person, settled it."""
-        if live.attempt is None:
-            return ()
-        live.attempt = live.attempt.next(state=state, answered_at=self._context.clock(), **changes)
-        return (live.attempt,)
-
-    async def _accept(self, live: LiveJob, state: str | None, provider_id: str | None) -> None:
-        """Follow a job that the provider has; without a ``state`` nothing had to be sent for it."""
-        now = self._context.clock()
-        attempts = self.answered(live, state, provider_id=provider_id) if state else ()
-
-        def change(job: Job) -> Job:
-            if state is None and job.status != "queued":
-                raise _WithdrawnError
-            return job.next(
-                status="running",
-                updated_at=now,
-                holder=self._context.registry.holder,
-                submitted_at=job.submitted_at or now,
-                provider_job_id=provider_id,
                 error=None,
-                evidence=None,
-                queued_for=None,
-                starts_at=None,
             )
 
-        await self._context.record(live, change, attempts)
-        self._tries.pop(live.job.job_id, None)
-        if live.items:
-            self._items.start(live)
-        self._poller.follow(live)
-
-    async def _refuse(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
-        now = self._context.clock()
-        status = "blocked" if error.code in BLOCKED else "failed"
-        items = [
-            attempt.next(state="refused", answered_at=now)
-            for attempt in (live.items or {}).values()
-        ]
-        await self._context.record(
-            live,
-            lambda job: job.next(
-                status=status,
-                updated_at=now,
-                ended_at=now,
-                error=error,
-                queued_for=None,
-                starts_at=None,
-            ),
-            [*self.answered(live, "refused", evidence={"code": error.code}), *items],
-        )
-        self._tries.pop(live.job.job_id, None)
-        client.limiter(live.job.fingerprint).release(live.job.job_id)
-
-    async def _try_later(
-        self,
-        live: LiveJob,
-        operation: JobOperation,
-        client: ProviderClient,
-        error: Failure,
-        seconds: float | None,
-    ) -> None:
-        """Put a job back that the provider will take later; end it if the allowance is used up."""
-        if seconds is None and await self._exhausted(live.job, operation, client):
-            title = client.provider.title
-            said = failure("quota_exhausted", title, provider_message=error.provider_message)
-            await self._refuse(live, client, said)
-            return
-        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        backoff = min(DEFAULT_LATER_SECONDS * 2 ** (tries - 1), LONGEST_LATER_SECONDS)
-        wait = backoff if seconds is None else seconds
-        limiter = client.limiter(live.job.fingerprint)
-        limiter.hold("start", wait)
-        await self._back_to_queue(live, "refused")
-        limiter.release(live.job.job_id)
-        self._again(live, "pacing", wait)
-
-    async def _exhausted(self, job: Job, operation: JobOperation, client: ProviderClient) -> bool:
-        """Ask the provider whether a 429 means that the allowance is used up."""
-        allowance = client.provider.allowance
-        if allowance is None:
-            return False
-        try:
-            key = self._context.credentials.key(
-                client.provider, operation.credential, owner=job.owner
-            )
-            response = await client.read(Request(method="GET", path=allowance.path), key)
-            return response.ok and allowance.exhausted(response, operation.name)
-        except (CallError, *UNREADABLE):
-            return False
-
-    async def _try_again(self, live: LiveJob, client: ProviderClient, error: Failure) -> None:
-        """Send a request again that certainly never arrived; give up after a few tries."""
-        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
-        if tries >= MOST_CONNECTION_TRIES:
-            await self._refuse(live, client, error)
-            return
-        await self._back_to_queue(live, "refused")
-        client.limiter(live.job.fingerprint).release(live.job.job_id)
-        self._again(live, None, CONNECTION_BACKOFF_SECONDS * 2 ** (tries - 1))
-
-    async def _back_to_queue(self, live: LiveJob, state: str) -> None:
-        """Close the attempt and prepare the next one, in one write."""
-        now = self._context.clock()
-        closed = self.answered(live, state)
-        if live.attempt is None:
-            return
-        live.attempt = dataclasses.replace(
-            live.attempt,
-            attempt_id=self._context.new_id(),
-            state="prepared",
-            created_at=now,
-            sent_at=None,
-            answered_at=None,
-            evidence=None,
-            version=1,
-        )
-        await self._context.record(
-            live,
-            lambda job: job.next(status="queued", updated_at=now, submitted_at=None),
-            [*closed, live.attempt],
-        )
-
-    def free_slot(self, live: LiveJob) -> None:
-        """Give a job's slot back before its time."""
-        job = live.job
-        self._context.schedule.cancel(("slot", job.job_id))
-        self._free(job)
-
-    def _free(self, job: Job) -> None:
-        self._context.clients[job.provider].limiter(job.fingerprint).release(job.job_id)
-
-    def keep_slot(self, live: LiveJob, seconds: float) -> None:
-        """Count a job of unknown fate as running, for so long."""
-        job = live.job
-        limiter = self._context.clients[job.provider].limiter(job.fingerprint)
-        limiter.occupy(job.job_id)
-        self._context.schedule.at(
-            ("slot", job.job_id),
-            anyio.current_time() + seconds,
-            lambda: limiter.release(job.job_id),
-        )
+        job, caps = live.job, ()
+        if job.cost is not None and day(booked_at(job)) != day(now):  # it was reserved before today
+            caps = self._context.tariff.caps(job.provider, job.cost.unit, now)
+        # From here on it counts as sent: after a crash it is unknown and is not sent again.
+        await self._context.registry.update(live, change, [attempt], caps=caps, shares=shares)
+        live.attempt = attempt

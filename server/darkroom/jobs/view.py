@@ -1,4 +1,4 @@
-"""A job as the model sees it: one object with what is present, and a line of text."""
+"""A job as the model sees it: an object without empty fields, and a line of text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_OUTPUTS = 2
 """Outputs shown of a job that has more than `MOST_OUTPUTS`."""
 
 IN_THE_FILE = frozenset({"width", "height", "bytes", "uri"})
-"""What is left out of each output where there are several: the file says it."""
+"""Fields that are left out if there are several outputs, because the files contain them."""
 
 MOST_WARNINGS = 5
 
@@ -37,13 +37,12 @@ def job_view(
     addresses: bool = True,
     warnings: tuple[str, ...] = (),
 ) -> JsonObject:
-    """Return the job as TOOLS states it; absent values are left out.
+    """Return the job as an object; absent values are left out.
 
-    ``url`` is left out once there is a local ``file``, unless ``include_url``. Without
-    ``addresses`` (a list, for an overview) it is left out always, and how often the provider was
-    asked is there.
+    ``url`` is left out if there is a local ``file``, unless ``include_url`` is set. Without
+    ``addresses`` (in lists) it is always left out, and the number of polls is included.
     """
-    status = "running" if job.status == "submitting" else job.status
+    status = job.shown_status
     fields: dict[str, JsonValue] = {
         "job_id": job.job_id,
         "provider": job.provider,
@@ -84,10 +83,10 @@ def _asking(job: Job) -> tuple[str, ...]:
 
 
 def _outputs(job: Job, *, include_url: bool, addresses: bool) -> dict[str, JsonValue]:
-    """Return the outputs as far as a small result has room for them.
+    """Return as many outputs as fit into a small result.
 
-    One output is shown whole; several without what the file itself says; of many the first ones,
-    with how many more there are and in which folder.
+    A single output has all fields; several lack those that their files contain. Of many, the first
+    are shown, with the number of the others and their folder.
     """
     shown = job.outputs if len(job.outputs) <= MOST_OUTPUTS else job.outputs[:FIRST_OUTPUTS]
     entries: list[JsonValue] = []
@@ -130,7 +129,7 @@ def cost_view(cost: Cost | None) -> JsonObject | None:
 
 
 def job_text(view: JsonObject, next_tool: str) -> str:
-    """Say in a line or two what the object says."""
+    """Return the object's content as one or two lines of text."""
     parts = [f"{view['operation']} {view['job_id']}: {view['status']}"]
     if "queued_for" in view:
         starts = f", starts at {view['starts_at']}" if "starts_at" in view else ""

@@ -1,1 +1,1 @@
-"""MCP: the only place that knows the SDK."""
+"""The MCP server: tools, resources, prompts and tasks over stdio and HTTP."""

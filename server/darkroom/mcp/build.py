@@ -1,4 +1,4 @@
-"""Put all together: settings and catalogues in, a server of the SDK out."""
+"""Builds the MCP server from settings and catalogues."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ STEADY: tuple[CacheableMethod, ...] = (
     "resources/list",
     "resources/templates/list",
 )
-"""What is the same for as long as the process lives."""
+"""Methods whose results do not change while the process runs."""
 
 STEADY_MS = 300_000
-"""How long hosts may keep that: another process, with other keys, may follow this one."""
+"""How long hosts may cache them; the next process may have other keys and thus other tools."""
 
 
 class DarkroomTool(SdkTool):
-    """A tool of the SDK that answers from a desk.
+    """A tool of the SDK that is run by a `ToolHandler`.
 
-    The SDK's own path would drop unknown arguments silently and prefix every error.
+    The SDK's own implementation would silently drop unknown arguments and prefix every error.
     """
 
     handler: Any
@@ -78,12 +78,12 @@ class DarkroomTool(SdkTool):
         context: Context[Any, Any],
         convert_result: bool = False,  # noqa: FBT001, FBT002 -- the SDK's
     ) -> CallToolResult | InputRequiredResult:
-        """Run with the arguments as they came; see `ToolHandler.run`."""
+        """Run with the unchanged arguments; see `ToolHandler.run`."""
         del convert_result
         handler = cast("ToolHandler", self.handler)
         request = context.request_context
         engine = cast("Engine", request.lifespan_context)
-        person = HostPerson(context, knows_tasks=known(request))
+        person = HostPerson(context, knows_tasks=known(request), use=engine.use_yes)
         try:
             result = await handler.run(engine, arguments, person)
         except CallError as error:
@@ -109,11 +109,11 @@ def to_sdk(result: Result) -> CallToolResult:
 
 
 async def _never(**_: object) -> None:
-    """Stand where the SDK wants a function: `DarkroomTool.run` answers instead."""
+    """Do nothing: the SDK requires a function, but `DarkroomTool.run` is called instead."""
 
 
 def sdk_tool(handler: ToolHandler) -> DarkroomTool:
-    """Make the SDK's tool of a desk."""
+    """Return the SDK's tool for a handler."""
     tool = handler.tool
     return DarkroomTool(
         fn=_never,
@@ -148,7 +148,7 @@ def resources_of(catalogues: Sequence[Catalogue]) -> tuple[Resource, ...]:
 def build_server(
     settings: Settings, catalogues: Sequence[Catalogue], dependencies: Dependencies
 ) -> DarkroomServer:
-    """Build the server. The machine runs for as long as the server's lifespan."""
+    """Build the server. Its engine runs during the server's lifespan."""
     providers = providers_of(catalogues)
     credentials = Credentials(dependencies.environment, settings)
     found = desks(catalogues, credentials.available, settings)

@@ -1,7 +1,7 @@
-"""Asking the person, in both protocol eras.
+"""Asks the person, in both revisions of the protocol.
 
 On 2026-07-28 the call is answered with an `InputRequiredResult` and comes back with the answer; on
-2025-11-25 the host is asked in the middle of the call and has `ANSWER_SECONDS`, after which it is
+2025-11-25 the host is asked in the middle of the call and has `PERSON_SECONDS`, after which it is
 a no. A host that knows tasks finds the same question in the task of a start
 (`darkroom.jobs.pending_approvals`). A host that cannot ask gets a refusal that names the setting which
 allows it. Permission to use a tool is never approval to spend or to destroy.
@@ -20,17 +20,18 @@ from mcp_types import (
     InputRequiredResult,
 )
 
+from darkroom.core.deadlines import PERSON_SECONDS
 from darkroom.core.digests import digest
 from darkroom.core.errors import DarkroomError
+from darkroom.core.ids import new_id
 from darkroom.engine.person import cannot_ask, declined
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mcp.server.mcpserver.context import Context
 
 
-ANSWER_SECONDS = 40.0
 MODERN = "2026-07-28"
 _QUESTION = "approval"
 _SCHEMA: dict[str, Any] = {
@@ -41,7 +42,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 class InputNeededError(DarkroomError):
-    """The call ends with a question; the host asks it and calls again."""
+    """The call ends with a question; the host asks the person and calls again."""
 
     def __init__(self, result: InputRequiredResult) -> None:
         super().__init__("input required")
@@ -49,16 +50,26 @@ class InputNeededError(DarkroomError):
 
 
 class HostPerson:
-    """The person behind an MCP host; ``knows_tasks``: it said so on this very request."""
+    """The person behind an MCP host; ``knows_tasks``: it said so on this very request.
 
-    def __init__(self, context: Context[Any, Any], *, knows_tasks: bool) -> None:
+    ``use(serial, tool)`` tells whether a yes is used for the first time, and uses it.
+    """
+
+    def __init__(
+        self,
+        context: Context[Any, Any],
+        *,
+        knows_tasks: bool,
+        use: Callable[[str, str], Awaitable[bool]],
+    ) -> None:
         self._context = context
+        self._use = use
         self._knows_tasks = knows_tasks
         self._told = -1.0
 
     @property
     def answers_tasks(self) -> bool:
-        """Whether the host knows tasks and can ask."""
+        """Whether the host supports tasks and can ask the person."""
         return self._knows_tasks and self._can_ask()
 
     def _can_ask(self) -> bool:
@@ -71,25 +82,34 @@ class HostPerson:
         if not self._can_ask():
             raise cannot_ask(tool, question)
         if (self._context.protocol_version or "") >= MODERN:
-            self._ask_and_come_back(tool, question, binding)
+            await self._ask_and_come_back(tool, question, binding)
         else:
             await self._ask_now(tool, question)
 
-    def _ask_and_come_back(self, tool: str, question: str, binding: str) -> None:
-        state = digest("approval", tool, binding)
+    async def _ask_and_come_back(self, tool: str, question: str, binding: str) -> None:
+        """Return at the first answered call that says yes; a repeated one is asked anew.
+
+        A host repeats a call whose answer it lost. One yes is for one act: the second would
+        rotate, or pay, once more.
+        """
+        asked = digest("approval", tool, binding)
         responses = self._context.input_responses
-        if responses and self._context.request_state == state:
+        state, _, serial = (self._context.request_state or "").partition(".")
+        if responses and state == asked:
             response = responses.get(_QUESTION)
-            if isinstance(response, ElicitResult) and _is_yes(response):
+            if not isinstance(response, ElicitResult) or not _is_yes(response):
+                raise declined(tool)
+            if await self._use(serial, tool):
                 return
-            raise declined(tool)
         raise InputNeededError(
-            InputRequiredResult(input_requests=requests(question, 1), request_state=state)
+            InputRequiredResult(
+                input_requests=requests(question, 1), request_state=f"{asked}.{new_id()}"
+            )
         )
 
     async def _ask_now(self, tool: str, question: str) -> None:
         response: ElicitResult | None = None
-        with anyio.move_on_after(ANSWER_SECONDS):
+        with anyio.move_on_after(PERSON_SECONDS):
             response = await self._context.session.elicit_form(
                 question, _SCHEMA, self._context.request_id
             )
@@ -97,7 +117,7 @@ class HostPerson:
             raise declined(tool)
 
     async def progress(self, done: float, total: float | None, message: str) -> None:
-        """Send a progress notification, if the host asked for them; each has to say more is done."""
+        """Send a progress notification, if the host wants them; progress must increase each time."""
         if done <= self._told:
             return
         self._told = done
@@ -105,7 +125,7 @@ class HostPerson:
 
 
 def requests(question: str, number: int) -> InputRequests:
-    """Return what the host is asked to do: show the question, with a box to tick.
+    """Return the request to the host: show the question with a check box.
 
     Each question of a task has a ``number`` of its own.
     """
@@ -114,11 +134,11 @@ def requests(question: str, number: int) -> InputRequests:
 
 
 def answer(responses: Mapping[str, Any], number: int) -> bool | None:
-    """Return the answer to `requests` as it is on the wire; None: there is none among these.
+    """Return the answer to `requests` from the received responses; None if there is none.
 
     Raises
     ------
-    ValueError: what is there for it is no answer.
+    ValueError: the response is not a valid answer.
     """
     if _key(number) not in responses:
         return None

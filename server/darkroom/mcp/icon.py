@@ -1,4 +1,4 @@
-"""The server's icon: a safelight over a sheet that is developing, small enough to travel along."""
+"""The server's icon, small enough to be part of the server's description."""
 
 from __future__ import annotations
 

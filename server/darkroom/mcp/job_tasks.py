@@ -1,4 +1,4 @@
-"""The jobs of this server as tasks: a task's id is the job's, its result is what check says."""
+"""The jobs of this server as tasks: a task has the job's id and the result of its check tool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextConten
 
 from darkroom.catalogue.declarations import Tool
 from darkroom.catalogue.dispatch import job_result
-from darkroom.core.errors import CallError, JournalError
+from darkroom.core.errors import CallError
 from darkroom.core.log import log
 from darkroom.core.times import iso
 from darkroom.engine.person import Nobody
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_SECONDS = 3_600.0
 LOOK_SECONDS = 30.0
-"""How often a batch is looked at whose jobs may be another process's."""
+"""How often a batch is read whose jobs another process may hold."""
 
 PAUSE_SECONDS = 1.0
-"""Jobs of a batch that change within this time are told of together."""
+"""Changes of a batch within this time are reported together."""
 
 
 class JobTasks:
-    """A `TaskSource` over the registry. ``listed``: the tools that may be called here."""
+    """A `TaskSource` for the jobs of the registry. ``listed``: the tools that may be called."""
 
     def __init__(
         self, listed: Mapping[str, ToolHandler], shown: Callable[[Result], CallToolResult]
@@ -48,12 +48,12 @@ class JobTasks:
         self._shown = shown
 
     def required(self, tool: str) -> bool:
-        """Tell that no tool needs tasks: each has its check."""
+        """Return False: no tool requires tasks, because each has a check tool."""
         del tool
         return False
 
     async def begun(self, context: Any, tool: str, result: CallToolResult) -> Task | None:
-        """Return the task of a start that has not ended at once."""
+        """Return the task of a start, unless its job has already ended."""
         handler = self._listed.get(tool)
         long_running = self._long_running(tool)
         if long_running is None and (handler is None or not isinstance(handler.tool, JobOperation)):
@@ -64,7 +64,7 @@ class JobTasks:
         return task if task is not None and task.status not in ENDED else None
 
     def _long_running(self, tool: str) -> LongRunning | None:
-        """Return what follows a neutral tool, if all of it may be called here."""
+        """Return the check and cancel tools of a neutral tool, if both may be called."""
         handler = self._listed.get(tool)
         long_running = (
             handler.tool.long_running
@@ -93,12 +93,12 @@ class JobTasks:
             return None
         (await engine.runtime()).downloader.take_up(live)
         job, said = live.job, job_result(engine, live, engine.check_tool(live.job))
-        task = self._task(job, said, job.status, over=live.settled)
+        task = self._task(job, said, job.shown_status, over=live.settled)
         if job.asks and (approval := job.approval) is not None:
             questions = requests(approval.question, approval.number)
             asked = {key: _wire(each) for key, each in questions.items()}
             return replace(task, status="input_required", input_requests=asked)
-        if job.unapproved and job.error is not None:  # what the call would have said
+        if job.unapproved and job.error is not None:  # the result that the call would have returned
             text = TextContent(type="text", text=CallError(job.error).text)
             refusal = _wire(CallToolResult(content=[text], is_error=True))
             return replace(task, status="completed", result=refusal)
@@ -121,7 +121,7 @@ class JobTasks:
         return replace(task, status="completed", poll_ms=None, result=_wire(self._shown(said)))
 
     async def changed(self, context: Any, task: Task) -> None:
-        """Return when the job has a newer version, or its files are there."""
+        """Return when the job has a newer version, or when its files are there."""
         engine = _engine(context)
         live = await engine.job(task.task_id)
         if live is None:
@@ -137,11 +137,11 @@ class JobTasks:
         )
 
     async def update(self, context: Any, task_id: str, responses: dict[str, Any]) -> None:
-        """Take the answer to a job that asks.
+        """Process the answer to a job's question.
 
         Raises
         ------
-        MCPError: it is no answer, or could not be written down; the job asks still.
+        MCPError: it is not a valid answer, or could not be written; the question remains.
         """
         engine = _engine(context)
         live = await engine.job(task_id)
@@ -156,11 +156,11 @@ class JobTasks:
             return
         try:
             await engine.answer(live, approval, yes=yes)
-        except (CallError, JournalError) as error:
+        except CallError as error:
             raise MCPError(INTERNAL_ERROR, error.failure.message) from None
 
     async def cancel(self, context: Any, task_id: str) -> None:
-        """Cancel what still waits here, and at the provider what it has a tool for."""
+        """Cancel a job that waits here, or at the provider if the provider has a tool for it."""
         engine = _engine(context)
         live = await engine.job(task_id)
         if live is None or live.job.operation not in self._listed:
@@ -199,5 +199,5 @@ def _stamp(live: LiveJob) -> tuple[int, bool]:
 
 
 def _wire(model: BaseModel) -> dict[str, Any]:
-    """Return a part of the protocol as it is sent."""
+    """Return a protocol object in its JSON form."""
     return model.model_dump(by_alias=True, mode="json", exclude_none=True)

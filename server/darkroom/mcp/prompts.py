@@ -1,4 +1,4 @@
-"""The prompts that are offered, as the protocol has them."""
+"""The offered prompts, in the form of the protocol."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Prompts:
         }
 
     def listed(self) -> list[SdkPrompt]:
-        """Return them as the protocol lists them."""
+        """Return the prompts as the protocol lists them."""
         return [
             SdkPrompt(
                 name=prompt.name,
@@ -48,11 +48,11 @@ class Prompts:
         ]
 
     def get(self, name: str, given: Mapping[str, object]) -> GetPromptResult:
-        """Write a prompt.
+        """Return a prompt's message.
 
         Raises
         ------
-        MCPError: there is no such prompt, or the arguments are not its arguments.
+        MCPError: there is no such prompt, or its arguments are wrong.
         """
         from mcp.shared.exceptions import MCPError  # noqa: PLC0415 -- declaring a prompt needs no SDK
 

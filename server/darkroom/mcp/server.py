@@ -1,4 +1,4 @@
-"""The SDK's server with what is declared: resources that announce their changes, prompts, tasks."""
+"""The SDK's server, with resources that notify of changes, prompts and tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.shared.exceptions import MCPError
 from mcp.shared.uri_template import UriTemplate
 from mcp_types import (
@@ -29,7 +29,8 @@ from mcp_types import Prompt as SdkPrompt
 from mcp_types import Resource as SdkResource
 from mcp_types import ResourceTemplate as SdkTemplate
 
-from darkroom.core.errors import CallError, DarkroomError
+from darkroom.core.errors import CallError, DarkroomError, call_error
+from darkroom.engine.arguments.explain import nearest
 from darkroom.engine.arguments.validation import unpacked
 from darkroom.engine.engine import Engine
 from darkroom.mcp.tasks import TaskListenHandler, TasksExtension
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.mcpserver.context import Context
+    from mcp_types import CallToolResult, InputRequiredResult
 
     from darkroom.catalogue.declarations import Resource
     from darkroom.mcp.prompts import Prompts
@@ -54,7 +56,7 @@ COMPLETION_SECONDS = 3.0
 
 
 async def _stamp_lightly(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Leave the icon out of the stamp that every result of 2026-07-28 carries: discovery shows it."""
+    """Leave the icon out of the server info in every result of 2026-07-28; discovery shows it."""
     result = await call_next(ctx)
     if isinstance(result, dict) and ctx.method != "server/discover":
         meta: Any = result.get("_meta")
@@ -66,7 +68,7 @@ async def _stamp_lightly(ctx: ServerRequestContext[Any, Any], call_next: CallNex
 async def _unpack_arguments(
     ctx: ServerRequestContext[Any, Any], call_next: CallNext
 ) -> HandlerResult:
-    """Open the arguments of a call that came as a JSON string: the SDK takes only objects."""
+    """Parse a call's arguments if they are a JSON string, because the SDK accepts only objects."""
     params = ctx.params
     if ctx.method == "tools/call" and params is not None:
         given = params.get("arguments")
@@ -83,7 +85,7 @@ class DarkroomServer(MCPServer[Engine]):
     """The SDK's server with declared resources and prompts, and jobs as tasks."""
 
     engine: Engine | None = None
-    """The machine of the lifespan that runs now; over HTTP there is one."""
+    """The engine of the current lifespan; over HTTP there is only one."""
 
     def __init__(
         self,
@@ -109,8 +111,29 @@ class DarkroomServer(MCPServer[Engine]):
         handle("resources/subscribe", SubscribeRequestParams, self._subscribe)
         handle("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
 
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Engine, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; a name that is not listed is refused with the nearest one.
+
+        Raises
+        ------
+        ToolError: see the SDK's.
+        """
+        names = [tool.name for tool in self._tool_manager.list_tools()]
+        if name not in names:
+            near = nearest(name, names)
+            raise ToolError(
+                call_error(
+                    "not_found",
+                    f"there is no tool {name[:64]!r} here",
+                    f"did you mean {near}?" if near else "call a tool of the list",
+                ).text
+            )
+        return await super().call_tool(name, arguments, context)
+
     def end_streams(self) -> None:
-        """End every stream of notifications in order; the hosts are told that it was meant."""
+        """End every stream of notifications properly, so that hosts see that it is intended."""
         self._listen.close()
 
     async def list_prompts(self) -> list[SdkPrompt]:
@@ -123,12 +146,12 @@ class DarkroomServer(MCPServer[Engine]):
         arguments: Mapping[str, Any] | None = None,
         context: Context[Engine, Any] | None = None,
     ) -> GetPromptResult:
-        """Write a prompt; see `Prompts.get`."""
+        """Return a prompt; see `Prompts.get`."""
         del context
         return self._prompts.get(name, arguments or {})
 
     async def list_resources(self) -> list[SdkResource]:
-        """List what stands under a fixed address."""
+        """List the resources with a fixed address."""
         return [
             SdkResource(
                 uri=uri,
@@ -142,7 +165,7 @@ class DarkroomServer(MCPServer[Engine]):
         ]
 
     async def list_resource_templates(self) -> list[SdkTemplate]:
-        """List what stands under addresses with variables."""
+        """List the resource templates."""
         return [
             SdkTemplate(
                 uri_template=uri,
@@ -161,7 +184,7 @@ class DarkroomServer(MCPServer[Engine]):
 
         Raises
         ------
-        ResourceNotFoundError, ResourceError: with the text that a tool's error would have.
+        ResourceNotFoundError, ResourceError: with the same text as a tool's error.
         """
         resource, variables = self._find(str(uri))
         if context is None:
@@ -208,7 +231,7 @@ class DarkroomServer(MCPServer[Engine]):
 
     @staticmethod
     async def _completed(values: Awaitable[Sequence[str]]) -> Sequence[str]:
-        """Return the values; none if they cannot be had, or not soon enough for who types."""
+        """Return the values for a completion; none if they are not available fast enough."""
         with anyio.move_on_after(COMPLETION_SECONDS), suppress(DarkroomError):
             return await values
         return ()

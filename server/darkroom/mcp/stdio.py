@@ -1,8 +1,8 @@
-"""MCP over standard input and output, with an orderly end.
+"""MCP over standard input and output, with an orderly shutdown.
 
-The SDK's transport reads in a way that only the host can end, and drops the answers of calls that
-are under way when the input ends. Here the end of the input, or a signal, first lets waits return
-and requests that left be recorded and answered; a second signal ends the process at once.
+The SDK's transport can only be ended by the host, and drops the answers of open calls when the input
+ends. Here, at the end of the input or at a signal, waits return, and requests that were sent are
+recorded and answered before the process ends. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from mcp_types import (
 from pydantic_core import PydanticSerializationError, to_json
 
 from darkroom.core.log import log
+from darkroom.mcp.frames import FrameError, checked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
 ANSWER_SECONDS = 10.0
-"""How long calls have to be answered once the end has begun; what they sent has longer."""
+"""Time for answering open calls during shutdown; requests that were sent have more time."""
 
 FLUSH_SECONDS = 2.0
-"""How long the last answers have to leave once everything is written down."""
+"""Time for writing the last answers after everything is recorded."""
 
 READ_BYTES = 65_536
 UNWRITABLE = "[internal_error] the answer of this server cannot be written as JSON"
 OPEN_ENDED = frozenset({"subscriptions/listen"})
-"""Requests that are answered only when the host ends them."""
+"""Requests that are answered only when the host cancels them."""
 
 if sys.platform == "win32":
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
@@ -56,9 +57,9 @@ else:
 
 
 async def serve(server: MCPServer[Any], stopping: anyio.Event) -> None:
-    """Serve one host; returns when the end has come and everything is written down.
+    """Serve one host until its end, and return when everything is recorded.
 
-    ``stopping`` is set as soon as the end begins.
+    ``stopping`` is set as soon as the shutdown begins.
     """
     requests = Requests()
 
@@ -67,13 +68,14 @@ async def serve(server: MCPServer[Any], stopping: anyio.Event) -> None:
         with anyio.move_on_after(ANSWER_SECONDS):
             await requests.all_answered()
 
-    # What a library prints must not get into the protocol, nor what it reads be taken from it.
+    # A library that prints or reads must not write into the protocol or take input from it.
     lines = _Lines(_take(0, os.open(os.devnull, os.O_RDONLY)), at_end)
     out = _Out(_take(1, os.dup(2)))
     lowlevel = server._lowlevel_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- MCPServer has no public way to serve given streams
     async with anyio.create_task_group() as tasks:
         await tasks.start(_end_at_signals, lines.end)
         lines.begin()
+        tasks.start_soon(_refuse, lines, out)
         try:
             with anyio.CancelScope() as flushing:
                 async with stdio_server(cast("Any", lines), cast("Any", out)) as (reads, writes):
@@ -84,12 +86,19 @@ async def serve(server: MCPServer[Any], stopping: anyio.Event) -> None:
                     )
                     flushing.deadline = anyio.current_time() + FLUSH_SECONDS
         except* _HostGoneError:
-            pass  # nobody reads any more; what was under way has been written down
+            pass  # the host has stopped reading; what was sent has been recorded
         tasks.cancel_scope.cancel()
 
 
+async def _refuse(lines: _Lines, out: _Out) -> None:
+    """Answer lines that cannot be taken."""
+    with suppress(_HostGoneError):
+        async for answer in lines.refused:
+            await out.write(answer + "\n")
+
+
 def _take(descriptor: int, stand_in: int) -> int:
-    """Return a private duplicate of a standard stream, and put ``stand_in`` in its place."""
+    """Return a private duplicate of a standard stream, and replace the stream by ``stand_in``."""
     private = os.dup(descriptor)
     os.dup2(stand_in, descriptor)
     os.close(stand_in)
@@ -114,7 +123,7 @@ async def _end_at_signals(
             task_status.started()
             async for number in signals:
                 take(number)
-    except NotImplementedError:  # Windows: the event loop there is woken by signals of its own
+    except NotImplementedError:  # on Windows the event loop does not support signal handlers
         for number in SIGNALS:
             signal.signal(number, lambda number, _: take(number))
         task_status.started()
@@ -123,22 +132,25 @@ async def _end_at_signals(
 class _Lines:
     """The lines of the input, read by a thread that nothing has to wait for.
 
-    When they are over, ``at_end`` is awaited before the reader is told.
+    At the end of the input, ``at_end`` is awaited before the end is passed on.
     """
 
     def __init__(self, descriptor: int, at_end: Callable[[], Awaitable[None]]) -> None:
         self._descriptor = descriptor
         self._at_end = at_end
         self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
+        self._refusals, self.refused = anyio.create_memory_object_stream[str](math.inf)
+        """What the senders of lines that cannot be taken are told."""
 
     def begin(self) -> None:
-        """Start to read."""
+        """Start reading."""
         token = anyio.lowlevel.current_token()
         threading.Thread(target=self._read, args=(token,), name="stdin", daemon=True).start()
 
     def end(self) -> None:
-        """Take nothing more."""
+        """Stop reading."""
         self._send.close()
+        self._refusals.close()
 
     def _read(self, token: anyio.lowlevel.EventLoopToken) -> None:
         start: list[bytes] = []
@@ -161,8 +173,12 @@ class _Lines:
     def _put(self, lines: list[bytes]) -> None:
         with suppress(anyio.ClosedResourceError):  # ended by a signal
             for line in lines:
-                if line.strip():
-                    self._send.send_nowait(line.decode("utf-8", "replace"))
+                if not line.strip():
+                    continue
+                try:
+                    self._send.send_nowait(checked(line).decode())
+                except FrameError as error:
+                    self._refusals.send_nowait(error.answer)
 
     def __aiter__(self) -> _Lines:
         return self
@@ -176,7 +192,7 @@ class _Lines:
 
 
 class _HostGoneError(Exception):
-    """Nobody reads our output."""
+    """The host no longer reads our output."""
 
 
 class _Out:
@@ -184,11 +200,13 @@ class _Out:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._one_at_a_time = anyio.Lock()
 
     async def write(self, text: str) -> None:
-        """Write a line; a host that does not read holds up nothing but this."""
+        """Write a line in a thread, so that a host that does not read blocks nothing else."""
         try:
-            await anyio.to_thread.run_sync(self._write, text.encode(), abandon_on_cancel=True)
+            async with self._one_at_a_time:
+                await anyio.to_thread.run_sync(self._write, text.encode(), abandon_on_cancel=True)
         except OSError:
             raise _HostGoneError from None
 
@@ -198,7 +216,7 @@ class _Out:
             left = left[os.write(self._descriptor, left) :]
 
     async def flush(self) -> None:
-        """Do nothing: what was written has left."""
+        """Do nothing: every write is complete."""
 
 
 class Requests:
@@ -209,7 +227,7 @@ class Requests:
         self._changed = anyio.Event()
 
     def read(self, item: SessionMessage | Exception) -> None:
-        """Note what a message that came asks, or answers."""
+        """Record a received message: a request, or the cancellation of one."""
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCRequest) and message.method not in OPEN_ENDED:
             self._open.add(message.id)
@@ -217,11 +235,11 @@ class Requests:
             isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled"
         ):
             given = (message.params or {}).get("requestId")
-            if isinstance(given, str | int):  # anything may stand there, a list too
+            if isinstance(given, str | int):  # the host may send any JSON value here
                 self._close(given)
 
     def written(self, item: SessionMessage) -> None:
-        """Note that a message has left."""
+        """Record a message that was sent."""
         if isinstance(item.message, JSONRPCResponse | JSONRPCError):
             self._close(item.message.id)
 
@@ -232,13 +250,13 @@ class Requests:
             self._changed = anyio.Event()
 
     async def all_answered(self) -> None:
-        """Wait until every request that came is answered."""
+        """Wait until every received request is answered."""
         while self._open:
             await self._changed.wait()
 
 
 class _Incoming:
-    """The transport's messages, each noted as it is read."""
+    """The transport's messages; each is recorded when it is read."""
 
     def __init__(self, stream: Any, requests: Requests) -> None:
         self._stream = stream
@@ -274,10 +292,10 @@ class _Incoming:
 
 
 def _sendable(item: SessionMessage) -> SessionMessage | None:
-    """Return a message, or what takes the place of one that cannot be written as JSON.
+    """Return a message, or its replacement if it cannot be written as JSON.
 
-    The SDK's transport would end the session over it. An answer becomes an error of its request;
-    a notification is left out.
+    The SDK's transport would end the session. An answer is replaced by an error; a notification is
+    dropped.
     """
     message = item.message
     try:
@@ -298,7 +316,7 @@ def _sendable(item: SessionMessage) -> SessionMessage | None:
 
 
 class Outgoing:
-    """The way to the transport; each answer is noted once the transport has it."""
+    """The stream to the transport; each answer is recorded when the transport has it."""
 
     def __init__(self, stream: Any, requests: Requests) -> None:
         self._stream = stream

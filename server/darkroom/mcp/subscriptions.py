@@ -1,4 +1,4 @@
-"""Says in both protocol eras that a job's resource has changed, to who asked."""
+"""Notifies subscribers that a job's resource has changed, in both revisions of the protocol."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 
 MOST_WAITING = 256
-"""Notifications for sessions of 2025-11-25 that wait to be sent; the oldest news is dropped."""
+"""Maximum number of waiting notifications for sessions of 2025-11-25; the oldest are dropped."""
 
 
 MOST_ADDRESSES = 1_000
-"""That one connection of 2025-11-25 may be subscribed to."""
+"""Maximum number of subscriptions of one connection of 2025-11-25."""
 
 
 DELIVERY_SECONDS = 5.0
-"""How long a host has to take a notification before the others get theirs."""
+"""Time for a host to accept a notification before the next host gets its own."""
 
 
 class Changes(InMemorySubscriptionBus):
-    """Says in both protocol eras that a job's resource has changed, to who asked.
+    """Notifies subscribers that a job's resource has changed.
 
-    On 2026-07-28 the SDK's listen streams subscribe here; connections of 2025-11-25 are kept by
-    the address that they subscribed to.
+    In 2026-07-28 the SDK's listen streams subscribe here. Connections of 2025-11-25 are kept by the
+    addresses that they have subscribed to.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class Changes(InMemorySubscriptionBus):
         self._addresses: dict[Connection, set[str]] = {}
 
     def subscribed(self, uri: str, session: ServerSession) -> None:
-        """Tell a session's connection of changes, as long as it stands.
+        """Subscribe a session's connection to an address, until the connection ends.
 
         Raises
         ------
-        MCPError: it is told of as many as it may be.
+        MCPError: it has the maximum number of subscriptions.
         """
         connection = _connection(session)
         addresses = self._addresses.get(connection)
@@ -67,7 +67,7 @@ class Changes(InMemorySubscriptionBus):
         self._connections.setdefault(uri, set()).add(connection)
 
     def unsubscribed(self, uri: str, session: ServerSession) -> None:
-        """Tell it no more."""
+        """End the subscription of a session's connection to an address."""
         connection = _connection(session)
         self._addresses.get(connection, set()).discard(uri)
         self._forget(uri, connection)
@@ -84,7 +84,7 @@ class Changes(InMemorySubscriptionBus):
 
     @asynccontextmanager
     async def told_by(self, engine: Engine) -> AsyncGenerator[None]:
-        """Pass on what a machine's jobs do, as long as it runs."""
+        """Pass on the changes of an engine's jobs while the context lasts."""
         send, receive = anyio.create_memory_object_stream[str](MOST_WAITING)
 
         def changed(job: Job) -> None:
@@ -115,5 +115,5 @@ class Changes(InMemorySubscriptionBus):
 
 
 def _connection(session: ServerSession) -> Connection:
-    """Return what stays: a session object lives as long as its request."""
+    """Return the connection behind a session object, which exists only during one request."""
     return session._connection  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- the SDK has no other way

@@ -1,8 +1,8 @@
-"""The Tasks extension (SEP-2663, 2026-07-28 only): the protocol's side of it.
+"""The Tasks extension (SEP-2663, only in 2026-07-28): its methods and messages.
 
-A call that starts something long may be answered with a task, to a host that said on this very
-request that it knows tasks; everybody else sees no difference. What a task is, a `TaskSource`
-knows: for the jobs of this server see `darkroom.mcp.job_tasks`.
+A call that starts a job is answered with a task if the request declares support of tasks. For all
+other requests nothing changes. A `TaskSource` provides the tasks; `darkroom.mcp.job_tasks` does so
+for the jobs of this server.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 IDENTIFIER = "io.modelcontextprotocol/tasks"
 VERSIONS = frozenset({"2026-07-28"})
 MOST_TASKS = 256
-"""Tasks that one stream is told of."""
+"""Maximum number of tasks that one stream is notified of."""
 
 Status = Literal["working", "input_required", "completed", "failed", "cancelled"]
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
@@ -47,11 +47,11 @@ ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as it is right now. Times are ISO 8601.
+    """The current state of a task. Times are ISO 8601.
 
-    ``result``, ``error`` and ``input_requests`` are as the wire has them: the first for
-    ``completed``, the second for ``failed`` (an error of the protocol, never a tool's), the third
-    for ``input_required``.
+    ``result``, ``error`` and ``input_requests`` are protocol objects: the first for ``completed``,
+    the second for ``failed`` (an error of the protocol, not of a tool), the third for
+    ``input_required``.
     """
 
     task_id: str
@@ -66,7 +66,7 @@ class Task:
     input_requests: dict[str, Any] | None = None
 
     def seed(self) -> dict[str, Any]:
-        """Return what every task says of itself."""
+        """Return the fields that every task has."""
         fields: dict[str, Any] = {
             "taskId": self.task_id,
             "status": self.status,
@@ -81,7 +81,7 @@ class Task:
         return fields
 
     def detailed(self) -> dict[str, Any]:
-        """Return the same with what its status brings along."""
+        """Return the fields of the task, including those that depend on its status."""
         inside = {
             "result": self.result,
             "error": self.error,
@@ -95,26 +95,26 @@ Context = Any
 
 
 class TaskSource(Protocol):
-    """What tasks there are. Each method answers for the owner behind the context only."""
+    """Provides tasks. Each method concerns only the tasks of the owner behind the context."""
 
     def required(self, tool: str) -> bool:
-        """Tell whether a tool can be called by hosts that know tasks only."""
+        """Tell whether a tool can be called only by hosts that support tasks."""
         ...
 
     async def begun(self, context: Context, tool: str, result: CallToolResult) -> Task | None:
-        """Return the task that a call has begun; None: its result stands as it is."""
+        """Return the task that a call has started; None: the call's result is returned."""
         ...
 
     async def find(self, context: Context, task_id: str) -> Task | None:
-        """Return a task; None: there is none of this id for this owner."""
+        """Return a task; None if this owner has none with this id."""
         ...
 
     async def changed(self, context: Context, task: Task) -> None:
-        """Return when there may be news of a task."""
+        """Return when a task may have changed."""
         ...
 
     async def update(self, context: Context, task_id: str, responses: dict[str, Any]) -> None:
-        """Take answers to what a task asked; ignore those to nothing that it asks."""
+        """Process the answers to a task's questions; ignore answers to other questions."""
         ...
 
     async def cancel(self, context: Context, task_id: str) -> None:
@@ -131,7 +131,7 @@ class _UpdateParams(_TaskParams):
 
 
 class TasksExtension(Extension):
-    """``tools/call`` that answers with a task, and the three methods."""
+    """Adds tasks to ``tools/call``, and the three methods of the extension."""
 
     identifier: ClassVar[str] = IDENTIFIER  # pyright: ignore[reportIncompatibleVariableOverride] -- the SDK declares it as of an instance
 
@@ -152,7 +152,7 @@ class TasksExtension(Extension):
         ctx: ServerRequestContext[Any, Any],
         call_next: CallNext,
     ) -> HandlerResult:
-        """Answer with a task where the call has begun one and the host knows tasks."""
+        """Answer with a task if the call has started one and the host supports tasks."""
         if ctx.protocol_version not in VERSIONS:
             return await call_next(ctx)
         if not declared(ctx):
@@ -182,7 +182,7 @@ class TasksExtension(Extension):
 
     async def _find(self, context: Context, params: _TaskParams) -> Task:
         require_client_extension(context, IDENTIFIER)
-        # Who comes without the header is served: it is for those that route, and a client that
+        # A request without the header is accepted: it is for routing, and a client that
         # many use (fastmcp-tasks 4.1) does not send it.
         if context.request is not None and MCP_NAME_HEADER in context.request.headers:
             named = decode_header_value(context.request.headers[MCP_NAME_HEADER])
@@ -195,7 +195,7 @@ class TasksExtension(Extension):
 
 
 def declared(context: Context) -> bool:
-    """Tell whether the host said on this request that it knows tasks."""
+    """Tell whether this request declares support of tasks."""
     capabilities = context.session.client_capabilities
     return IDENTIFIER in ((capabilities.extensions if capabilities else None) or {})
 
@@ -211,7 +211,7 @@ class _TaskNotification(Notification[Any, Any]):
 
 
 class TaskListenHandler(ListenHandler):
-    """``subscriptions/listen`` that also tells of tasks (``notifications.taskIds``)."""
+    """``subscriptions/listen`` with notifications of tasks (``notifications.taskIds``)."""
 
     def __init__(self, bus: SubscriptionBus, source: TaskSource) -> None:
         super().__init__(bus)
@@ -220,7 +220,7 @@ class TaskListenHandler(ListenHandler):
     async def __call__(
         self, ctx: Context, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """Serve one stream; what is told of a task is what ``tasks/get`` would say."""
+        """Serve one stream; a notification has the same content as ``tasks/get``."""
         wanted = (params.notifications.model_extra or {}).get("taskIds")
         if wanted is None:
             return await super().__call__(ctx, params)
@@ -235,7 +235,7 @@ class TaskListenHandler(ListenHandler):
             result = await super().__call__(replace(ctx, session=cast("Any", session)), params)
             group.cancel_scope.cancel()
             return result
-        raise AssertionError  # a task group that was not cancelled from outside does not swallow
+        raise AssertionError  # for the type checker: only a cancelled group would get here
 
     async def _known(self, context: Context, wanted: list[object]) -> list[Task]:
         ids = dict.fromkeys(task_id for task_id in wanted if isinstance(task_id, str))
@@ -258,7 +258,7 @@ class TaskListenHandler(ListenHandler):
 
 
 class _Acknowledging:
-    """A session whose acknowledgement names the tasks too."""
+    """A session whose acknowledgement also names the tasks."""
 
     def __init__(self, session: ServerSession, task_ids: list[str]) -> None:
         self._session = session

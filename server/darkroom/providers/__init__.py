@@ -1,12 +1,14 @@
-"""What a provider module is written in, its credentials, and the client that talks to it.
+"""What a provider module is written in, its credentials, and the client that sends requests.
 
-A provider module needs one import, this package: everything in ``__all__`` is stable. It declares a
-`Provider` with its operations and does nothing else; `docs/adding-a-provider.md` shows how. The
-readers of answers stand in `darkroom.providers.reading`.
+A provider module needs to import only this package: everything in ``__all__`` is stable. It
+declares a `Provider` with its operations and does nothing else; `docs/adding-a-provider.md` shows
+how. The functions that read a provider's responses are in `darkroom.providers.reading`.
 """
 
 from darkroom.core.errors import Code, call_error, failure
+from darkroom.core.foreign import is_name
 from darkroom.core.json_types import JsonObject, JsonValue
+from darkroom.core.names import nearest
 from darkroom.providers import reading
 from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
 from darkroom.providers.operations import (
@@ -27,8 +29,8 @@ from darkroom.providers.operations import (
     Secret,
     StateSource,
 )
+from darkroom.providers.outward import outward_mistakes
 from darkroom.providers.params import (
-    DEFAULT_WAIT_SECONDS,
     MAX_WAIT_SECONDS,
     Address,
     AddressMark,
@@ -46,13 +48,13 @@ from darkroom.providers.provider import (
     PolicyVerdict,
     Provider,
     Rate,
+    Suspension,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
-from darkroom.providers.values import Cost, Output, Progress, Status, Unit
+from darkroom.providers.values import Cost, Output, Progress, ShownStatus, Status, Unit
 
 __all__ = [
     "CHANGES",
-    "DEFAULT_WAIT_SECONDS",
     "DESTROYS",
     "LOCAL_READS",
     "MAX_WAIT_SECONDS",
@@ -90,16 +92,21 @@ __all__ = [
     "Response",
     "Secret",
     "Section",
+    "ShownStatus",
     "StartParams",
     "State",
     "StateSource",
     "Status",
+    "Suspension",
     "Table",
     "Unit",
     "UnreadableError",
     "call_error",
     "check_address",
     "failure",
+    "is_name",
+    "nearest",
+    "outward_mistakes",
     "read_json",
     "reading",
 ]

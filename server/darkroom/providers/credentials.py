@@ -1,14 +1,14 @@
 """Credentials and base addresses: read from the environment when a request needs them.
 
-A credential comes from ``NAME`` or from the file that ``NAME_FILE`` names. It is kept nowhere, and
-is known elsewhere only by its fingerprint.
+A credential comes from ``NAME`` or from the file that ``NAME_FILE`` names. It is not stored;
+everything else identifies it by its fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,37 +25,44 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import CredentialChoice
     from darkroom.providers.provider import Credential, Provider
     from darkroom.providers.settings import Sections
+    from darkroom.providers.values import Cost
 
 _VISIBLE = re.compile(r"[!-~]+")
-"""What a header may hold: ASCII without spaces and controls."""
+"""Characters that are allowed in a header: ASCII without spaces and control characters."""
 
 FINGERPRINT_CHARACTERS = 12
 MASKED_FROM_CHARACTERS = 12
-"""A shorter key shows nothing of itself: four characters would be much of it."""
+"""Of a shorter key not even the last four characters are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A credential as it is right now."""
+    """A credential as it was when it was read."""
 
     credential: Credential
     secret: SecretStr
     fingerprint: str
     source: str
-    """The variable, or the file, that it came from."""
+    """The variable or the file that it was read from."""
 
     @property
     def mode(self) -> str | None:
-        """What the key's prefix says of it: ``live``, ``test`` or nothing."""
+        """What the key's prefix means: ``live``, ``test`` or nothing."""
         value = self.secret.get_secret_value()
         return next(
             (mode for prefix, mode in self.credential.modes.items() if value.startswith(prefix)),
             None,
         )
 
+    def charged(self, cost: Cost | None) -> Cost | None:
+        """Return what a cost is for this key: with a test key nothing is charged."""
+        if cost is None or self.mode not in self.credential.free_modes:
+            return cost
+        return replace(cost, amount=0, basis="exact")
+
     @property
     def masked(self) -> str:
-        """Enough of the key to tell it from another: its last four characters."""
+        """The last four characters of the key, to tell it from another."""
         value = self.secret.get_secret_value()
         return "…" + (value[-4:] if len(value) >= MASKED_FROM_CHARACTERS else "")
 
@@ -63,7 +70,7 @@ class Key:
 class Credentials:
     """Resolves credentials and base addresses of providers, for an owner, at request time.
 
-    ``environment`` is looked at anew for every request, so that a file that changed is used.
+    The environment and the files are read again for every request, so that a new key is used.
     """
 
     def __init__(self, environment: Mapping[str, str], settings: Sections) -> None:
@@ -84,24 +91,24 @@ class Credentials:
         return Key(credential, SecretStr(value), fingerprint(value), source)
 
     def file_of(self, key: Key) -> str | None:
-        """Return the path of the file that a key came from; None if it came from its variable."""
+        """Return the path of the file that a key was read from; None if it came from a variable."""
         variable = f"{key.credential.variable}_FILE"
         return self._environment.get(variable) if key.source == variable else None
 
     def renewed(self, key: Key) -> Key | None:
-        """Return the credential if it is another one by now (a key that was rotated)."""
+        """Return the credential if it has changed since (the key was rotated), else None."""
         found = self.look(key.credential)
         return found if isinstance(found, Key) and found.fingerprint != key.fingerprint else None
 
     def available(self, provider: Provider) -> bool:
-        """Tell whether any credential of the provider is there."""
+        """Tell whether any credential of the provider is set."""
         return any(isinstance(self.look(c), Key) for c in provider.credentials)
 
     def key(self, provider: Provider, choice: CredentialChoice = None, *, owner: str) -> Key:
         """Return the credential for a request of ``owner``.
 
-        ``choice`` names one or more of several credentials, and the first that is there is taken;
-        None stands for the provider's first.
+        ``choice`` names one or more of several credentials; the first that is set is used. None
+        means the provider's first.
 
         Raises
         ------
@@ -126,11 +133,11 @@ class Credentials:
         )
 
     def base_url(self, provider: Provider) -> str:
-        """Return what the paths of requests are appended to: the base address and any prefix.
+        """Return the base address with its prefix; the path of a request is appended to it.
 
         Raises
         ------
-        ConfigurationError: it is no usable address.
+        ConfigurationError: the address cannot be used.
         """
         name = provider.base_url_variable
         given = self._environment.get(name, "").strip() or provider.base_url
@@ -161,7 +168,7 @@ class Credentials:
         return base + provider.path_prefix(self._settings.provider(provider.name))
 
     def loopback_origins(self, providers: tuple[Provider, ...]) -> tuple[Origin, ...]:
-        """Return the origins of the base addresses that the operator pointed at loopback."""
+        """Return the origins of the base addresses that the operator has set to loopback."""
         bases = [self.base_url(p) for p in providers if self._environment.get(p.base_url_variable)]
         return tuple(
             Origin.of(base) for base in bases if is_loopback(urlsplit(base).hostname or "")
@@ -169,20 +176,20 @@ class Credentials:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address leads to this machine itself."""
+    """Tell whether a host name or address is loopback."""
     return host == "localhost" or is_loopback_ip(host)
 
 
 def fingerprint(secret: str) -> str:
-    """Return what a credential is known by outside the request that it authorises."""
+    """Return the short hash that identifies a credential without revealing it."""
     hashed = hashlib.sha256(b"darkroom-credential:" + secret.encode()).hexdigest()
     return hashed[:FINGERPRINT_CHARACTERS]
 
 
 def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> Iterable[str]:
-    """Return the providers' variables that a host should have filled in and passed on as they were.
+    """Return the providers' variables that hold a template that the host did not fill in.
 
-    They count as not set. A template in a setting is an error: see `unfilled`.
+    They count as not set. In a setting, such a template is an error: see `unfilled`.
     """
     known = [
         name

@@ -1,4 +1,4 @@
-"""What goes out to a provider and what comes back, in shapes that no transport knows."""
+"""Requests to a provider and its responses, independent of the transport."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
+
+from darkroom.core.redaction import is_plain, redacted, redacted_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 Method = Literal["GET", "POST", "DELETE"]
 
 DEEPEST = 100
-"""Levels of lists and objects in an answer; a result that is deeper than 255 could not be written."""
+"""Maximum nesting of a response; a result with more than 255 levels cannot be written as JSON."""
 
 LARGEST_INTEGER = 2**63
-"""From here on an integer is read as a float: SQLite holds no larger one."""
+"""Larger integers are read as floats, because SQLite cannot store them."""
+
+MOST_VALUES = 300_000
+"""Lists, objects and commas of an answer: 1.3 million empty lists take seconds and 368 MB."""
 
 _DIGITS = len(str(LARGEST_INTEGER))
 _HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -40,9 +45,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A provider's answer, read to its end.
+    """A complete response of a provider.
 
-    ``body`` is the JSON value; text that is not JSON is a plain string, no body is None.
+    ``body`` is the JSON value; a body that is not JSON is a string, an empty body is None.
     Header names are lower case.
     """
 
@@ -59,13 +64,13 @@ class Response:
 
     @property
     def object(self) -> JsonObject:
-        """The body as an object; an empty one where it is anything else."""
+        """The body if it is an object, otherwise an empty object."""
         return self.body if isinstance(self.body, dict) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a provider says of a job, in our words; the same from a poll, a list or a webhook."""
+    """What a provider says about a job, in our terms; the same from a poll, a list or a webhook."""
 
     status: Status
     provider_status: str | None = None
@@ -74,13 +79,15 @@ class State:
     failure: Failure | None = None
     progress: Progress | None = None
     warnings: tuple[str, ...] = ()
+    concluded: bool = False
+    """The end is our conclusion, not the provider's word: it may still have news."""
 
 
 class UnreadableError(Exception):
-    """A reader raises this for an answer that it cannot understand; the text says what was wrong.
+    """Raised by a reader for a response that it cannot understand; the text says what was wrong.
 
-    ``ended`` is what the answer says if nothing better comes: the job is over, its result is
-    missing. It is taken in once the provider has said so several times.
+    ``ended`` is the state to accept if the provider repeats this response several times: the job
+    has ended, and its result is missing.
     """
 
     def __init__(self, text: str, *, ended: State | None = None) -> None:
@@ -97,24 +104,26 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""What readers raise for an answer that they do not understand."""
+"""The exceptions that readers raise for a response that they do not understand."""
 
 
 def read_row(text: str) -> JsonObject:
-    """Read a row of the journal: an older version may have kept text that could be shown nowhere."""
+    """Read a row of the journal. Older versions may have stored text that is not valid Unicode."""
     return cast("JsonObject", _valid(json.loads(text), text))
 
 
 def read_json(text: str) -> JsonValue:
-    """Read JSON that a provider wrote, such that all of it can be kept and shown.
+    """Read a provider's JSON so that all of it can be stored and shown.
 
-    Text is valid Unicode, integers fit into 64 bits, and no number is infinite: one that is, or
-    that is none (NaN), is read as text, so that nobody counts with it.
+    Text is valid Unicode, and integers fit into 64 bits. Infinity and NaN are read as text, so that
+    they are not used in calculations.
 
     Raises
     ------
-    ValueError, RecursionError: it is no JSON, or too deep.
+    ValueError, RecursionError: it is no JSON, or too deep, or holds more than `MOST_VALUES`.
     """
+    if sum(map(text.count, "[{,")) > MOST_VALUES:
+        raise ValueError("too many values")
     read: object = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
     value = _valid(read, text)
     if text.count("[") + text.count("{") > DEEPEST and _depth(value) > DEEPEST:
@@ -122,23 +131,27 @@ def read_json(text: str) -> JsonValue:
     return value
 
 
-def read_body(body: bytes) -> JsonValue:
+def read_body(body: bytes, secret: str = "") -> JsonValue:
     """Read the body of an answer: JSON, or else text; None where there is nothing.
 
-    This is the one place where the bytes of a provider's answer become text.
+    This is the one place where the bytes of a provider's answer become text. ``secret`` is taken
+    out of it, wherever it stands once it can be read.
     """
     if not body:
         return None
-    # not `json.loads(body)`: it would let halves of surrogate pairs through
+    # `json.loads(body)` would accept lone surrogates, which cannot be written as UTF-8.
     text = body.decode(json.detect_encoding(body), "replace")
     try:
-        return read_json(text)
+        value = read_json(text)
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace")
+        return redacted(text, secret)
+    if not secret or (is_plain(text) and secret not in text):
+        return value  # no text of it can hold the secret
+    return redacted_value(value, secret)
 
 
 def _valid(value: object, text: str) -> JsonValue:
-    """Return what was read from a text; half of a surrogate pair becomes ``?``."""
+    """Return the value that was read from a text, with lone surrogates replaced by ``?``."""
     if _HALF_OF_A_PAIR.search(text):
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return cast("JsonValue", value)
@@ -156,7 +169,7 @@ def _finite(text: str) -> float | str:
 
 
 def _depth(value: JsonValue) -> int:
-    """Return how many levels of lists and objects there are; no more than need be looked at."""
+    """Return how many levels of lists and objects there are, counting up to `DEEPEST` + 1."""
     level, depth = [value], 0
     while level and depth <= DEEPEST:
         deeper: list[JsonValue] = []

@@ -1,19 +1,16 @@
-"""What a provider module is written in.
+"""The kinds of operations that a provider module declares.
 
-A provider module declares a `Provider` with its operations and does nothing else. There are three
-kinds, and one way to look at what two of them start:
+    CallOperation     is answered at once                       zsky_get_usage
+    JobOperation      starts a job whose state is then read     zsky_start_image
+    FanOutOperation   a JobOperation of many requests           zyng_start_images
+    CheckOperation    reads the state of a job                  zsky_check_job
 
-    Call      answers at once                          zsky_get_usage
-    Job       submits, then has a state to read        zsky_start_image
-    FanOut    a Job of many requests                   zyng_start_images
-    Check     reads the state of a Job                 zsky_check_job
+The arguments are models of `darkroom.providers.params`; requests and responses are classes of
+`darkroom.providers.messages`. Pacing, repeating, waiting, journaling and redaction are not
+declared: the engine does them the same way for all providers.
 
-Arguments are models of `darkroom.providers.params`, requests and answers shapes of `darkroom.providers.messages`; both
-are named here too, so that a provider module needs one import. Pacing, repeating, waiting, journaling
-and redaction are not declared: they exist once, in the machine.
-
-A declaration is equal only to itself (``eq=False``): there is one of each, and every start pays for
-the methods that a dataclass generates.
+Declarations are compared by identity (``eq=False``): there is only one of each, and generating
+comparison methods would make every start of the server slower.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from darkroom.core.errors import Code
+from darkroom.core.foreign import MOST_CHARACTERS
 from darkroom.providers.messages import (
     Method,
     Request,
@@ -42,10 +40,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """How many jobs of an operation a provider takes; None: as many as there are.
+    """How many jobs of an operation a provider accepts; None: no limit.
 
-    Beyond ``daily`` they wait for the next UTC day. Beyond ``monthly`` they are refused, or, with
-    ``overage``, charged for.
+    Jobs beyond ``daily`` wait for the next UTC day. Jobs beyond ``monthly`` are refused, or, with
+    ``overage``, started and charged for.
     """
 
     daily: int | None = None
@@ -61,7 +59,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
-    """The four annotation hints of MCP; all are stated on every tool."""
+    """The four annotation hints of MCP; every tool states all of them."""
 
     read_only: bool
     destructive: bool
@@ -79,17 +77,17 @@ Prepare: TypeAlias = "Callable[[Any, Any], Request]"
 """``(params, provider settings) -> Request``."""
 
 Check_: TypeAlias = "Callable[[Any, Any], Iterable[str]]"
-"""``(params, provider settings) -> mistakes`` that no schema can express."""
+"""``(params, provider settings) -> mistakes`` that a schema cannot express."""
 
 Bind: TypeAlias = "Callable[[Any, Any, JsonObject], Params]"
-"""``(params, provider settings, remembered) -> params`` with all that they only name.
+"""``(params, provider settings, remembered) -> params``, with names replaced by their contents.
 
-A job keeps its arguments bound: a configuration that changes meanwhile changes none of its
-requests. ``remembered`` is what an earlier call left (see `CallOperation.remembers`), mostly nothing.
+A job keeps the resolved arguments, so that a later change of the configuration does not change its
+requests. ``remembered`` is what an earlier call stored (see `CallOperation.remembers`), if any.
 """
 
 CredentialChoice: TypeAlias = "str | tuple[str, ...] | None"
-"""The variable of the credential to use, or several: the first that is there. None: the only one."""
+"""The variable of the credential to use; of several, the first that is set. None: the only one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,17 +100,17 @@ class Declared:
     params: type[Params]
     hints: Hints
     meta: JsonObject | None = None
-    """What hosts read of it beside the protocol (the interface that shows its results)."""
+    """Metadata for hosts (``_meta``), for example the interface that shows the results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Secret:
-    """A key that an answer holds: it goes into a file, and nowhere else.
+    """A key in a response: it is written to a file and appears nowhere else.
 
-    It is the text under ``field``, if the provider's page names one, or else the text that begins
-    with ``prefix``, at whatever depth. Where neither is there, or several could be meant, the
-    answer is kept whole. ``replaces``: it takes the place of the credential in use, in the file
-    that one came from; otherwise it gets a new file in ``[credentials] dir``.
+    It is the text under ``field``, if the provider's page names one, otherwise the text that begins
+    with ``prefix``, at any depth. If there is no such text, or more than one, the whole response is
+    saved. With ``replaces`` the key replaces the credential in use, in the file that it was read
+    from; otherwise it is written to a new file in ``[credentials] dir``.
     """
 
     prefix: str
@@ -122,13 +120,13 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CallOperation(Declared):
-    """An operation that answers at once.
+    """An operation that is answered at once.
 
     ``path`` may name arguments in braces; the others go into the query of a GET and into the JSON
     body of a POST, unless ``prepare`` builds the request. ``repeatable``: sending it twice changes
-    and costs nothing more. Anything else is an attempt in the journal and leaves at most once.
-    ``asks`` is what the person is asked before it is sent. ``result`` shapes the answer for the
-    model; ``state`` reads what the answer says of the job named by the argument ``job_id``.
+    and costs nothing more. Any other call is an attempt in the journal and is sent at most once.
+    ``asks`` is the question to the person before it is sent. ``result`` makes the model's result
+    from the response; ``state`` reads what the response says about the job in ``job_id``.
     """
 
     method: Method = "GET"
@@ -139,49 +137,55 @@ class CallOperation(Declared):
     bind: Bind | None = None
     repeatable: bool = True
     asks: str | None = None
+    summary: Callable[[Any], str] | None = None
+    """What the question adds about arguments that are no names (``params -> text``), in our words."""
+
     cost: Cost | None = None
     secret: Secret | None = None
     if_lost: str | None = None
-    """What to do next when nobody can tell whether it was done; in our words."""
+    """The next step if it is not known whether the provider accepted the call."""
 
     withdraws: bool = False
-    """A job that still waits here is cancelled here; the provider is not asked."""
+    """If the job still waits here, it is cancelled here and the provider is not asked."""
 
     drops_outputs: bool = False
-    """Afterwards the addresses of the job's outputs are dead."""
+    """After this call the addresses of the job's outputs no longer work."""
 
     accepts: frozenset[int] = frozenset()
     statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
-    """Statuses that mean something else here than elsewhere at this provider."""
+    """Statuses with another meaning than in the provider's other operations."""
 
     conditional: bool = False
-    """The answer's ETag is remembered and sent next time (``accepts`` has 304), unless the request
-    says ``cache-control: no-cache``."""
+    """The response's ETag is remembered and sent next time (``accepts`` contains 304), unless the
+    request says ``cache-control: no-cache``."""
 
     result: Callable[[Response, Any], JsonObject] | None = None
     state: Callable[[Response], State] | None = None
+    most_characters: int = MOST_CHARACTERS
+    """Of JSON that the model gets of the answer; what does not fit is left out, and named."""
+
     remembers: Callable[[Response, Any], tuple[str, JsonObject]] | None = None
-    """What a later job builds upon: the provider's id of it, and what is kept in the journal."""
+    """What a later job needs of this call: the provider's id for it, and what the journal keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Listing:
-    """One request that answers for many jobs: ``GET path``, newest first, ``size`` at most."""
+    """One request for the states of many jobs: ``GET path``, newest first, at most ``size``."""
 
     path: str
     size: int
     rows: Callable[[Response], Mapping[str, JsonObject]]
-    """What is listed by the provider's id; each is read as the answer about that job alone."""
+    """The listed jobs by the provider's id; each is read like the response for a single job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StateSource:
-    """How to ask for a job's state (``GET path``, ``{id}`` is the provider's id), and to read it."""
+    """How to request a job's state (``GET path``; ``{id}`` is the provider's id) and to read it."""
 
     path: str
     read: Callable[[Response], State]
     listing: Listing | None = None
-    """How to ask for many jobs at once, where the provider has a list."""
+    """How to request many jobs at once, if the provider has a list."""
 
     def request(self, provider_job_id: str) -> Request:
         """Build the request for one job."""
@@ -190,11 +194,11 @@ class StateSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lookback:
-    """What to ask when the fate of a submission is unknown: evidence for the person, no verdict.
+    """What to request if it is unknown whether a job was accepted; the person gets it as evidence.
 
-    ``evidence(answer, sent_at)`` reads the answer to ``GET path``. What it returns under
-    ``candidates`` are the provider's ids of jobs that may be this one; those that are known here
-    as other jobs are taken away.
+    ``evidence(response, sent_at)`` reads the response to ``GET path``. Under ``candidates`` it
+    returns the provider's ids of jobs that may be this one; ids that belong to other jobs here are
+    removed.
     """
 
     path: str
@@ -205,11 +209,10 @@ class Lookback:
 class JobOperation(Declared):
     """An operation that starts a job.
 
-    ``accepted`` returns the provider's id of the job that an answer says was made, or None;
-    ``also_accepts`` are statuses beyond 2xx in which such an id means acceptance.
-    ``typical_seconds`` is the first guess of how long it takes; ``longest_seconds`` is how long a
-    job of unknown fate keeps its slot. ``cost`` is what it will cost, before it is known exactly.
-    ``output_seconds`` is how long an output's address lives from the moment it was given out.
+    ``accepted`` returns the provider's id of the job from a response, or None if no job was made;
+    ``also_accepts`` are statuses other than 2xx in which such an id means acceptance.
+    ``typical_seconds`` is the first estimate of the duration; ``longest_seconds`` is how long an
+    unknown job keeps its slot. ``cost`` is the estimate, before the exact cost is known.
     """
 
     method: Method = "POST"
@@ -226,17 +229,17 @@ class JobOperation(Declared):
     longest_seconds: float
     cost: Callable[[Any, Any], Cost | None]
     texts: tuple[str, ...] = ()
-    """Arguments that a policy is asked about before they are sent; dotted paths."""
+    """Arguments that the policy checks before they are sent, as dotted paths."""
 
     lookback: Lookback | None = None
     cancel: str | None = None
-    """Name of the call that cancels such a job at the provider."""
+    """Name of the call that cancels a job of this operation at the provider."""
 
     label: Callable[[Any], str] | None = None
-    """What a file of the result is called after, given the arguments; a person reads it."""
+    """Returns, from the arguments, the text that result files are named after."""
 
     quota: Callable[[Any], Quota] | None = None
-    """How many of these jobs the provider takes in a UTC day and covers in a month, by settings."""
+    """How many of these jobs the provider accepts per UTC day and covers per month."""
 
     poll_interval_seconds: float = 2.0
 
@@ -245,13 +248,17 @@ class JobOperation(Declared):
 class FanOutOperation(JobOperation):
     """A job of many requests: one that opens it (as a `JobOperation`), then one for each item.
 
-    ``opened(params)`` is the provider's id where the arguments already name an open request, so
-    that none is opened; what is remembered of it goes to ``bind``. ``items(params)`` are the names
-    of the requests that follow, unique in the job; ``item_request(params, settings, id, item)``
-    builds one. ``item_names(item)`` and ``output_names(output)`` are as many names, the most exact
-    first: an output belongs to the item whose name of the same rank it bears, and an item whose
-    answer was lost is adopted by it. The last one is the barest. ``expected(arguments)`` is how many outputs make a job complete that was started
-    elsewhere; ``deadline_seconds(settings)`` after its last request a job ends with what has come.
+    ``opened(params)`` is the provider's id if the arguments name an open request, so that none is
+    opened; what is remembered of it is passed to ``bind``. ``items(params)`` are the names of the
+    requests that follow, unique in the job; ``item_request(params, settings, id, item)`` builds one
+    of them.
+
+    ``item_names(item)`` and ``output_names(output)`` return equally many names, from the most exact
+    to the least exact. An output belongs to the item with the same name at the same position; if
+    the response for that item was lost, the output shows that it was accepted.
+
+    ``expected(arguments)`` is the number of outputs that completes a job that was started elsewhere.
+    ``deadline_seconds(settings)`` after its last request, a job ends with the outputs that it has.
     """
 
     opened: Callable[[Any], str | None]
@@ -265,16 +272,16 @@ class FanOutOperation(JobOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckOperation(Declared):
-    """A tool that reads jobs started by any of ``operations``.
+    """A tool that reads the state of jobs that any of ``operations`` started.
 
-    ``adopts`` is the operation under which a job is kept that was started elsewhere, when the
-    caller gives the provider's own id.
+    If the caller gives the provider's id of a job that was started elsewhere, the job is kept as
+    one of the operation ``adopts``.
     """
 
     operations: tuple[str, ...]
     adopts: str
     adopted: Callable[[Any], JsonObject] | None = None
-    """Arguments to keep for a job that was started elsewhere, from those of the check."""
+    """Returns, from the arguments of the check, those to keep for a job started elsewhere."""
 
 
 Operation: TypeAlias = CallOperation | JobOperation | CheckOperation

@@ -1,4 +1,4 @@
-"""Arguments of tools: closed models, addresses that providers fetch, references to outputs."""
+"""Arguments of tools: the base models, addresses that providers fetch, references to outputs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 LONGEST_STRING = 20_000
-"""Characters of an argument that states no limit of its own."""
+"""Maximum length in characters of a text argument that states no other limit."""
 
 
 class Params(BaseModel):
-    """Base of all argument models: closed, strict, built when first used.
+    """Base of all argument models: unknown arguments are refused, types are strict.
 
-    An optional argument is written ``name: type | None = None``; ``None`` stands for "left out",
-    and so do a caller's ``null``, ``""``, ``[]`` and ``{}``. Where an empty value means something,
-    the field says so: ``Field(min_length=0)`` for text and arrays, ``minProperties: 0`` in the
-    schema of an object.
+    An optional argument is written ``name: type | None = None``. ``None`` means "left out", and so
+    do a caller's ``null``, ``""``, ``[]`` and ``{}``. If an empty value has a meaning, the field
+    says so: ``Field(min_length=0)`` for text and arrays, ``minProperties: 0`` in the schema of an
+    object.
     """
 
     model_config = ConfigDict(
@@ -42,7 +42,10 @@ class Params(BaseModel):
 
 
 class StartParams(Params):
-    """Base of the arguments of every start tool. The key stands last: what is first gets filled."""
+    """Base of the arguments of every start tool.
+
+    ``idempotency_key`` is listed last, because models tend to fill in what is listed first.
+    """
 
     idempotency_key: (
         Annotated[
@@ -72,11 +75,10 @@ def _check_job_id(value: str) -> str:
 JobId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_job_id)]
 
 MAX_WAIT_SECONDS = 40
-DEFAULT_WAIT_SECONDS = 25
 
 
 class JobParams(Params):
-    """Arguments of a tool that acts on one job: ours or the provider's id."""
+    """Arguments of a tool that acts on one job; ``job_id`` is our id or the provider's."""
 
     job_id: JobId
 
@@ -84,7 +86,9 @@ class JobParams(Params):
 class CheckParams(JobParams):
     """Arguments of a check tool."""
 
-    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] | None = None
+    """None: as long as ``[serve] wait_seconds`` says."""
+
     include_url: bool = False
 
 
@@ -99,7 +103,7 @@ REFERENCE = re.compile(r"job:([A-Za-z0-9_]{1,64})(?:#([0-9]{1,4}))?")
 
 @dataclass(slots=True)
 class References:
-    """The references met while arguments are validated, and the addresses that replace them."""
+    """The references that were found during validation, and the addresses that replace them."""
 
     seen: set[str] = field(default_factory=set[str])
     addresses: dict[str, str] = field(default_factory=dict[str, str])
@@ -127,7 +131,7 @@ def check_address(value: str, info: ValidationInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Addresses that are let through though they are not public: the operator's emulators."""
+    """Addresses that are accepted although they are not public: emulators of the operator."""
 
     origins: tuple[Origin, ...] = ()
     suffixes: tuple[str, ...] = ()

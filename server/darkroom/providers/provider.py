@@ -1,7 +1,8 @@
-"""One provider: where it is, who we are there, what it allows, what it can do."""
+"""The declaration of a provider: address, credentials, limits and operations."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,23 @@ class Credential:
     """Where a credential comes from and how it is sent.
 
     ``variable`` is read from the environment, or from the file that ``variable_FILE`` names.
-    ``modes`` maps a key's prefix to what it is (``live``, ``test``).
+    ``modes`` maps the prefix of a key to its mode (``live``, ``test``). In a mode of
+    ``free_modes`` nothing costs anything, as the provider's page says.
     """
 
     variable: str
     header: str = "Authorization"
     scheme: str = "Bearer"
     modes: Mapping[str, str] = field(default_factory=dict[str, str])
+    free_modes: frozenset[str] = frozenset()
 
     def headers(self, secret: SecretStr) -> dict[str, str]:
         """Return the header that authorises a request."""
         value = secret.get_secret_value()
         return {self.header: f"{self.scheme} {value}" if self.scheme else value}
+
+
+MINUTE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a provider allows for one credential; requests beyond it wait here."""
+    """What a provider allows for one credential; requests beyond these limits wait here."""
 
     rates: tuple[Rate, ...] = ()
     concurrent_jobs: int | None = None
@@ -58,20 +64,37 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Allowance:
-    """Tells an exhausted allowance from too many requests where one status means both.
+    """Tells an exhausted allowance from too many requests, if one status means both.
 
-    ``exhausted(answer, operation)`` reads the answer to ``GET path``.
+    ``exhausted(response, operation)`` reads the response to ``GET path``.
     """
 
     path: str
     exhausted: Callable[[Response, str], bool]
     left: Callable[[Response, str], int] | None = None
-    """``(answer, operation)`` -> how many more the allowance covers."""
+    """``(response, operation)`` -> how many more jobs the allowance covers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """When a provider suspends a key: too many of the last attempts were rejected.
+
+    That is, of the attempts in the last ``window_seconds`` at least ``least`` were made and more than
+    ``share`` of them rejected. The key is dead for ``suspended_seconds`` then.
+    """
+
+    share: float
+    least: int
+    window_seconds: float
+    suspended_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVerdict:
-    """What a policy says of a text. ``text`` is to be sent in its place; ``note`` tells of it."""
+    """What a policy decides about a text.
+
+    ``text`` is sent instead of the original; ``note`` is the warning about that.
+    """
 
     allowed: bool
     text: str | None = None
@@ -81,7 +104,7 @@ class PolicyVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Policy:
-    """How a provider judges a text before it is sent elsewhere: a call of its own, and its result."""
+    """How a provider checks a text before it is sent elsewhere: the call, and how to read it."""
 
     operation: str
     arguments: Callable[[str], JsonObject]
@@ -90,13 +113,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Provider:
-    """One provider: where it is, who we are there, what it allows, what it can do.
+    """One provider: address, credentials, limits and operations.
 
-    ``refusals`` are the statuses that the provider's page lists as certain refusals of a request
-    that changes something; 429 is always one, a 5xx never unless it stands here with its source.
-    ``codes`` maps the provider's own error codes to ours, ``statuses`` its statuses where they
-    differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier). Where
-    there are several credentials, ``credentials`` begins with the least powerful.
+    ``refusals`` are the statuses that, by the provider's page, certainly mean that a request was
+    refused. 429 is always one of them; a 5xx is one only if it is listed here, with its source.
+    ``codes`` maps the provider's error codes to ours; ``statuses`` maps statuses to our codes if
+    they differ from `errors.STATUS_CODES`. ``limits`` may depend on the settings (a tier). If there
+    are several credentials, ``credentials`` begins with the least powerful.
     """
 
     name: str
@@ -112,6 +135,7 @@ class Provider:
     codes: Mapping[str, Code] = field(default_factory=dict[str, Code])
     statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
     allowance: Allowance | None = None
+    suspension: Suspension | None = None
     units: tuple[Unit, ...] = ()
     """What the provider counts, for caps and prices."""
 
@@ -119,22 +143,42 @@ class Provider:
     """Documented price of one unit, in US dollars."""
 
     enums: Callable[[Any], Mapping[str, Mapping[str, Sequence[str]]]] | None = None
-    """Values that settings give to arguments: operation -> argument -> values."""
+    """Values of arguments that come from the settings: operation -> argument -> values."""
 
     base_url_suffix: str | None = None
-    """Tolerated at the end of a base address, and removed."""
+    """Removed from the end of a base address, if it is there."""
 
     path_prefix: Callable[[Any], str] | None = None
-    """What settings put before every path: ``/v1-beta1``."""
+    """The prefix of every path, from the settings, for example ``/v1-beta1``."""
 
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Environment variables of the provider's own that are no secrets -> the setting they give."""
+    """Further environment variables, which hold no secrets -> the setting that each sets."""
 
     policy: Policy | None = None
-    """For `[guard] provider`: how this provider judges texts."""
+    """How this provider checks texts, if it can be named in `[guard] provider`."""
 
     probe: str | None = None
-    """Name of the cheapest read-only operation, by which `darkroom doctor` tries the key."""
+    """Name of the cheapest read-only operation; `darkroom doctor` tries the key with it."""
+
+    def limits_with(self, settings: ProviderSettings) -> Limits:
+        """Return what the account allows: the documented limits, and what the settings say instead.
+
+        A window shorter than a minute grows with the minute, never shrinks.
+        """
+        documented, rpm = self.limits(settings), settings.requests_per_minute
+        rates, concurrent = documented.rates, documented.concurrent_jobs
+        if rpm is not None:
+            shorter = (
+                Rate(
+                    max(rate.requests, math.ceil(rpm * rate.seconds / MINUTE_SECONDS)), rate.seconds
+                )
+                for rate in rates
+                if rate.seconds < MINUTE_SECONDS
+            )
+            rates = (Rate(rpm, MINUTE_SECONDS), *shorter)
+        if settings.concurrent_jobs is not None:
+            concurrent = settings.concurrent_jobs
+        return Limits(rates=rates, concurrent_jobs=concurrent)
 
     def operation(self, name: str) -> Operation:
         """Return the operation with this name."""

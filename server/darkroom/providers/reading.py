@@ -1,4 +1,7 @@
-"""Reading fields of a provider's answer one by one: absent and null are the same, types are checked."""
+"""Functions that read single fields of a provider's response and check their types.
+
+A field that is null counts as absent.
+"""
 
 from __future__ import annotations
 
@@ -43,37 +46,37 @@ def number(fields: JsonObject, name: str) -> float | None:
 
 
 def amount(fields: JsonObject, name: str) -> float | None:
-    """Return a field that says what something cost; None if it is absent.
+    """Return a field that contains a cost; None if it is absent.
 
-    NaN if something else is there: the engine does not count with it, and says so.
+    NaN if it is not a number: the engine then does not count it, and adds a warning.
     """
     value = number(fields, name)
     return value if value is not None or fields.get(name) is None else math.nan
 
 
 def count(fields: JsonObject, name: str) -> int | None:
-    """Return a field that says how many there are of something; None if it is anything else."""
+    """Return a field that contains a count; None if it is anything else."""
     value = number(fields, name)
     return int(value) if value is not None and 0 <= value <= LARGEST_COUNT else None
 
 
 def seconds(fields: JsonObject, name: str) -> float | None:
-    """Return a field that says how long something lasts; None if it is anything else."""
+    """Return a field that contains a duration in seconds; None if it is anything else."""
     value = number(fields, name)
     return float(value) if value is not None and 0 < value <= LONGEST_SECONDS else None
 
 
 def address(fields: JsonObject, name: str) -> str | None:
-    """Return a field that is an address, as it came; None if it is no text or blank.
+    """Return a field that contains an address, unchanged; None if it is not text or is blank.
 
-    The machine mends it, or says in a warning why it cannot be used.
+    The engine normalises the address, or says in a warning why it cannot be used.
     """
     value = text(fields, name)
     return value if value is not None and value.strip() else None
 
 
 def objects(value: JsonValue) -> list[JsonObject]:
-    """Return the objects of a list; an empty list if it is none."""
+    """Return the objects of a list; an empty list if the value is not a list."""
     if not isinstance(value, list):
         return []
     return [entry for entry in value if isinstance(entry, dict)]
@@ -82,7 +85,7 @@ def objects(value: JsonValue) -> list[JsonObject]:
 def moment(value: JsonValue) -> float | None:
     """Return a time as seconds since the epoch, from ISO 8601 or seconds or milliseconds.
 
-    None if it is anything else, or out of the calendar.
+    None if it is anything else, or outside the years 1970 to 9999.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         at = value / 1000 if value > 1e11 else float(value)  # noqa: PLR2004 -- milliseconds

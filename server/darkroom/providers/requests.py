@@ -20,9 +20,9 @@ def build_request(
 ) -> Request:
     """Build the request that an operation sends for valid arguments.
 
-    Arguments named in the path go there; the others into the query of a GET or DELETE and into
-    the JSON body of a POST, which has none only where nothing was given. ``idempotency_key`` is
-    ours and never leaves.
+    Arguments that the path names go into the path; the others go into the query of a GET or DELETE
+    or into the JSON body of a POST. A POST has no body only if no argument was given.
+    ``idempotency_key`` is for this server and is never sent.
     """
     if operation.prepare is not None:
         return operation.prepare(params, settings)

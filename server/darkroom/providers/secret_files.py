@@ -1,4 +1,4 @@
-"""Keys that providers hand out: into a file, and nowhere else."""
+"""Writing new keys from providers to files; they appear nowhere else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from darkroom.core.errors import call_error
+from darkroom.core.files import OWNER_ONLY, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +31,14 @@ def place(
     path: str | None,
     name: str,
 ) -> Path:
-    """Return the file that a call's new key will go to; it can be written, which is tried here.
+    """Return the file that a call's new key will be written to, after checking that it is writable.
 
-    ``path`` is the file that the key in use came from, if it came from one; ``folder`` is where new
-    keys go.
+    ``path`` is the file that the key in use was read from, if any; ``folder`` is where new keys go.
+    This is called before the request is sent.
 
     Raises
     ------
-    CallError: ``not_configured``; asked before anything is sent.
+    CallError: ``not_configured``.
     """
     if call.secret is not None and call.secret.replaces:
         variable = key.credential.variable
@@ -56,7 +57,7 @@ def place(
             "ask the person to set [credentials] dir in the configuration",
         )
     else:
-        target = folder.expanduser() / f"{call.name}-{name}.key"
+        target = folder / f"{call.name}-{name}.key"
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -75,10 +76,10 @@ def place(
 
 
 def find(secret: Secret, response: Response, in_use: str) -> str | None:
-    """Return the new key that an answer holds, at whatever depth; None where that is not clear.
+    """Return the new key in a response, at any depth; None if it is not clear which text it is.
 
-    The key ``in_use`` and the beginnings of keys that providers show (``key_prefix``,
-    ``zsky_live_ab***``) begin like a new one, and are none.
+    Two kinds of text begin like a new key but are none: the key ``in_use``, and the beginning of a
+    key that providers show (``key_prefix``, ``zsky_live_ab***``).
     """
     texts = list(_texts(response.body, None))
     found = {text for name, text in texts if name is not None and name == secret.field}
@@ -95,11 +96,11 @@ def find(secret: Secret, response: Response, in_use: str) -> str | None:
 
 
 _SHORTENED = re.compile(r"[*…]|\.\.\.|\s")
-"""What stands in a key that is not shown whole, or in a sentence about one."""
+"""Characters that show that a text is not a whole key: it is masked, or a sentence."""
 
 
 def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str]]:
-    """Yield every text that is not empty, with the name that it stands under."""
+    """Yield every non-empty text with its name."""
     if isinstance(value, str):
         if value:
             yield name, value
@@ -112,27 +113,20 @@ def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str
 
 
 def save(target: Path, text: str) -> Path:
-    """Write a secret: a new file (0600), synced, then put in the target's place at once."""
+    """Write a secret into the target's place: whole or not at all, and for the owner's eyes only."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(target)
-    _sync_folder(target.parent)
+    write_atomic(target, text.encode(), mode=OWNER_ONLY, durable=True)
     return target
 
 
 def keep(target: Path, response: Response) -> Path:
-    """Keep an answer whole that may hold a key and cannot be understood, beside the target."""
+    """Save a whole response beside the target, because it may contain a key that was not found."""
     beside = target.with_name(f"{target.name}.answer-{secrets.token_hex(4)}")
     return save(beside, json.dumps(response.body, ensure_ascii=False))
 
 
 def without(response: Response, secret: str) -> Response:
-    """Return the answer with every member gone that holds the secret."""
+    """Return the response without the members that contain the secret."""
     return replace(response, body=_without(response.body, secret), headers={})
 
 
@@ -141,7 +135,7 @@ def _without(value: JsonValue, secret: str) -> JsonValue:
         return {
             name: _without(inner, secret)
             for name, inner in value.items()
-            if not (isinstance(inner, str) and secret in inner)
+            if not (secret in name or (isinstance(inner, str) and secret in inner))
         }
     if isinstance(value, list):
         return [
@@ -150,13 +144,3 @@ def _without(value: JsonValue, secret: str) -> JsonValue:
             if not (isinstance(inner, str) and secret in inner)
         ]
     return cast("JsonValue", None) if isinstance(value, str) and secret in value else value
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # other systems sync the entry with the file
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

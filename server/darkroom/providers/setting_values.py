@@ -1,26 +1,27 @@
-"""Values of settings that are read against something else: the catalogue, or a file beside.
+"""Types of settings that are checked against the catalogue, or read from another file.
 
-What is read against stands in the context of the validation; without one nothing is checked.
+The catalogue's names are passed in the validation context; without a context nothing is checked.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+from darkroom.core.names import nearest
+from darkroom.core.text_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 
 Kind = Literal["unit", "tool", "policy"]
-"""What of the catalogue a setting names: a unit that something costs, a tool, a provider with a
-policy."""
+"""What a setting names: a unit in which a provider charges, a tool, a provider with a policy."""
 
 _UNKNOWN_NAMES: dict[Kind, str] = {
     "unit": "nothing here costs {name!r}",
@@ -31,22 +32,22 @@ _UNKNOWN_NAMES: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What values are read against: the configuration's folder, and the catalogue's names."""
+    """The validation context: the configuration's folder and the names of the catalogue."""
 
     folder: Path
     names: Mapping[Kind, Collection[str]] = field(default_factory=dict["Kind", "Collection[str]"])
 
 
 def _known(kind: Kind) -> AfterValidator:
-    """Return the check that a value names something of the catalogue."""
+    """Return a validator that accepts only names of the catalogue."""
 
     def check(name: str, info: ValidationInfo) -> str:
         reading = cast("Reading | None", info.context)
         if reading is None or name in reading.names[kind]:
             return name
-        near = difflib.get_close_matches(name[:100], reading.names[kind], 1)
+        near = nearest(name, reading.names[kind])
         known = ", ".join(sorted(reading.names[kind])) or "none"
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {known}"
+        hint = f"did you mean {near!r}?" if near else f"known here: {known}"
         words = {"what": _UNKNOWN_NAMES[kind].format(name=name[:100]), "hint": hint}
         raise PydanticCustomError("unknown_name", "{what}; {hint}", words)
 
@@ -59,7 +60,7 @@ PolicyName = Annotated[str, _known("policy")]
 
 
 def read_table(value: object, info: ValidationInfo) -> object:
-    """Return a table as it is, or from the JSON file whose path the value is."""
+    """Return a table as it is; if the value is the path of a JSON file, return its content."""
     if not isinstance(value, str):
         return value
     if not value.endswith(".json"):
@@ -67,9 +68,33 @@ def read_table(value: object, info: ValidationInfo) -> object:
     reading = cast("Reading | None", info.context)
     folder = reading.folder if reading is not None else Path()
     try:
-        return json.loads((folder / Path(value).expanduser()).read_text("utf-8"))
+        return json.loads(read_text(folder / Path(value).expanduser()))
     except OSError as error:
         reason = {"reason": error.strerror or type(error).__name__}
         raise PydanticCustomError("table", "the file cannot be read ({reason})", reason) from None
     except ValueError:
         raise PydanticCustomError("table", "the file does not hold valid JSON") from None
+
+
+def _read_path(value: object, info: ValidationInfo) -> object:
+    """Return a path as people write it, absolute: without quotes around it, ``~`` resolved.
+
+    A relative path begins at the configuration's folder; without a file, at the working folder.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    if not text or "\0" in text or "\n" in text:
+        raise PydanticCustomError("path", "expected a path on one line")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise PydanticCustomError("path", "there is no such home folder") from None
+    reading = cast("Reading | None", info.context)
+    return (reading.folder if reading is not None else Path()).absolute() / path
+
+
+PathValue = Annotated[Path, BeforeValidator(_read_path)]
+"""A path of the settings; it is absolute wherever it was written."""

@@ -1,4 +1,4 @@
-"""What the settings of every provider begin with."""
+"""Base classes of settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from darkroom.providers.setting_values import read_table
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, closed; a wrong key is an error."""
+    """Base of all sections: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -23,8 +23,8 @@ class Section(BaseModel):
 Table = Annotated[dict[str, Any], BeforeValidator(read_table)]
 """A table, or the path of a JSON file that holds an object.
 
-A relative path begins at the configuration file's folder, or where there is none at the working
-directory.
+A relative path is relative to the folder of the configuration file, or, without one, to the
+working directory.
 """
 
 
@@ -34,10 +34,18 @@ class ProviderSettings(Section):
     allow_http: bool = Field(
         default=False, description="Allow a base address over http that is not loopback."
     )
+    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="Requests a minute that this account may make, if not what the page says.",
+    )
+    concurrent_jobs: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None,
+        description="Jobs that may run at once in this account, if not what the page says.",
+    )
 
 
 class Sections(Protocol):
-    """Where a provider's settings are found; `darkroom.config` implements it."""
+    """Returns the settings of a provider; `darkroom.config` implements it."""
 
     def provider(self, name: str, /) -> ProviderSettings:
         """Return a provider's section."""

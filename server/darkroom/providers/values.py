@@ -1,4 +1,4 @@
-"""What a provider says of a job, as values: status, cost, progress, outputs; and how they are written."""
+"""What a provider says about a job: status, cost, progress and outputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal
 Status = Literal[
     "queued", "submitting", "running", "completed", "failed", "blocked", "cancelled", "unknown"
 ]
+ShownStatus = Literal["queued", "running", "completed", "failed", "blocked", "cancelled", "unknown"]
+"""A status as the model sees it: all but the internal ``submitting``."""
 
 
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "blocked", "cancelled"})
@@ -30,7 +32,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of a job is done, where the provider lets us know."""
+    """How much of a job is done, if the provider says so."""
 
     done: int
     total: int
@@ -51,4 +53,4 @@ class Output:
     file: str | None = None
     sha256: str | None = None
     fetch_error: str | None = None
-    """Our code of why the last download failed."""
+    """The error code of the last download, if it failed."""

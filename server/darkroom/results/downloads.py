@@ -1,4 +1,4 @@
-"""Downloading what jobs made, because addresses die; and asking for a new one where one has died."""
+"""Downloads the outputs of jobs, because their addresses expire, and requests new addresses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import anyio.lowlevel
 from darkroom.core.errors import CallError, Code, FetchError
 from darkroom.core.log import log
 from darkroom.jobs.store import Query
+from darkroom.providers.client.resend import Backoff
 from darkroom.providers.messages import UNREADABLE
 from darkroom.results import filenames as naming
 from darkroom.results import sidecar
@@ -27,23 +28,20 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Output
 
 DOWNLOADS_AT_ONCE = 4
-MOST_TRIES = 6
-FIRST_RETRY_SECONDS = 30.0
-RETRY_FACTOR = 4.0
-LONGEST_RETRY_SECONDS = 3_600.0
+DOWNLOAD_AGAIN = Backoff(first=30.0, factor=4.0, longest=3_600.0, tries=6)
 
 RESUME_AFTER_SECONDS = 2.0
-"""A start answers first and looks back then."""
+"""Delay before old downloads are resumed, so that a new server answers its first calls first."""
 
 RESUME_PAGE = 100
 RESUME_MOST = 2_000
-"""Of so many completed jobs, newest first, a start looks whether a download was cut off."""
+"""Number of completed jobs, newest first, that a new server checks for interrupted downloads."""
 
 RESUME_SECONDS = 7 * 86_400.0
-"""Jobs older than this are taken up when somebody asks for them, not at the start."""
+"""Downloads of older jobs are resumed when the job is checked, not when the server starts."""
 
 FINAL: frozenset[Code] = frozenset({"expired", "bad_response", "forbidden"})
-"""Reasons why a download failed that time does not change."""
+"""Reasons for a failed download that do not change with time."""
 
 NOT_DOWNLOADED = "output {index} was not downloaded: {reason}"
 
@@ -78,12 +76,12 @@ class OutputDownloader:
     # --- when ---
 
     def wanted(self, outputs: tuple[Output, ...]) -> bool:
-        """Tell whether outputs that have just come are to be downloaded."""
+        """Tell whether new outputs are to be downloaded now."""
         always = self._context.settings.results.download == "always"
         return always and any(_missing(output) for output in outputs)
 
     def take_up(self, live: LiveJob) -> None:
-        """Go on with what is missing of a completed job, if that is ours to do and may help."""
+        """Resume the download of a completed job, if this process is responsible and it may help."""
         job = live.job
         if not self._idle(live) or not self._ours(job):
             return
@@ -95,19 +93,19 @@ class OutputDownloader:
             self._begin(live, download=False)
 
     def awaited(self, live: LiveJob) -> bool:
-        """Tell whether another process is downloading what a completed job lacks."""
+        """Tell whether another process is downloading the missing files of a completed job."""
         always = self._context.settings.results.download == "always"
         fetched_elsewhere = always and self._context.registry.fetched_elsewhere(live)
         return live.job.status == "completed" and fetched_elsewhere and not self._ours(live.job)
 
     def demand(self, live: LiveJob) -> None:
-        """Download what is missing of a completed job because somebody asks for it now."""
+        """Download the missing files of a completed job now, because they are needed."""
         missing = [output for output in live.job.outputs if _missing(output)]
         if not missing or not self._idle(live):
             return
         always = self._context.settings.results.download == "always"
         if always and not self._ours(live.job) and all(o.fetch_error is None for o in missing):
-            return  # the process that has it is downloading it
+            return  # the process that holds the job is downloading it
         self._begin(live)
 
     def _idle(self, live: LiveJob) -> bool:
@@ -115,7 +113,7 @@ class OutputDownloader:
         return known and live.job.status == "completed" and not live.fetching
 
     async def resume(self, owner: str) -> None:
-        """Take up downloads that were cut off when a process died."""
+        """Resume downloads that were interrupted when a process died."""
         if self._context.settings.results.download != "always":
             return
         await anyio.sleep(RESUME_AFTER_SECONDS)
@@ -140,7 +138,7 @@ class OutputDownloader:
             await anyio.lowlevel.checkpoint()
 
     async def _resume(self, job: Job) -> None:
-        """Make a job ours, so that of two servers that start together one fetches it."""
+        """Take over a job, so that only one of two servers that start together downloads it."""
         live = self._context.registry.add(job)
         me = self._context.registry.holder
         taken = await self._context.registry.update(
@@ -150,7 +148,7 @@ class OutputDownloader:
             self.take_up(live)
 
     def _ours(self, job: Job) -> bool:
-        """Tell whether no other process that is alive may be fetching it."""
+        """Tell whether no other live process may be downloading it."""
         holder = job.holder
         return holder in {None, self._context.registry.holder} or self._dead(holder or "")
 
@@ -162,9 +160,9 @@ class OutputDownloader:
     # --- how ---
 
     async def collect(self, live: LiveJob, download: bool = True) -> None:  # noqa: FBT001, FBT002 -- spawn passes positions
-        """Download what a job made and write down where it is; a failure becomes a warning.
+        """Download a job's outputs and record the files; a failure becomes a warning.
 
-        Without ``download``, only addresses that have died are asked for again.
+        Without ``download``, only new addresses are requested for expired ones.
         """
         self._context.schedule.cancel(("fetch", live.job.job_id))
         try:
@@ -205,19 +203,18 @@ class OutputDownloader:
         await self._context.record(live, change, ())
 
     def _again(self, live: LiveJob) -> None:
-        """Try again later what failed for a reason that may pass."""
+        """Schedule another try for downloads that failed for a temporary reason."""
         job_id = live.job.job_id
         passing = any(
             o.fetch_error is not None and o.fetch_error not in FINAL for o in live.job.outputs
         )
         tries = self._tries[job_id] = self._tries.get(job_id, 0) + 1
-        if not passing or tries >= MOST_TRIES or not self.wanted(live.job.outputs):
+        if not passing or DOWNLOAD_AGAIN.over(tries) or not self.wanted(live.job.outputs):
             self._tries.pop(job_id, None)
             return
-        wait = min(FIRST_RETRY_SECONDS * RETRY_FACTOR ** (tries - 1), LONGEST_RETRY_SECONDS)
         self._context.schedule.at(
             ("fetch", job_id),
-            anyio.current_time() + wait,
+            anyio.current_time() + DOWNLOAD_AGAIN.wait(tries),
             lambda: self._begin(live) if not live.fetching else None,
         )
 
@@ -281,30 +278,32 @@ class OutputDownloader:
     async def _renewed(
         self, job: Job, output: Output, addresses: _Addresses
     ) -> tuple[Output, _Problem | None]:
-        """Return an output with a fresh address, or why there is none."""
+        """Return an output with a new address, or the reason why there is none."""
         try:
             fresh = await addresses.fresh(output)
         except CallError as error:
             code = error.failure.code
             if code != "not_found" and error.failure.retryable:
-                return output, _Problem(code, f"its address died; {error.failure.message}")
+                return output, _Problem(code, f"its address has expired; {error.failure.message}")
             fresh = None
         title = self._context.clients[job.provider].provider.title
         if fresh is None or fresh.url is None or self._expired(fresh):
-            return output, _Problem("expired", f"it has expired, and {title} gives it out no more")
+            return output, _Problem("expired", f"it has expired, and {title} no longer has it")
         if fresh.url == output.url:
             if self._expired(output):
                 return output, _Problem("expired", f"it has expired at {title}")
-            return output, _Problem("provider_error", f"{title} gives out an address that is dead")
+            return output, _Problem(
+                "provider_error", f"{title} gives out an address that does not work"
+            )
         renewed = replace(output, url=fresh.url, expires_at=fresh.expires_at, fetch_error=None)
         return renewed, None
 
     async def address_of(self, job: Job, output: Output, life: float) -> Output:
-        """Return an output with an address that lives ``life`` seconds, if it can be had.
+        """Return an output with an address that stays valid for ``life`` seconds, if possible.
 
         Raises
         ------
-        FetchError: there is none any more.
+        FetchError: there is no such address any more.
         """
         if not self.dying(output, life):
             return output
@@ -316,7 +315,7 @@ class OutputDownloader:
         raise FetchError(problem.reason, code=problem.code) if problem else FetchError("no address")
 
     def dying(self, output: Output, life: float) -> bool:
-        """Tell whether an output has no address that lives ``life`` seconds."""
+        """Tell whether an output has no address that stays valid for ``life`` seconds."""
         return output.url is None or self._expired(output, life)
 
     def _expired(self, output: Output, life: float = 0.0) -> bool:
@@ -339,7 +338,7 @@ class OutputDownloader:
 
 
 class _Addresses:
-    """The addresses that the provider gives out now; asked for once, when one is needed."""
+    """The addresses that the provider gives out now; requested once, when one is needed."""
 
     def __init__(self, context: JobContext, job: Job) -> None:
         self._context = context

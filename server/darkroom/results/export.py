@@ -1,13 +1,14 @@
-"""Copying results to where they are wanted: under the allowed roots, and nowhere else.
+"""Copies results into folders under the allowed roots, and nowhere else.
 
-On systems that have it, every step goes through the folder that was opened before (no step follows
-a link), so that nobody can exchange a folder for a link between the check and the write.
+If the system supports it, each folder is opened relative to the one before it, without following
+links, so that a folder cannot be replaced by a link between the check and the write.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from contextlib import contextmanager, suppress
@@ -22,19 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 COPY_BYTES = 256 * 1024
+LONGEST_NAME_BYTES = 255 - len(PART_PREFIX) - len(PART_SUFFIX) - 16
+"""What file systems take, less what a file that is being written is called."""
+
 ANCHORED = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
-"""Whether the system can act relative to a folder that is open."""
+"""Whether the system supports operations relative to an open folder."""
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
 CONVERTED = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
-"""What a picture can be converted to, by the extension that is asked for."""
+"""The formats that a picture can be converted to, by extension."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A place under one of the roots: folders below it, and a name (None: a folder is meant)."""
+    """A target under one of the roots: its folders and its name (None: the target is a folder)."""
 
     root: Path
     folders: tuple[str, ...]
@@ -46,12 +50,14 @@ class Target:
 
 
 def target(to: str, roots: Sequence[Path]) -> Target:
-    """Find the place that ``to`` names: a folder, ending in a slash, or a file.
+    """Return the target that ``to`` names: a folder, if it ends with a slash, otherwise a file.
 
     Raises
     ------
     CallError: ``invalid_argument``: it is not under a root, or climbs out of one.
     """
+    if (mistake := _foreign(to)) is not None:
+        raise _refused(f"to: {mistake}", roots)
     text = to.replace("\\", "/") if os.sep == "\\" else to
     is_folder = text.endswith("/")
     given = Path(text).expanduser()
@@ -69,8 +75,21 @@ def target(to: str, roots: Sequence[Path]) -> Target:
     raise _refused(f"to: {to[:200]!r} is not a file or folder under an allowed folder", roots)
 
 
+def _foreign(to: str) -> str | None:
+    """Say what is wrong with a text that is no path of this system; None if it may be one."""
+    if to.lower().startswith("file:"):
+        return "give a path, not a file: address"
+    if os.sep == "/" and ("\\" in to or re.match("[A-Za-z]:", to)):
+        return "a path of this system has '/' between its folders, and no drive letter"
+    if re.search(r"\$\w|\$\{|%\w+%", to):
+        return "variables are not resolved here: write the path itself"
+    if any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in to.split("/")):
+        return f"a name is too long: the most is {LONGEST_NAME_BYTES} bytes"
+    return None
+
+
 def _relative(path: Path, root: Path) -> Path | None:
-    """Return a path as seen from a root; links above the root itself are followed."""
+    """Return a path relative to a root; links above the root are followed."""
     if path.is_relative_to(root):
         return path.relative_to(root)
     for above in path.parents:
@@ -90,11 +109,11 @@ def _refused(message: str, roots: Sequence[Path]) -> CallError:
 
 
 def media_type_of(name: str) -> str:
-    """Return the media type that a file's extension asks for.
+    """Return the media type for a file's extension.
 
     Raises
     ------
-    CallError: ``invalid_argument``: only pictures and films are written.
+    CallError: ``invalid_argument``: only pictures and videos are written.
     """
     wanted = MEDIA_TYPES.get(Path(name).suffix.removeprefix(".").lower())
     if wanted is None:
@@ -126,19 +145,19 @@ class Folder:
         return True
 
     def write(self, name: str, source: BinaryIO, *, overwrite: bool) -> int:
-        """Write a file, whole or not at all; return its bytes.
+        """Write a file, completely or not at all; return its size in bytes.
 
         Raises
         ------
-        FileExistsError: the name is taken, and ``overwrite`` is not asked for.
+        FileExistsError: the name is taken, and ``overwrite`` is not set.
         """
         reserved = not overwrite
+        if not reserved and not self.replaceable(name):
+            raise FileExistsError(name)
         if reserved:
             os.close(os.open(self._at(name), _NEW, 0o666, dir_fd=self._descriptor))
         growing = f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
         try:
-            if not reserved:
-                self._must_be_replaceable(name)
             written = self._fill(growing, source)
             self._rename(growing, name)
         except BaseException:
@@ -150,11 +169,13 @@ class Folder:
             raise
         return written
 
-    def _must_be_replaceable(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+    def replaceable(self, name: str) -> bool:
+        """Tell whether a name is free or a plain file's, and no link, folder or device."""
+        try:
             found = os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
-            if not stat.S_ISREG(found.st_mode):
-                raise FileExistsError(name)
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(found.st_mode)
 
     def _fill(self, name: str, source: BinaryIO) -> int:
         descriptor = os.open(self._at(name), _NEW, 0o666, dir_fd=self._descriptor)
@@ -175,7 +196,7 @@ class Folder:
 
 @contextmanager
 def opened(where: Target) -> Generator[Folder]:
-    """Open the folder of a target, and make what is missing of it; no link is followed.
+    """Open the folder of a target and create missing folders, without following links.
 
     Raises
     ------
@@ -206,7 +227,7 @@ def opened(where: Target) -> Generator[Folder]:
 
 
 def _walk(where: Target) -> Path:
-    """Make the folders one by one where no folder can be held open."""
+    """Create the folders one by one, on systems without operations relative to an open folder."""
     path = where.root
     for part in where.folders:
         path /= part

@@ -1,4 +1,4 @@
-"""One folder a day, and names that a person understands: ``zsky-lighthouse-at-dusk-1.webp``."""
+"""Names of result files: one folder a day, and names such as ``zsky-lighthouse-at-dusk-1.webp``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LABEL_CHARACTERS = 48
 STALE_PART_SECONDS = 86_400.0
-"""A growing file this old belongs to a process that died."""
+"""An unfinished file that is older than this belongs to a process that died."""
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
@@ -30,9 +30,9 @@ def day_folder(folder: Path, at: float) -> Path:
 
 
 def slug(text: str) -> str:
-    """Reduce a text to words joined by hyphens: letters and digits of any script, lower case.
+    """Return a text as lower-case words joined by hyphens: letters and digits of any script.
 
-    Articles at the beginning say nothing and are dropped.
+    An article at the beginning is dropped.
     """
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
     while len(words) > 1 and words[0] in _ARTICLES:
@@ -53,7 +53,7 @@ def stem(provider: str, operation: str, label: str, index: int) -> str:
 
 
 def place(download: Download, folder: Path, name: str) -> Path:
-    """Give a finished download its name: the first one that is free."""
+    """Rename a finished download to the first free name."""
     extension = EXTENSIONS.get(download.media_type, "bin")
     serial = 1
     while True:
@@ -67,7 +67,7 @@ def place(download: Download, folder: Path, name: str) -> Path:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            if path.exists():  # a file system without links: the name is taken as it is found free
+            if path.exists():  # a file system without hard links: rename if the name is free
                 serial += 1
                 continue
             download.path.replace(path)
@@ -77,7 +77,7 @@ def place(download: Download, folder: Path, name: str) -> Path:
 
 
 def sweep(folder: Path, now: float) -> None:
-    """Remove what downloads of dead processes left in a folder."""
+    """Remove unfinished downloads of dead processes from a folder."""
     for path in folder.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
         try:
             if now - path.stat().st_mtime > STALE_PART_SECONDS:

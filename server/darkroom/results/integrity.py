@@ -1,4 +1,4 @@
-"""Opening a kept file: only a real file under the results folder, with the bytes that were saved."""
+"""Opens a saved file only if it is a regular file in the results folder and is unchanged."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ READ_BYTES = 256 * 1024
 
 
 class NotKeptError(DarkroomError):
-    """The file of an output is not there, or is not the one that was saved; the text says which."""
+    """The file of an output is missing or is not the one that was saved; the text says which."""
 
 
 def open_kept(folder: Path, output: Output) -> BinaryIO:
-    """Open an output's file for reading; its bytes have been compared with the row.
+    """Open an output's file for reading, after comparing its checksum with the journal.
 
     Raises
     ------
-    NotKeptError: it is gone, lies elsewhere, is no plain file, or has changed.
+    NotKeptError: it is missing, elsewhere, not a regular file, or has changed.
     """
     if output.file is None or output.sha256 is None:
         raise NotKeptError("it was not downloaded")

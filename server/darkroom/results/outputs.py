@@ -1,6 +1,7 @@
-"""The finished outputs of jobs, for tools and resources: found, fetched when missing, shown, copied.
+"""The outputs of jobs, for tools and resources: found, downloaded if missing, shown, copied.
 
-Pictures are made in worker threads, one at a time, so that memory stays bounded.
+Pictures are decoded in a child process for each call (`darkroom.results.decoder`); everything else
+that blocks is done in worker threads.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import anyio
 
 from darkroom.core.errors import call_error
 from darkroom.jobs.store import Query
+from darkroom.results.decoder import Decoder
 from darkroom.results.export import CONVERTED, Target, media_type_of, opened
 from darkroom.results.integrity import NotKeptError, open_kept
+from darkroom.results.problems import NoPictureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from PIL.Image import Image
@@ -28,13 +32,16 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.client.fetch import Offload
     from darkroom.providers.values import Output
+    from darkroom.results.decoder import Session
     from darkroom.results.downloads import OutputDownloader
     from darkroom.results.preview import SaveFormat
+
+    Replacing = Callable[[Sequence[Path]], Awaitable[None]]
 
 T = TypeVar("T")
 
 FETCH_WAIT_SECONDS = 25.0
-"""How long a call waits for downloads that it made necessary."""
+"""How long a call waits for downloads that it has started."""
 
 MOST_OUTPUTS = 1_000
 CONVERT_NEXT_STEP = "save it with the extension of its own kind"
@@ -42,7 +49,7 @@ CONVERT_NEXT_STEP = "save it with the extension of its own kind"
 
 @dataclass(frozen=True, slots=True)
 class ResultItem:
-    """One output of a job, numbered as a person counts; ``problem`` is why there is no file."""
+    """One output of a job, numbered from 1; ``problem`` says why there is no file."""
 
     number: int
     job: Job
@@ -60,7 +67,7 @@ class Saved:
 
 
 class Outputs:
-    """What is kept of the results, and the ways to look at it."""
+    """Finds, reads, previews and copies the saved outputs of jobs."""
 
     def __init__(
         self, context: JobContext, downloader: OutputDownloader, folder: Path, offload: Offload
@@ -69,7 +76,7 @@ class Outputs:
         self._downloader = downloader
         self._folder = folder
         self._offload = offload
-        self._one_at_a_time = anyio.Lock()
+        self._decoder = Decoder(offload)
 
     # --- finding ---
 
@@ -81,9 +88,9 @@ class Outputs:
         return found[::-1]
 
     async def items(self, lives: Sequence[LiveJob], *, download: bool = True) -> list[ResultItem]:
-        """Return all outputs of jobs, in order, with their files where that is possible.
+        """Return all outputs of jobs, in order, with their files if there are any.
 
-        With ``download``, what is missing is downloaded now, as far as the settings allow.
+        With ``download``, missing files are downloaded now, if the settings allow it.
         """
         if download:
             await self._bring(lives)
@@ -95,7 +102,7 @@ class Outputs:
         return numbered
 
     async def _bring(self, lives: Sequence[LiveJob]) -> None:
-        """Download what is missing, also where the file was there once and is gone."""
+        """Download missing files, including those that were saved before and are gone."""
         if self._context.settings.results.download == "never":
             return
         for live in lives:
@@ -115,10 +122,26 @@ class Outputs:
                     await live.change()
 
     def _gone(self, job: Job) -> set[int]:
-        """Return which files of a job are gone; none while the whole folder is not there."""
+        """Return which files of a job are gone; none while the whole folder is not there.
+
+        A file that was changed counts, where its address lives: a new copy is fetched beside it.
+        """
         if not self._folder.is_dir():
             return set()
-        return {o.index for o in job.outputs if o.file is not None and not os.path.lexists(o.file)}
+        now = self._context.clock()
+        return {
+            o.index
+            for o in job.outputs
+            if o.file is not None
+            and (not os.path.lexists(o.file) or (_lives(o, now) and self._changed(o)))
+        }
+
+    def _changed(self, output: Output) -> bool:
+        try:
+            open_kept(self._folder, output).close()
+        except NotKeptError:
+            return True
+        return False
 
     def _why_missing(self, output: Output) -> str:
         if self._context.settings.results.download == "never":
@@ -132,26 +155,23 @@ class Outputs:
     # --- looking ---
 
     async def work(self, item: ResultItem, use: Callable[[BinaryIO], T]) -> T:
-        """Return what ``use`` makes of an item's file, away from the event loop.
+        """Return the result of ``use`` for an item's file; it runs in a worker thread.
 
         Raises
         ------
         NotKeptError: the file is not there or is not the one that was saved.
         """
-        if item.problem is not None:
-            raise NotKeptError(item.problem)
+        opening = self._opening(item)
 
         def open_and_use() -> T:
-            with open_kept(self._folder, item.output) as file:
+            with opening() as file:
                 return use(file)
 
-        async with self._one_at_a_time:
-            return await self._offload(open_and_use)
+        return await self._offload(open_and_use)
 
     async def make(self, work: Callable[[], T]) -> T:
         """Run picture work that needs no file."""
-        async with self._one_at_a_time:
-            return await self._offload(work)
+        return await self._offload(work)
 
     async def bytes(self, item: ResultItem, most: int) -> bytes:
         """Return a whole file.
@@ -164,24 +184,42 @@ class Outputs:
             raise NotKeptError(f"it is longer than {most} bytes: read the file itself")
         return await self.work(item, lambda file: file.read(most + 1))
 
-    async def thumbnail(self, item: ResultItem, side: int) -> Image:
+    def decoding(self) -> AbstractAsyncContextManager[Session]:
+        """Return the session in which a call decodes its pictures."""
+        return self._decoder.session()
+
+    async def thumbnail(self, item: ResultItem, side: int, session: Session) -> Image:
         """Return an item's picture, small.
 
         Raises
         ------
-        NotKeptError: there is no file. NoPictureError: no picture can be made of it.
+        NotKeptError: there is no file. NoPictureError: it cannot be shown as a picture.
         """
-        from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
+        return await session.thumbnail(self._opening(item), item.output.media_type or "", side)
 
-        media_type = item.output.media_type or ""
-        return await self.work(item, lambda file: preview.thumbnail(file, media_type, side))
+    def _opening(self, item: ResultItem) -> Callable[[], BinaryIO]:
+        """Return what opens an item's file in a worker thread."""
+        if item.problem is not None:
+            raise NotKeptError(item.problem)
+        return lambda: open_kept(self._folder, item.output)
 
     # --- copying ---
 
+    def _ours(self, where: Target) -> Path | None:
+        """Return which folder of this server's a target lies in, if any."""
+        settings = self._context.settings
+        kept = (self._folder, settings.state_dir, settings.credentials.dir)
+        inside = where.root.joinpath(*where.folders).resolve()
+        folders = (folder.resolve() for folder in kept if folder is not None)
+        return next((folder for folder in folders if inside.is_relative_to(folder)), None)
+
     async def save(
-        self, items: Sequence[ResultItem], where: Target, *, overwrite: bool
+        self, items: Sequence[ResultItem], where: Target, may_replace: Replacing | None
     ) -> list[Saved]:
         """Copy outputs; nothing is written if one of the names is taken.
+
+        ``may_replace`` returns when the files that it is given may be replaced, and raises if not;
+        None: no file may. A file that this server keeps is never replaced.
 
         Raises
         ------
@@ -191,31 +229,68 @@ class Outputs:
         named = list(zip(items, _names(items, where), strict=True))
         for item, name in named:
             _must_be_convertible(item, name)
-        if not overwrite:
-            await self._offload(lambda: _must_be_free(where, [name for _, name in named]))
-        saved: list[Saved] = []
-        for item, name in named:
-            try:
+        taken, fixed = await self._offload(lambda: _taken_of(where, [name for _, name in named]))
+        if taken and (may_replace is None or fixed):
+            raise _taken(where, fixed or taken)
+        ours = await self._offload(lambda: self._ours(where)) if taken else None
+        if ours is not None:
+            raise call_error(
+                "conflict",
+                f"{where.path(taken[0])} is a file of this server's, in {ours}",
+                "choose another folder",
+            )
+        if taken and may_replace is not None:
+            await may_replace([where.path(name) for name in taken])
+        async with self.decoding() as session:
+            return [
+                await self._saved(item, where, name, name in taken, session) for item, name in named
+            ]
+
+    async def _saved(
+        self,
+        item: ResultItem,
+        where: Target,
+        name: str,
+        overwrite: bool,  # noqa: FBT001 -- called from one place
+        session: Session,
+    ) -> Saved:
+        """Copy an output, converted where its name asks for it."""
+        has = item.output.media_type
+        # Without a file there is no name either: `work` reports the reason.
+        wanted = media_type_of(name) if item.output.file is not None else has
+        try:
+            if wanted is None or wanted == has:
                 written = await self.work(
-                    item,
-                    lambda file, item=item, name=name: _copy(item, file, where, name, overwrite),
+                    item, lambda file: _write(file, where, name, overwrite=overwrite)
                 )
-            except NotKeptError as error:
-                raise call_error(
-                    "expired",
-                    f"output {item.output.index} of {item.job.job_id} cannot be saved: {error}",
-                    "start the job again if the person wants it; list_jobs shows what is kept",
-                ) from None
-            except FileExistsError:
-                raise _taken(where, [name]) from None
-            except OSError as error:
-                raise call_error(
-                    "invalid_argument",
-                    f"{where.path(name)} cannot be written: {os.strerror(error.errno or 0)}",
-                    "choose another folder, or ask the person to make room there",
-                ) from None
-            saved.append(Saved(item, where.path(name), written))
-        return saved
+            else:
+                to = cast("SaveFormat", CONVERTED[wanted])
+                data = await session.convert(self._opening(item), to)
+                written = await self._offload(
+                    lambda: _write(io.BytesIO(data), where, name, overwrite=overwrite)
+                )
+        except NoPictureError as error:
+            raise call_error("invalid_argument", f"to: {error}", CONVERT_NEXT_STEP) from None
+        except NotKeptError as error:
+            raise call_error(
+                "expired",
+                f"output {item.output.index} of {item.job.job_id} cannot be saved: {error}",
+                "start the job again if the person wants it; list_jobs shows what is kept",
+            ) from None
+        except FileExistsError:
+            raise _taken(where, [name]) from None
+        except OSError as error:
+            raise call_error(
+                "invalid_argument",
+                f"{where.path(name)} cannot be written: {os.strerror(error.errno or 0)}",
+                "choose another folder, or ask the person to make room there",
+            ) from None
+        return Saved(item, where.path(name), written)
+
+
+def _lives(output: Output, now: float) -> bool:
+    """Tell whether an output can be fetched again."""
+    return output.url is not None and (output.expires_at is None or output.expires_at > now)
 
 
 def _unfiled(output: Output) -> Output:
@@ -223,7 +298,7 @@ def _unfiled(output: Output) -> Output:
 
 
 def _names(items: Sequence[ResultItem], where: Target) -> list[str]:
-    """Return the names of the copies, no two alike."""
+    """Return a different name for each copy."""
     if where.name is not None:
         return [where.name]
     names: list[str] = []
@@ -240,7 +315,7 @@ def _names(items: Sequence[ResultItem], where: Target) -> list[str]:
 
 def _must_be_convertible(item: ResultItem, name: str) -> None:
     if item.output.file is None:
-        return  # copying says why
+        return  # copying reports the reason
     wanted, has = media_type_of(name), item.output.media_type or ""
     if wanted != has and not (wanted in CONVERTED and has.startswith("image/")):
         raise call_error(
@@ -248,11 +323,11 @@ def _must_be_convertible(item: ResultItem, name: str) -> None:
         )
 
 
-def _must_be_free(where: Target, names: Sequence[str]) -> None:
+def _taken_of(where: Target, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names that are taken, and those of them that are no plain files."""
     with opened(where) as folder:
         taken = [name for name in names if folder.exists(name)]
-    if taken:
-        raise _taken(where, taken)
+        return taken, [name for name in taken if not folder.replaceable(name)]
 
 
 def _taken(where: Target, names: Sequence[str]) -> Exception:
@@ -263,14 +338,6 @@ def _taken(where: Target, names: Sequence[str]) -> Exception:
     )
 
 
-def _copy(item: ResultItem, file: BinaryIO, where: Target, name: str, overwrite: bool) -> int:  # noqa: FBT001 -- called from one place
-    source, wanted = file, media_type_of(name)
-    if wanted != item.output.media_type:
-        from darkroom.results import preview  # noqa: PLC0415 -- Pillow loads at the first picture
-
-        try:
-            source = io.BytesIO(preview.convert(file, cast("SaveFormat", CONVERTED[wanted])))
-        except preview.NoPictureError as error:
-            raise call_error("invalid_argument", f"to: {error}", CONVERT_NEXT_STEP) from None
+def _write(file: BinaryIO, where: Target, name: str, *, overwrite: bool) -> int:
     with opened(where) as folder:
-        return folder.write(name, source, overwrite=overwrite)
+        return folder.write(name, file, overwrite=overwrite)

@@ -1,7 +1,9 @@
-"""Pictures small enough for a chat, made of files that somebody else made.
+"""Pictures small enough for a chat, from files of unknown origin.
 
-Everything here blocks and belongs in a worker thread. Only what is needed is decoded: a JPEG is
-scaled while it is read, and a picture of more than `MAX_PIXELS` is not decoded at all.
+Everything here blocks. `thumbnail` and `convert` decode, and run in a child process with limits
+(`darkroom.results.decoder`); the rest handles only pictures of ours, in a worker thread. Only what is
+needed is decoded: a JPEG is scaled while it is read, and a picture of more than `MAX_PIXELS` is not
+decoded at all.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageMath, ImageOps, UnidentifiedImageError
 
-from darkroom.core.errors import DarkroomError
+from darkroom.results.problems import NoPictureError
 from darkroom.results.webm import LOOK_BYTES, first_frame
 
 if TYPE_CHECKING:
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 
 LONG_SIDE = 768
 MAX_PIXELS = 50_000_000
-"""Decoded, so many pixels are 150 to 200 MB."""
+"""This many decoded pixels take 150 to 200 MB."""
 
 MAX_HEADER_PIXELS = 400_000_000
-"""JPEG is scaled by up to eight while it is decoded; beyond this even that is too much."""
+"""The limit for JPEG, which is scaled down by up to eight while it is decoded."""
+
+SIXTEEN_BITS = 65_535
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 PREVIEW_TYPE = "image/jpeg"
@@ -37,16 +41,15 @@ _GUTTER = 8
 _BADGE = 0.14
 """Height of a number on a contact sheet, as a share of its cell."""
 
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, ArithmeticError, LookupError)
+"""What decoders raise; the AVIF decoder a bare RuntimeError."""
+
 SaveFormat = Literal["JPEG", "PNG", "WEBP"]
 _SAVE_OPTIONS: dict[SaveFormat, dict[str, int]] = {
     "JPEG": {"quality": 92},
     "PNG": {},
     "WEBP": {"quality": 92, "method": 4},
 }
-
-
-class NoPictureError(DarkroomError):
-    """A file cannot be shown as a picture; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Tile:
 
 
 def thumbnail(file: BinaryIO, media_type: str, side: int = LONG_SIDE) -> Image.Image:
-    """Return a picture, or a film's first frame, at most ``side`` pixels long; never enlarged.
+    """Return a picture, or a video's first frame, at most ``side`` pixels long, never enlarged.
 
     Raises
     ------
@@ -73,9 +76,10 @@ def thumbnail(file: BinaryIO, media_type: str, side: int = LONG_SIDE) -> Image.I
         image.draft("RGB", (side, side))
         _check_size(image)
         try:
-            image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            return _flat(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
+            picture = _eight_bits(image)
+            picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return _flat(ImageOps.exif_transpose(picture))
+        except _DAMAGED:
             raise NoPictureError("the picture is damaged") from None
 
 
@@ -89,20 +93,20 @@ def convert(file: BinaryIO, to: SaveFormat) -> bytes:
     with _opened(file) as image:
         _check_size(image)
         try:
-            picture = ImageOps.exif_transpose(image)
+            picture = ImageOps.exif_transpose(_eight_bits(image))
             if to == "JPEG":
                 picture = _flat(picture)
             elif picture.mode not in {"RGB", "RGBA"}:
                 picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
             out = io.BytesIO()
             picture.save(out, to, **_SAVE_OPTIONS[to])
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
+        except _DAMAGED:
             raise NoPictureError("the picture is damaged") from None
         return out.getvalue()
 
 
 def title_card(title: str, reason: str, side: int = LONG_SIDE // 2) -> Image.Image:
-    """Return a card that stands where no picture can be shown, and says why."""
+    """Return a card that is shown instead of a picture and says why."""
     card = Image.new("RGB", (side, side * 3 // 4), CARD)
     draw = ImageDraw.Draw(card)
     size = max(12, side // 18)
@@ -114,7 +118,7 @@ def title_card(title: str, reason: str, side: int = LONG_SIDE // 2) -> Image.Ima
 
 
 def contact_sheet(tiles: Sequence[Tile], side: int = LONG_SIDE) -> Image.Image:
-    """Return one picture of all, each with its number."""
+    """Return a contact sheet: all pictures in one, each with its number."""
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     cell = cell_side(len(tiles), side)
@@ -136,13 +140,13 @@ def contact_sheet(tiles: Sequence[Tile], side: int = LONG_SIDE) -> Image.Image:
 
 
 def cell_side(count: int, side: int = LONG_SIDE) -> int:
-    """Return how long a picture may be on a contact sheet of ``count``."""
+    """Return the longest side of a picture on a contact sheet of ``count`` pictures."""
     columns = math.ceil(math.sqrt(count))
     return max(1, (side - _GUTTER) // columns - _GUTTER)
 
 
 def encode(picture: Image.Image, most_bytes: int) -> bytes:
-    """Return a picture as JPEG of at most ``most_bytes``: first coarser, then smaller."""
+    """Return a picture as JPEG of at most ``most_bytes``: first lower quality, then fewer pixels."""
     while True:
         for quality in _QUALITIES:
             out = io.BytesIO()
@@ -158,7 +162,7 @@ def encode(picture: Image.Image, most_bytes: int) -> bytes:
 def _opened(file: BinaryIO) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, *_DAMAGED):
         raise NoPictureError("the picture cannot be read here") from None
     if image.width * image.height > MAX_HEADER_PIXELS:
         raise NoPictureError(_too_large(image))
@@ -174,8 +178,28 @@ def _too_large(image: Image.Image) -> str:
     return f"{image.width} x {image.height} pixels are too many to decode here"
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a picture whose channels have 8 bits; Pillow alone would cut larger values off.
+
+    Grey of 16 bits is divided. Other wide values have no stated range: theirs becomes the whole one.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    wide = image.convert("F")
+    low, high = 0.0, float(SIXTEEN_BITS)
+    if not image.mode.startswith("I;16") and image.format != "PNG":
+        low, high = cast("tuple[float, float]", wide.getextrema())
+    scale = 255 / (high - low) if high > low else 1.0
+    grey = ImageMath.lambda_eval(
+        lambda given: given["convert"](given["wide"] * scale + (0.5 - low * scale), "L"), wide=wide
+    )
+    if "exif" in image.info:
+        grey.info["exif"] = image.info["exif"]
+    return grey
+
+
 def _flat(image: Image.Image) -> Image.Image:
-    """Return a picture in RGB; what is transparent becomes paper."""
+    """Return a picture in RGB; transparent pixels get the colour of paper."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         flat = Image.new("RGB", rgba.size, (255, 255, 255))

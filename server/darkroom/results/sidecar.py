@@ -1,14 +1,13 @@
-"""What stands beside each saved file: where it came from, with what parameters, and what it cost."""
+"""The JSON file beside each saved file: provider, operation, parameters, cost and times."""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX
+from darkroom.core.files import write_private
 from darkroom.core.times import iso
+from darkroom.core.urls import unsigned
 from darkroom.jobs.view import cost_view
 
 if TYPE_CHECKING:
@@ -20,16 +19,14 @@ if TYPE_CHECKING:
 
 SUFFIX = ".json"
 
-_ADDRESS = re.compile(r"\bhttps?://\S+", re.IGNORECASE)
-
 
 def sidecar_path(file: Path) -> Path:
-    """Return where the sidecar of a file stands."""
+    """Return the path of a file's sidecar."""
     return file.with_name(file.name + SUFFIX)
 
 
 def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
-    """Describe a saved file. Addresses lose everything that may be a signature or a secret."""
+    """Return the description of a saved file; addresses lose what may be a signature or secret."""
     fields: dict[str, JsonValue] = {
         "provider": job.provider,
         "operation": job.operation,
@@ -54,27 +51,4 @@ def sidecar(job: Job, output: Output, saved_at: float) -> JsonObject:
 
 def write(path: Path, fields: JsonObject) -> None:
     """Write the sidecar of the file at ``path``, whole or not at all."""
-    target = sidecar_path(path)
-    growing = target.with_name(f"{PART_PREFIX}{target.name}{PART_SUFFIX}")
-    growing.write_text(json.dumps(fields, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    growing.replace(target)
-
-
-def unsigned(value: JsonValue) -> JsonValue:
-    """Return a value whose addresses have no user, query or fragment."""
-    if isinstance(value, str):
-        return _ADDRESS.sub(lambda match: _bare(match[0]), value)
-    if isinstance(value, list):
-        return [unsigned(inner) for inner in value]
-    if isinstance(value, dict):
-        return {key: unsigned(inner) for key, inner in value.items()}
-    return value
-
-
-def _bare(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return "[address]"
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    write_private(sidecar_path(path), json.dumps(fields, ensure_ascii=False, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""The first frame of a WebM film, where a picture can be made of it without a video decoder.
+"""The first frame of a WebM video as a picture, without a video decoder.
 
-A VP8 key frame (RFC 6386) is what a lossy WebP file holds (RFC 9649), so the frame becomes a
-picture by a new head. The container is EBML (RFC 8794, RFC 9559).
+A lossy WebP file contains a VP8 key frame (RFC 6386, RFC 9649), so that a key frame becomes a
+picture with a new header. The container of WebM is EBML (RFC 8794, RFC 9559).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOK_BYTES = 4 * 1024 * 1024
-"""The first key frame is looked for in so much of the file."""
+"""Bytes at the beginning of the file in which the first key frame is searched."""
 
 SEGMENT, CLUSTER, BLOCK_GROUP = 0x18538067, 0x1F43B675, 0xA0
 TRACKS, TRACK_ENTRY, TRACK_NUMBER, CODEC_ID = 0x1654AE6B, 0xAE, 0xD7, 0x86
@@ -30,7 +30,7 @@ VP8 = b"V_VP8"
 
 
 def first_frame(head: bytes) -> bytes | None:
-    """Return the first key frame of a film as a WebP file; None where it is not VP8."""
+    """Return the first key frame of a video as a WebP file; None if it is not VP8."""
     track = vp8_track = None
     try:
         for kind, body in _elements(head):
@@ -44,13 +44,13 @@ def first_frame(head: bytes) -> bytes | None:
                 frame = body[at + _BLOCK_HEAD_BYTES :]
                 if number == vp8_track and not flags & _LACING and _is_key(frame):
                     return _webp(frame)
-    except (IndexError, ValueError):  # the file ends, or is none
+    except (IndexError, ValueError):  # the file ends early, or is not WebM
         return None
     return None
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the elements that have a value, from the beginning, entering those that hold others."""
+    """Yield the elements that have a value, in order, including those inside other elements."""
     at = 0
     while at < len(data):
         kind, at = _number(data, at, keep_marker=True)

@@ -187,6 +187,68 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps other rights")
+@pytest.mark.parametrize("before", [0o644, 0o664, 0o600, None])
+@pytest.mark.usefixtures("home")
+def test_a_file_with_keys_is_private_whatever_it_was(before: int | None) -> None:
+    path = HOSTS["cursor"].file(dict(os.environ))
+    if before is not None:
+        path.parent.mkdir()
+        path.write_text(JSONC)
+        path.chmod(before)
+    assert main(["install", "cursor", "--with-keys", "--yes"]) == 0
+    assert KEY in path.read_text()
+    modes = {stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob("mcp.json*")}
+    assert modes == {0o600}
+
+
+@pytest.mark.parametrize("linked", ["file", "folder", "file within"])
+def test_no_link_is_followed_out_of_a_project(
+    home: Path, monkeypatch: pytest.MonkeyPatch, linked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = home / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    victim = home / "outside" / "mcp.json"
+    victim.parent.mkdir()
+    victim.write_text("{}")
+    if linked == "folder":
+        (project / ".cursor").symlink_to(victim.parent)
+    else:
+        (project / ".cursor").mkdir()
+        inside = project / "other.json"
+        inside.write_text("{}")
+        (project / ".cursor" / "mcp.json").symlink_to(victim if linked == "file" else inside)
+    assert main(["install", "cursor", "--project", "--yes"]) == 2
+    assert "leads out of the project, or is a link" in capsys.readouterr().err
+    assert victim.read_text() == "{}"
+
+
+def test_a_projects_entry_keeps_nothing_that_decides_what_runs_or_whom_it_asks(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = home / "project"
+    (project / ".cursor").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    foreign = {
+        "LD_PRELOAD": "/steal.so",
+        "DYLD_INSERT_LIBRARIES": "/steal.dylib",
+        "PYTHONPATH": "/steal",
+        "PYTHONSTARTUP": "/steal.py",
+        "ZSKY_BASE_URL": "https://steal.test",
+        "DARKROOM_CONFIG": "/steal.toml",
+        "DARKROOM_HTTP__HOSTS": "steal.test",
+    }
+    old = {"command": "darkroom", "env": {**foreign, "LANG": "de"}, "timeout": 90, "cwd": "/steal"}
+    path = project / ".cursor" / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"darkroom": {**old, "envFile": "/steal"}}}))
+    assert main(["install", "cursor", "--project", "--yes"]) == 0
+    text = path.read_text()
+    assert "steal" not in text
+    entry = json.loads(text)["mcpServers"]["darkroom"]
+    assert (entry["timeout"], entry["env"]["LANG"], "cwd" in entry) == (90, "de", False)
+
+
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("\n", 1), ("no\n", 1), ("", 1)])
 def test_nothing_is_written_without_a_yes(
     home: Path, monkeypatch: pytest.MonkeyPatch, answer: str, status: int

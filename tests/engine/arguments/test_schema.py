@@ -83,7 +83,7 @@ def test_a_check_tool_has_exactly_this_schema() -> None:
             "type": "object",
             "properties": {
                 "job_id": {"type": "string", "minLength": 1, "maxLength": 200},
-                "wait_seconds": {"type": "integer", "default": 25, "minimum": 0, "maximum": 40},
+                "wait_seconds": {"type": "integer", "minimum": 0, "maximum": 40},
                 "include_url": {"type": "boolean", "default": False},
             },
             "required": ["job_id"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,8 @@ async def test_mistakes_name_item_and_argument_and_nothing_is_sent(
         text = await refused(client, "start_batch", items=items)
     assert "item '0'" in text
     assert "did you mean 'prompt'" in text
-    assert "item '2': 'zsky_paint' is no start tool that is listed here" in text
-    assert "item '5': 'zsky_start_imge' is no start tool that is listed here" in text
+    assert "item '2': 'zsky_paint' is not a start tool that is listed here" in text
+    assert "item '5': 'zsky_start_imge' is not a start tool that is listed here" in text
     assert "did you mean 'zsky_start_image'?" in text
     assert "there is no item 'gone'" in text
     assert "there is no job zsky_x" in text
@@ -140,7 +141,7 @@ async def test_a_failure_is_counted_by_kind_and_what_depends_on_it_is_cancelled(
 ) -> None:
     dependencies = rig(clock, tmp_path)
     dependencies.sandbox.emulators["zupertry"].faults.add(
-        "submit", Fault(kind="status", status=402)
+        "submit", Fault(kind="status", status=422)
     )
     async with dependencies.client() as client:
         started = await call(client, "start_batch", **look_book(dependencies))
@@ -151,7 +152,7 @@ async def test_a_failure_is_counted_by_kind_and_what_depends_on_it_is_cancelled(
     assert ended["status"] == "completed"
     assert ended["counts"] == {"completed": 6, "failed": 1, "cancelled": 1}
     assert {failure["code"]: failure["count"] for failure in ended["failures"]} == {
-        "insufficient_credits": 1,
+        "invalid_argument": 1,
         "input_failed": 1,
     }
     assert {job["status"] for job in shown["jobs"]} == {"failed", "cancelled"}
@@ -383,4 +384,29 @@ async def test_a_batch_starts_no_tool_that_a_filter_hides(
     )
     async with dependencies.client() as client:
         text = await refused(client, "start_batch", **prompts(2))
-    assert "is no start tool that is listed here" in text
+    assert "is not a start tool that is listed here" in text
+
+
+async def test_no_signature_of_an_input_stands_in_a_manifest_or_beside_a_file(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    signed = server.sandbox.sample("model", 1) + "?X-Amz-Signature=s3cret#s3cret"
+    async with server.client() as client:
+        started = await call(
+            client,
+            "start_batch",
+            tool="zupertry_start_tryon",
+            arguments={"model_image_url": signed},
+            for_each={"garment_image_url": [server.sandbox.sample("garment", n) for n in (1, 2)]},
+        )
+        ended = await until_done(client, started["batch_id"])
+        assert ended["status"] == "completed", ended
+        written = [path for path in server.results.rglob("*") if path.is_file()]
+        texts = {path.name: path.read_bytes() for path in written}
+    assert {"manifest.json", "manifest.csv"} < set(texts)
+    assert [name for name, data in texts.items() if b"s3cret" in data] == []
+    assert server.sandbox.sample("model", 1).encode() in texts["manifest.csv"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+    folders = {path.parent for path in written}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}

@@ -9,6 +9,8 @@ import pytest
 
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.batches.support import charged, look_book, prompts, until_done
+from tests.engine.stores import TroubledStore
+from tests.engine.support import DAY
 from tests.harness import call, refused, rig
 
 if TYPE_CHECKING:
@@ -56,6 +58,37 @@ async def test_what_is_pending_at_the_provider_is_cancelled_there_and_paid_back(
         ended = await call(client, "cancel_batch", batch_id=started["batch_id"])
     assert outcome(ended) == {"cancelled": 3}
     assert charged(dependencies, "zupertry") == 0
+
+
+async def test_what_is_on_its_way_is_cancelled_as_soon_as_the_provider_has_answered(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path)
+    slow = Fault(kind="delay", seconds=0.8)
+    dependencies.sandbox.emulators["zupertry"].faults.add("submit", slow, times=None)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **tryons(dependencies, 3))
+        await anyio.sleep(0.3)
+        ended = await call(client, "cancel_batch", batch_id=started["batch_id"])
+    assert outcome(ended) == {"cancelled": 3}
+    assert charged(dependencies, "zupertry") == 0
+
+
+@pytest.mark.parametrize("at", [0.3, 4])
+async def test_the_wish_is_written_down_before_anything_is_cancelled(
+    clock: Callable[[], float], tmp_path: Path, at: float
+) -> None:
+    store = TroubledStore()
+    dependencies = rig(clock, tmp_path, open_store=store.opened)
+    async with dependencies.client() as client:
+        started = await call(client, "start_batch", **look_book(dependencies))
+        await anyio.sleep(at)
+        before = len(store.writes)
+        await call(client, "cancel_batch", batch_id=started["batch_id"])
+        cancelled = [states for states in store.writes[before:] if states[0] == "cancelled"]
+        assert cancelled[0] == ("cancelled",), "the batch's own row, which has no attempt"
+        ended = await until_done(client, started["batch_id"])
+    assert ended["status"] == "cancelled"
 
 
 async def test_what_waits_for_the_first_stage_is_cancelled_without_an_error(
@@ -157,6 +190,40 @@ async def test_a_retry_is_paid_for_again_and_passes_no_cap(
     assert text.startswith("[spend_cap_reached]")
     assert outcome(report) == {"failed": 1}
     assert charged(dependencies, "zsky") == 3
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_retry_counts_on_the_day_on_which_it_runs(
+    clock: Callable[[], float], tmp_path: Path, store: str
+) -> None:
+    dependencies = rig(
+        clock,
+        tmp_path,
+        store=store,  # pyright: ignore[reportArgumentType] -- one of the two
+        environment={"DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "3"},
+    )
+    async with dependencies.client() as client:
+        started = await call(
+            client,
+            "start_batch",
+            items=[
+                {"tool": "zsky_start_image", "arguments": {"prompt": f"fails-in-processing {n}"}}
+                for n in range(3)
+            ],
+        )
+        await until_done(client, started["batch_id"])
+        await anyio.sleep(DAY)
+        again = await call(client, "retry_batch", batch_id=started["batch_id"])
+        assert again["retried"] == 3
+        await until_done(client, started["batch_id"])
+        # both days are full: neither a retry nor a start goes through
+        text = await refused(client, "retry_batch", batch_id=started["batch_id"])
+        assert text.startswith("[spend_cap_reached]")
+        text = await refused(client, "zsky_start_image", prompt="A fourth one")
+        assert text.startswith("[spend_cap_reached]")
+        spending = await call(client, "get_spending")
+    assert spending["providers"][0]["spent"] == 3  # of today
+    assert charged(dependencies, "zsky") == 6
 
 
 async def test_a_dry_run_says_that_a_cap_is_in_the_way(

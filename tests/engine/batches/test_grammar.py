@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from darkroom.engine.batches.grammar import (
 )
 
 if TYPE_CHECKING:
-    from darkroom.core.json_types import JsonValue
+    from darkroom.core.json_types import JsonObject, JsonValue
 
 TEMPLATE = BatchItem("0", "paint", {"size": 1})
 
@@ -120,3 +121,15 @@ def test_a_circle_is_reported_exactly_when_there_is_one(edges: list[tuple[int, i
         for n in free:
             del left[n]
     assert bool(circles(items)) == bool(left)
+
+
+@pytest.mark.parametrize(
+    ("characters", "fits"), [(20_000, True), (30_000, False), (880_000, False)]
+)
+def test_an_object_that_many_items_share_is_counted_for_each(characters: int, fits: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+    shared: JsonObject = {"text": "x" * characters}
+    prompts: list[JsonValue] = [f"p{n}" for n in range(300)]
+    template = BatchItem("", "t", {"details": shared})
+    _, mistakes = expand(None, template, {"prompt": prompts}, 1, None)
+    assert (mistakes == []) is fits
+    assert fits or "8 million characters" in mistakes[0]

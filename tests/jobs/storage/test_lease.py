@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.locks import try_lock
 from darkroom.jobs.storage import lease as liveness
 from darkroom.jobs.storage.lease import Lease, is_dead, others, sweep
 
@@ -93,10 +94,10 @@ def test_in_doubt_a_holder_is_alive(state_dir: Path, monkeypatch: pytest.MonkeyP
     assert not is_dead(state_dir, "a-folder")
     leave_a_dead_one(state_dir, "gone")
 
-    def no_locks(descriptor: int, *, shared: bool) -> bool:
+    def no_locks(descriptor: int, *, shared: bool = False) -> bool:
         raise OSError(descriptor, f"no locks available, shared or not: {shared}")
 
-    monkeypatch.setattr(liveness, "_lock", no_locks)
+    monkeypatch.setattr(liveness, "try_lock", no_locks)
     assert not is_dead(state_dir, "gone")
 
 
@@ -122,15 +123,14 @@ def test_a_file_swept_before_it_was_locked_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept: list[str] = []
-    lock = liveness._lock  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- the moment between
 
-    def sweep_first(descriptor: int, *, shared: bool) -> bool:
+    def sweep_first(descriptor: int, *, shared: bool = False) -> bool:
         if not shared and not swept:
             swept.extend(path.stem for path in (tmp_path / "holders").iterdir())
             sweep(tmp_path)
-        return lock(descriptor, shared=shared)
+        return try_lock(descriptor, shared=shared)
 
-    monkeypatch.setattr(liveness, "_lock", sweep_first)
+    monkeypatch.setattr(liveness, "try_lock", sweep_first)
     lease = Lease.take(tmp_path)
     assert swept
     assert lease.holder not in swept
@@ -142,12 +142,12 @@ def test_a_file_swept_before_it_was_locked_is_not_taken(
 def test_without_locks_the_start_is_refused_and_nothing_left(
     locking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(descriptor: int, *, shared: bool) -> bool:
+    def broken(descriptor: int, *, shared: bool = False) -> bool:
         if locking == "never works":
             raise OSError(descriptor, f"no locks available, shared or not: {shared}")
         return False
 
-    monkeypatch.setattr(liveness, "_lock", broken)
+    monkeypatch.setattr(liveness, "try_lock", broken)
     with pytest.raises(ConfigurationError, match=r"state_dir"):
         Lease.take(tmp_path)
     assert list((tmp_path / "holders").iterdir()) == []

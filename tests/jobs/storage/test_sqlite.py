@@ -287,7 +287,7 @@ async def use_everything(store: Store) -> None:
     await store.list(Query(owner="local"))
     await store.claim("me", everyone_is_alive)
     await store.unsettled(everyone_is_dead)
-    await store.count("local", "zsky_start_image", NOON)
+    await store.usage("local", "zsky_start_image", (NOON,))
     await store.prune(until(NOON))
     await store.close()
 
@@ -438,7 +438,7 @@ async def test_ended_jobs_cost_a_start_nothing(
     assert await store.list(Query(owner="local", before=(0, ""))) == []
     assert (await store.create(a_job("last", intent="new"), [], identical_since=0)).made
     assert await store.prune(until(0)) == 0
-    assert await store.count("local", "zsky_start_image", NOON) == waiting
+    assert (await store.usage("local", "zsky_start_image", (NOON,))).accepted == (waiting,)
     # Steps of SQLite's own machine; reading the ended jobs takes several for each.
     assert 0 < steps < ended / 10
 

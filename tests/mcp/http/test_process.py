@@ -69,7 +69,7 @@ async def test_a_signal_lets_a_wait_answer_and_ends_in_order(
         assert await anyio.to_thread.run_sync(server.process.wait, SECONDS) == 0
 
 
-@pytest.mark.parametrize("missing", [(), ("httptools",), ("httptools", "uvloop")])
+@pytest.mark.parametrize("missing", [(), ("uvloop",)])
 @pytest.mark.parametrize("era", ERAS)
 async def test_it_serves_with_the_extra_and_without(
     tmp_path: Path, era: Era, missing: tuple[str, ...]

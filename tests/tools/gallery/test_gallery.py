@@ -19,7 +19,7 @@ import pytest
 from tests.peers.node import installed, node
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parents[2]
 BUILD = ROOT / ".cache" / "gallery"
 MINUTES = 6
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

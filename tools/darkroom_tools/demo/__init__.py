@@ -1,1 +1,1 @@
-"""The demo: a real server process, a real client, and what they made, on one page."""
+"""The demo: a real server process, a real client, and a page with their results."""

@@ -1,4 +1,4 @@
-"""What the demo runs: whatever of this the server lists."""
+"""The jobs and calls of the demo; those whose tools are listed are run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ output_details = {{ format = "jpg" }}
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A sample photograph of the sandbox that goes into a job."""
+    """A sample photograph of the sandbox that is the input of a job."""
 
     kind: str
     number: int
@@ -40,22 +40,22 @@ class Picture:
 
     @property
     def address(self) -> str:
-        """Where the providers find it."""
+        """The address from which the providers fetch it."""
         return f"https://samples.sandbox.test/{self.name}"
 
 
 @dataclass(eq=False, kw_only=True)
 class Shot:
-    """One thing that the demo runs, and how it went.
+    """One job or call of the demo, and its result.
 
-    ``expected`` is how it has to end. ``source``: the shot whose result it works on; ``arguments``
-    are built from that result's address then.
+    ``expected`` is the status with which it must end. ``source`` is the shot whose result is its
+    input; ``arguments`` is then called with the address of that result.
     """
 
     title: str
     provider: str
     words: str
-    """The prompt, or what is done, for the person."""
+    """The prompt, or a description, for the person."""
 
     tool: str
     arguments: Callable[[str], JsonObject]
@@ -72,16 +72,16 @@ class Shot:
     progress: str = ""
     cost: str = ""
     note: str = ""
-    """What went wrong, or what the judge said."""
+    """The error, or the decision of the policy."""
 
     outputs: int = 0
-    """How many results the job says it has; each ends as one of ``files``."""
+    """The number of results according to the job; each becomes one of ``files``."""
 
     address: str = ""
     files: list[Path] = field(default_factory=list["Path"])
 
     def seconds(self, now: float) -> float:
-        """Return how long it has run, or ran."""
+        """Return how long it has been running, or has run."""
         if self.started is None:
             return 0.0
         return (self.ended if self.ended is not None else now) - self.started
@@ -184,7 +184,7 @@ def _judged(text: str, expected: State) -> Shot:
 
 
 def cost_in_words(fields: Mapping[str, object]) -> str:
-    """Say what a job's ``cost`` is: "1 image"."""
+    """Return a job's ``cost`` as text: "1 image"."""
     cost = fields.get("cost")
     if not isinstance(cost, dict):
         return ""

@@ -1,4 +1,4 @@
-"""What the demo shows on a terminal: lines that are drawn again, or plain lines elsewhere."""
+"""The output of the demo: lines that are redrawn on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.foreign import printable
 from darkroom_tools.demo.plan import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from darkroom_tools.demo.plan import Shot, State
+    from darkroom_tools.demo.plan import Shot
 
 FRAME_SECONDS = 0.1
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-MARKS: dict[State, str] = {"waiting": "·", "queued": "·", "completed": "✓", "failed": "✗"}
-PLAIN_MARKS = {"✓": "ok", "✗": "FAILED", "·": "-"}
-
 RED, GREEN, DIM, BOLD, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
 class Screen:
-    """The demo's terminal. Without one (or with NO_COLOR or CI) only changes are printed."""
+    """The demo's output. Without a terminal (or with NO_COLOR or CI) only changes are printed."""
 
     def __init__(self) -> None:
         quiet = any(os.environ.get(name) for name in ("NO_COLOR", "CI"))
@@ -37,14 +35,14 @@ class Screen:
         self._frame = 0
 
     def say(self, text: str) -> None:
-        """Print lines, as far as the terminal's encoding has their characters."""
+        """Print lines; characters that the terminal's encoding does not have are replaced."""
         if not self._unicode:
             text = text.encode("ascii", "replace").decode()
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def show(self, tools: Sequence[str], shots: Sequence[Shot]) -> None:
-        """Say what there is, and begin."""
+        """Print the number of tools and shots, and begin."""
         self._shots = shots
         self.say(
             f"A server process lists {len(tools)} tools; {len(shots)} things run side by side."
@@ -52,7 +50,7 @@ class Screen:
         self.say("")
 
     def changed(self, shot: Shot) -> None:
-        """Take in that a shot changed."""
+        """Handle a change of a shot."""
         if self.live:
             return
         line = f"{shot.provider}: {shot.title}: {shot.state}"
@@ -62,16 +60,16 @@ class Screen:
             line += f" after {shot.seconds(anyio.current_time()):.1f} s"
         if self._said.get(shot) != line:
             self._said[shot] = line
-            self.say(line)
+            self.say(printable(line))
 
     async def animate(self) -> None:
-        """Draw the shots again and again, until cancelled."""
+        """Redraw the shots until cancelled."""
         while self.live:
             self.draw()
             await anyio.sleep(FRAME_SECONDS)
 
     def draw(self) -> None:
-        """Draw the shots in place of what was drawn before."""
+        """Draw the shots over the previous drawing."""
         if not self.live:
             return
         width = shutil.get_terminal_size().columns
@@ -85,8 +83,10 @@ class Screen:
     def _line(self, shot: Shot, width: int) -> str:
         mark = self._mark(shot)
         seconds = f"{shot.seconds(anyio.current_time()):5.1f} s" if shot.started else " " * 7
-        state = shot.progress if shot.progress and shot.state == "running" else shot.state
-        rest = shot.words[: max(0, width - 50)]
+        state = printable(
+            shot.progress if shot.progress and shot.state == "running" else shot.state
+        )
+        rest = printable(shot.words)[: max(0, width - 50)]
         return (
             f"  {mark} {shot.provider:<13}{shot.title:<14}{state:<10}{seconds}  {DIM}{rest}{PLAIN}"
         )
@@ -99,7 +99,7 @@ class Screen:
         return f"{DIM}·{PLAIN}"
 
     def table(self, shots: Sequence[Shot]) -> None:
-        """Print what ran, how it ended, how long it took, how often the provider was asked."""
+        """Print for each shot its state, duration, number of polls, cost and file."""
         heads = ("", "provider", "what", "state", "took", "polls", "cost", "file")
         rows = [
             (
@@ -118,10 +118,11 @@ class Screen:
         self.say("")
         for row in (heads, *rows):
             line = "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+            line = printable(line)
             self.say(f"{BOLD}{line}{PLAIN}" if self.live and row is heads else line)
         for shot in shots:
             if not shot.good:
-                self.say(f"\n{shot.provider}, {shot.title}: {shot.note}")
+                self.say(printable(f"\n{shot.provider}, {shot.title}: {shot.note}"))
 
 
 def _files(shot: Shot) -> str:

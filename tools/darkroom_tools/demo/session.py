@@ -1,4 +1,4 @@
-"""Running the plan: one task for each shot, all through one client of one server process."""
+"""Runs the plan: one task for each shot, all with one client of one server process."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from darkroom_tools.demo.plan import State
 
 LOOK_SECONDS = 4
-"""A check answers at the latest after so long, so that progress is seen; it asks nobody sooner."""
+"""The wait of each check, so that progress is shown; it does not cause earlier polls."""
 
 FILES_SECONDS = 20
 SHOT_SECONDS = 45.0
 PASSED_ON = ("PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR", "TEMP")
-"""Variables without which this Python might not find its own libraries."""
+"""Environment variables that this Python may need to find its libraries."""
 
 
 class RefusedError(Exception):
-    """A tool answered with an error; the text is what a model reads."""
+    """A tool returned an error; the text is the one that a model reads."""
 
 
 def server_parameters(workshop: Path, *, zyng: bool) -> StdioServerParameters:
-    """Return how the server is started: this Python, the sandbox, folders of its own."""
+    """Return how to start the server: with this Python, the sandbox, and folders of its own."""
     environment = {
         "DARKROOM_JOBS__STATE_DIR": str(workshop / "state"),
         "DARKROOM_RESULTS__FOLDER": str(workshop / "results"),
@@ -61,10 +61,10 @@ async def run_plan(
     show: Callable[[Sequence[str], Sequence[Shot]], None],
     changed: Callable[[Shot], None],
 ) -> list[Shot]:
-    """Start the server, run every shot side by side, and return them.
+    """Start the server, run all shots concurrently, and return them.
 
-    ``show`` is called once with the names of the tools and the shots, ``changed`` whenever the
-    state of one changes.
+    ``show`` is called once with the names of the tools and with the shots; ``changed`` is called
+    whenever the state of a shot changes.
     """
     async with Client(parameters) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
@@ -117,16 +117,15 @@ async def _take(client: Client, shot: Shot, changed: Callable[[Shot], None]) -> 
     while shot.state not in ENDED:
         changed(shot)
         _read(shot, await _call(client, shot.check, {**asked, "wait_seconds": LOOK_SECONDS}))
-    if shot.state == "completed" and len(shot.files) < max(
-        1, shot.outputs
-    ):  # on their way: a check waits for them
+    # Files may still be downloading: a check waits for them.
+    if shot.state == "completed" and len(shot.files) < max(1, shot.outputs):
         _read(shot, await _call(client, shot.check, {**asked, "wait_seconds": FILES_SECONDS}))
     if shot.state == "completed" and len(shot.files) < max(1, shot.outputs):
         raise RefusedError(shot.note or "no file came")
 
 
 def _read(shot: Shot, fields: JsonObject) -> None:
-    """Take in what a job's object says."""
+    """Apply a job's object to its shot."""
     status = str(fields["status"])
     known = {"queued": "queued", "running": "running", "completed": "completed"}
     shot.state = cast("State", known.get(status, "failed"))
@@ -152,11 +151,11 @@ async def _call(client: Client, tool: str, arguments: JsonObject) -> JsonObject:
 
 
 async def _count_polls(client: Client, plan: Sequence[Shot]) -> None:
-    """Ask the server how often it asked each provider: ``list_jobs`` shows it."""
+    """Read the number of polls of each job from ``list_jobs``."""
     try:
         listing = await _call(client, "list_jobs", {"limit": 100})
     except RefusedError:
-        return  # the table shows that nobody knows
+        return  # the table shows that the number is unknown
     jobs = {str(job["job_id"]): job for job in cast("list[JsonObject]", listing["jobs"])}
     for shot in plan:
         if shot.job_id in jobs:

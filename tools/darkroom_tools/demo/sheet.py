@@ -1,4 +1,4 @@
-"""The contact sheet: one page with everything that the demo made, and no request to anywhere."""
+"""The contact sheet: one page with all results of the demo, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VIDEOS = frozenset({".webm", ".mp4", ".mov"})
 
 
 class Sheet:
-    """The page of one run; pictures are named relative to ``folder``."""
+    """The page of one run; paths of pictures are relative to ``folder``."""
 
     def __init__(self, shots: Sequence[Shot], folder: Path, seconds: float) -> None:
         self._shots = shots

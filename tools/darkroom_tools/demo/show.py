@@ -1,4 +1,4 @@
-"""The demo from beginning to end: run the plan, keep the pictures, write the page."""
+"""The whole demo: run the plan, save the pictures, write the page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEMO_SECONDS = 58.0
 INPUT_PIXELS = 360
-"""Longest side of the copies of what went in."""
+"""Longest side of the copies of the input photographs."""
 
 
 def run(folder: Path) -> int:
@@ -76,14 +76,14 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _keep(file: Path, folder: Path) -> Path:
-    """Copy a result out of the server's folder, over what an earlier demo left there."""
+    """Copy a result from the server's folder, replacing a file of an earlier demo."""
     kept = folder / file.name
     shutil.copyfile(file, kept)
     return kept
 
 
 async def _keep_inputs(shots: Sequence[Shot], folder: Path) -> None:
-    """Put small copies of the photographs beside the results, so that one sees what went in."""
+    """Save small copies of the input photographs beside the results."""
     from darkroom_tools.sandbox import open_sandbox  # noqa: PLC0415 -- emulators draw them
 
     sandbox = open_sandbox(time_scale=1.0)

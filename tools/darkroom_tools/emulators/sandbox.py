@@ -8,15 +8,16 @@ import ipaddress
 import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
 import anyio
 import httpx2
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from darkroom_tools.emulators import pictures
@@ -33,9 +34,10 @@ from darkroom_tools.emulators.transport import EmulatorTransport
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
     from uvicorn.server import ServerState
 
 SAMPLES = 12
@@ -275,6 +277,42 @@ def _fault(asked: Mapping[str, object]) -> Fault:
     return build(**asked)
 
 
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _ours(scope: Scope, names: Collection[str]) -> Response | None:
+    """Refuse a request that calls us by a foreign name, or comes from a foreign page.
+
+    A page that points its own name at this machine would plan faults here otherwise.
+    """
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) != 1 or _name(f"//{hosts[0].decode('latin-1')}") not in names:
+        return PlainTextResponse("no sandbox of that name is here\n", 421)
+    for name, value in scope["headers"]:
+        origin = value.decode("latin-1") if name == b"origin" else None
+        if origin is not None and not (
+            origin.startswith(("http://", "https://")) and _name(origin) in names
+        ):
+            return PlainTextResponse("pages from there may not speak to this sandbox\n", 403)
+    return None
+
+
+def _name(address: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(address).hostname or ""
+    return ""
+
+
+def gated(app: ASGIApp, names: Collection[str]) -> ASGIApp:
+    """Return an application that is served only to those who know its name."""
+
+    async def gate(scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = _ours(scope, names) if scope["type"] == "http" else None
+        await (app if refusal is None else refusal)(scope, receive, send)
+
+    return gate
+
+
 async def serve(
     sandbox: Sandbox,
     host: str = "127.0.0.1",
@@ -320,7 +358,7 @@ async def serve(
         bound = cast("int", accepting.getsockname()[1])
         sandbox.move(f"http://{host}:{bound}/{{name}}")
         config = uvicorn.Config(
-            sandbox.app,
+            cast("Any", gated(sandbox.app, LOOPBACK_NAMES | {host})),
             http=Protocol,
             ws="none",
             lifespan="off",

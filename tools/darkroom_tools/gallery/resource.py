@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from darkroom.catalogue import Engine, Job, JsonObject, JsonValue, LiveJob
 
 GALLERY_VERSION = 1
-"""Part of the address: hosts keep a page as long as its address stays."""
+"""A part of the address that changes with the page, because hosts cache pages by address."""
 
 GALLERY_URI = f"ui://darkroom/gallery-{GALLERY_VERSION}.html"
 APP_TYPE = "text/html;profile=mcp-app"
 JOBS_KEY = "darkroom/job_ids"
-"""Where a result of ``show_results`` names its jobs for the gallery."""
+"""The ``_meta`` key with which a result of ``show_results`` names its jobs for the gallery."""
 
 TOOL_META: JsonObject = {"ui": {"resourceUri": GALLERY_URI}, "ui/resourceUri": GALLERY_URI}
-"""Nested as the specification has it, and flat as older hosts look for it."""
+"""Nested as in the specification, and flat for older hosts."""
 
 PAGE_META: JsonObject = {
     "ui": {"csp": {}, "permissions": {"clipboardWrite": {}}, "prefersBorder": False}
 }
 RECENT_JOBS = 20
 MOST_WHOLE_BYTES = 16 * 1024 * 1024
-"""A longer file is not read whole through the protocol."""
+"""Maximum size of a file that is returned through the protocol."""
 
 SIDES = (16, 2048)
 """Shortest and longest side of a scaled copy."""
@@ -39,7 +39,7 @@ SCALED_BYTES = 600_000
 
 
 def label(engine: Engine, job: Job) -> str:
-    """Return what a job is called: its prompt, if it has one."""
+    """Return the title of a job: its prompt, if it has one."""
     provider = engine.providers.get(job.provider)
     found = (
         next((o for o in provider.operations if o.name == job.operation), None)
@@ -83,7 +83,7 @@ async def read_jobs(engine: Engine, variables: Mapping[str, str]) -> Content:
 
 
 async def read_job(engine: Engine, variables: Mapping[str, str]) -> Content:
-    """Return a job as its check tool does, with its prompt and the tools that go with it."""
+    """Return a job as its check tool does, with its prompt and the names of its tools."""
     live = await _live(engine, variables)
     job = live.job
     fields = job_view(job, poll_after=engine.poll_after(live), include_url=True)
@@ -109,7 +109,7 @@ async def read_output(engine: Engine, variables: Mapping[str, str]) -> Content:
     if item is None:
         raise call_error(
             "not_found",
-            f"{live.job.job_id} has no output {index[:20]}; it is {live.job.status}",
+            f"{live.job.job_id} has no output {index[:20]}; it is {live.job.shown_status}",
             f"read darkroom://jobs/{live.job.job_id}",
         )
     try:
@@ -119,7 +119,8 @@ async def read_output(engine: Engine, variables: Mapping[str, str]) -> Content:
         from darkroom.catalogue import preview  # noqa: PLC0415 -- Pillow loads at the first picture
 
         side = _side(variables["width"])
-        picture = await outputs.thumbnail(item, side)
+        async with outputs.decoding() as session:
+            picture = await outputs.thumbnail(item, side, session)
         data = await outputs.make(lambda: preview.encode(picture, SCALED_BYTES))
         return Content(data=data, media_type=preview.PREVIEW_TYPE)
     except NotKeptError as error:

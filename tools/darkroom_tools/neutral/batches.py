@@ -10,7 +10,6 @@ from pydantic import Field
 
 from darkroom.catalogue import LongRunning, Result, Tool, grammar, job_view, manifest
 from darkroom.providers import (
-    DEFAULT_WAIT_SECONDS,
     DESTROYS,
     MAX_WAIT_SECONDS,
     READS,
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
 
 PAGE = 20
 LONGEST_PAUSE_SECONDS = 600
-"""A tenth of what is left passes until the next look, and at most so much."""
+"""The next check is due after a tenth of the remaining time, at most after this time."""
 
 MOST_FAILURES = 8
-"""Kinds of failures in a result; the rest is in the manifest."""
+"""Maximum number of kinds of failures in a result; the manifest has all."""
 
 
 class BatchItem(Params):
@@ -52,6 +51,9 @@ class StartBatch(StartParams):
     items: list[BatchItem] | None = None
     tool: str | None = None
     arguments: dict[str, object] | None = None
+    args: Annotated[dict[str, object], Field(description="The same as arguments.")] | None = None
+    """Some frameworks keep the name ``arguments`` for themselves."""
+
     for_each: (
         Annotated[
             dict[str, list[object]],
@@ -74,14 +76,17 @@ class BatchId(Params):
 class CheckBatch(BatchId):
     """Arguments of ``check_batch``."""
 
-    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = DEFAULT_WAIT_SECONDS
+    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] | None = None
     show: Literal["summary", "failed", "all"] = "summary"
     cursor: Annotated[str, Field(pattern=r"^[0-9]{1,6}$")] | None = None
 
 
 async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Result:
-    """Start many jobs as one, or say what they would cost and take."""
+    """Start many jobs as one, or return their estimated cost and duration."""
     mistakes: list[str] = []
+    arguments = params.arguments or params.args
+    if params.arguments and params.args:
+        mistakes.append("arguments and args are the same: give one of them")
     if (params.items is None) == (params.tool is None):
         mistakes.append("give either items, or tool with arguments and for_each")
     items = None
@@ -90,11 +95,9 @@ async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Res
             grammar.BatchItem(item.id or str(position), item.tool, _json(item.arguments))
             for position, item in enumerate(params.items)
         ]
-        if params.arguments or params.for_each:
+        if arguments or params.for_each:
             mistakes.append("arguments and for_each go with tool, not with items")
-    template = (
-        grammar.BatchItem("0", params.tool, _json(params.arguments or {})) if params.tool else None
-    )
+    template = grammar.BatchItem("0", params.tool, _json(arguments or {})) if params.tool else None
     then = (
         grammar.Stage(params.then.tool, _json(params.then.arguments), params.then.input)
         if params.then is not None
@@ -149,9 +152,9 @@ def _costs(plan: Plan) -> list[JsonValue]:
 
 
 async def check_batch(engine: Engine, params: CheckBatch, person: Person) -> Result:
-    """Return counts, failures by kind and where the files are, at the next change that matters."""
+    """Return counts, failures by kind and the folder, at the next relevant change."""
     batches = await engine.batches()
-    report = await batches.wait(params.batch_id, params.wait_seconds, person)
+    report = await batches.wait(params.batch_id, engine.wait_seconds(params.wait_seconds), person)
     result = _result(batches, report, [])
     if params.show == "summary" or result.structured is None:
         return result
@@ -176,14 +179,14 @@ def _line(job: Job) -> JsonObject:
 
 
 async def cancel_batch(engine: Engine, params: BatchId, person: Person) -> Result:
-    """Cancel what has not started, and what the provider lets us cancel."""
+    """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
     batches = await engine.batches()
     report = await batches.cancel(params.batch_id, await engine.caller(), person)
     return _result(batches, report, [])
 
 
 async def retry_batch(engine: Engine, params: BatchId, person: Person) -> Result:
-    """Run again what failed and may work now."""
+    """Run the failed jobs again that may succeed now."""
     batches = await engine.batches()
     report, retried = await batches.retry(params.batch_id, person)
     result = _result(batches, report, [])
@@ -235,7 +238,7 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
 
 
 def _failures(report: Report) -> list[JsonValue]:
-    """Group what went wrong by code: how often, in which words, and one job of each kind."""
+    """Group the failures by code: how many, the message, and one job of each kind."""
     groups: defaultdict[str, list[Job]] = defaultdict(list)
     for job in report.jobs:
         if job.error is not None and job.status != "queued":

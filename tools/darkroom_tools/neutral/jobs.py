@@ -1,46 +1,38 @@
-"""The neutral tools that look at jobs of every provider."""
+"""The neutral tool that lists jobs of all providers."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from darkroom.catalogue import Query, Result, Tool, call_error, job_view
-from darkroom.providers import LOCAL_READS, Params
+from darkroom.catalogue import Query, Result, Tool, call_error, job_view, statuses_shown_as
+from darkroom.providers import LOCAL_READS, Params, ShownStatus
 
 if TYPE_CHECKING:
     from darkroom.catalogue import Engine, Job, JsonObject, Person
-    from darkroom.providers import Status
-
-SHOWN: dict[str, frozenset[Status]] = {"running": frozenset({"running", "submitting"})}
-"""Statuses that stand for more than themselves."""
 
 
 class ListJobs(Params):
     """Arguments of ``list_jobs``."""
 
     provider: Annotated[str, Field(max_length=40)] | None = None
-    status: (
-        Literal["queued", "running", "completed", "failed", "blocked", "cancelled", "unknown"]
-        | None
-    ) = None
+    status: ShownStatus | None = None
     batch_id: Annotated[str, Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
 
 async def list_jobs(engine: Engine, params: ListJobs, person: Person) -> Result:
-    """List the owner's jobs, newest first; never addresses."""
+    """List the owner's jobs, newest first, without addresses."""
     del person
-    status = cast("Status | None", params.status)
     query = Query(
         owner=engine.owner,
         provider=params.provider,
-        statuses=None if status is None else SHOWN.get(status, frozenset({status})),
+        statuses=None if params.status is None else statuses_shown_as(params.status),
         batch_id=params.batch_id,
         limit=params.limit + 1,
         before=_before(params.cursor),
@@ -50,7 +42,7 @@ async def list_jobs(engine: Engine, params: ListJobs, person: Person) -> Result:
     fields: JsonObject = {"jobs": [job_view(job, addresses=False) for job in page]}
     if len(found) > params.limit:
         fields["next_cursor"] = _cursor(page[-1])
-    lines = [f"{job.job_id} {job.operation} {job.status}" for job in page]
+    lines = [f"{job.job_id} {job.operation} {job.shown_status}" for job in page]
     return Result(structured=fields, text="\n".join(lines) or "no jobs")
 
 

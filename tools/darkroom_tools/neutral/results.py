@@ -1,17 +1,28 @@
-"""The neutral tools that show results and copy them to where they are wanted."""
+"""The neutral tools that show and copy results."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from darkroom.catalogue import NotKeptError, Picture, Result, Tool, call_error, iso, target
+from darkroom.catalogue import (
+    NotKeptError,
+    Picture,
+    Result,
+    Tool,
+    call_error,
+    iso,
+    printable,
+    target,
+)
 from darkroom.providers import READS, Hints, Params
 from darkroom_tools.gallery import resource as gallery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from darkroom.catalogue import (
         Engine,
@@ -21,26 +32,31 @@ if TYPE_CHECKING:
         Outputs,
         Person,
         ResultItem,
+        Session,
     )
 
 MOST_JOBS = 100
 MOST_SINGLE = 4
-"""Beyond so many outputs one numbered contact sheet is shown instead of one picture each."""
+"""For more outputs, one numbered contact sheet is shown instead of single pictures."""
 
 MOST_ON_SHEET = 64
+MOST_NAMED = 5
+"""Files that a question names."""
+
+SAVE = "save_results"
 MOST_BASE64 = 200 * 1024
-"""Characters of all pictures of a result together, as they travel."""
+"""Maximum length of all pictures of a result together, as base64."""
 
 TEXT_CHARACTERS = 8_000
 PROMPT_CHARACTERS = 120
 ADDRESS_CHARACTERS = 1_500
-"""A longer address is left out of the text, and the text says how to get it."""
+"""A longer address is left out of the text; the text then says how to get it."""
 
-WRITES = Hints(read_only=False, destructive=False, idempotent=True, open_world=False)
+WRITES = Hints(read_only=False, destructive=True, idempotent=True, open_world=False)
 
 
 class Results(Params):
-    """Which results; one of the two."""
+    """Which results: jobs or a batch, not both."""
 
     job_ids: Annotated[list[str], Field(max_length=MOST_JOBS)] | None = None
     batch_id: str | None = None
@@ -57,7 +73,7 @@ class SaveResults(Results):
 
 
 async def _jobs(engine: Engine, params: Results) -> list[LiveJob]:
-    """Return the jobs that are meant, each once."""
+    """Return the jobs that the arguments name, each once."""
     if bool(params.job_ids) == bool(params.batch_id):
         raise call_error(
             "invalid_argument", "expected either job_ids or batch_id", "give one of the two"
@@ -91,12 +107,16 @@ async def show_results(engine: Engine, params: Results, person: Person) -> Resul
     lives = await _jobs(engine, params)
     outputs = await engine.outputs()
     items = await outputs.items(lives)
-    pictures = await _pictures(outputs, items)
+    wanted = engine.settings.results.previews == "on"
+    async with outputs.decoding() as session:
+        pictures = await _pictures(outputs, items, session) if wanted else ()
     meta: JsonObject = {gallery.JOBS_KEY: [live.job.job_id for live in lives[:MOST_JOBS]]}
     return Result(structured=None, text=text_of(engine, lives, items), pictures=pictures, meta=meta)
 
 
-async def _pictures(outputs: Outputs, items: Sequence[ResultItem]) -> tuple[Picture, ...]:
+async def _pictures(
+    outputs: Outputs, items: Sequence[ResultItem], session: Session
+) -> tuple[Picture, ...]:
     """Return one preview each, or one numbered contact sheet of many."""
     if not items:
         return ()
@@ -110,7 +130,7 @@ async def _pictures(outputs: Outputs, items: Sequence[ResultItem]) -> tuple[Pict
     tiles: list[preview.Tile] = []
     for item in shown:
         try:
-            made = await outputs.thumbnail(item, side)
+            made = await outputs.thumbnail(item, side, session)
         except (NotKeptError, preview.NoPictureError) as error:
             made = await outputs.make(
                 lambda item=item, error=error: preview.title_card(
@@ -131,7 +151,7 @@ async def _pictures(outputs: Outputs, items: Sequence[ResultItem]) -> tuple[Pict
 
 
 def text_of(engine: Engine, lives: Sequence[LiveJob], items: Sequence[ResultItem]) -> str:
-    """Say what is shown, where it is and until when, for hosts that show no picture."""
+    """Return text about each output with file, address and expiry, for hosts without pictures."""
     lines: list[str] = []
     by_job: dict[str, list[ResultItem]] = {}
     for item in items:
@@ -147,7 +167,7 @@ def text_of(engine: Engine, lives: Sequence[LiveJob], items: Sequence[ResultItem
         )
         if job.job_id not in by_job:
             ended = "" if job.ended else f"; call {engine.check_tool(job)}"
-            lines.append(f"- {about}: {job.status}{ended}")
+            lines.append(f"- {about}: {job.shown_status}{ended}")
     if len(items) > MOST_ON_SHEET:
         lines.insert(0, f"The sheet shows the first {MOST_ON_SHEET} of {len(items)} outputs.")
     return _fitting(lines)
@@ -170,7 +190,7 @@ def _where(item: ResultItem, *, addresses: bool) -> str:
 
 
 def _fitting(lines: Sequence[str]) -> str:
-    """Join as many lines as a result has room for, and count the rest."""
+    """Join as many lines as fit into a result, and count the others."""
     text = ""
     for index, line in enumerate(lines):
         more = f"… and {len(lines) - index} more: list_jobs shows them"
@@ -184,14 +204,13 @@ def _fitting(lines: Sequence[str]) -> str:
 
 
 async def save_results(engine: Engine, params: SaveResults, person: Person) -> Result:
-    """Copy outputs to where they are wanted."""
-    del person
+    """Copy outputs to where they are wanted; the person is asked before a file is replaced."""
     where = target(params.to, engine.settings.file_roots)
     lives = await _jobs(engine, params)
     outputs = await engine.outputs()
     items = await outputs.items(lives)
     if not items:
-        states = ", ".join(f"{live.job.job_id} is {live.job.status}" for live in lives[:5])
+        states = ", ".join(f"{live.job.job_id} is {live.job.shown_status}" for live in lives[:5])
         raise call_error(
             "conflict", f"there is nothing to save: {states}", "check the jobs until they complete"
         )
@@ -201,7 +220,17 @@ async def save_results(engine: Engine, params: SaveResults, person: Person) -> R
             f"to: one file was named, but there are {len(items)} outputs",
             "name a folder, ending in '/'",
         )
-    saved = await outputs.save(items, where, overwrite=params.overwrite)
+
+    async def may_replace(paths: Sequence[Path]) -> None:
+        if SAVE in engine.settings.approval.never_ask:
+            return
+        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+        named = ", ".join(json.dumps(str(path), ensure_ascii=False) for path in paths[:MOST_NAMED])
+        said = f"Replace {len(paths)} of your files by results of jobs: {printable(named)}{more}?"
+        binding = json.dumps([*map(str, paths), *(item.job.job_id for item in items)])
+        await person.approve(SAVE, said, binding)
+
+    saved = await outputs.save(items, where, may_replace if params.overwrite else None)
     entries: list[JsonValue] = [
         {
             "job_id": copy.item.job.job_id,
@@ -227,7 +256,7 @@ TOOLS = (
         run=show_results,
     ),
     Tool(
-        name="save_results",
+        name=SAVE,
         title="Save results",
         description="Copy the outputs of jobs into the person's project, converted as the "
         "extension says.",

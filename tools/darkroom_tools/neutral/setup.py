@@ -1,4 +1,4 @@
-"""What to say when no provider can be used yet."""
+"""The neutral tool that says which credentials are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def get_setup(engine: Engine, params: Params, person: Person) -> Result:
-    """Say for every provider which variables it needs and what is wrong with them now."""
+    """Return for every provider the variables that it needs, and what is wrong with them."""
     del params, person
     entries: list[JsonValue] = []
     lines = ["No provider has a credential yet. Set one of these and start the server again:"]

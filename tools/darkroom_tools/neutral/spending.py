@@ -1,4 +1,4 @@
-"""The neutral tools about money: what was spent, and what became of a job of unknown fate."""
+"""The neutral tools about money: what was spent, and settling an unknown job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ResolveJob(JobParams):
 
 
 async def get_spending(engine: Engine, params: GetSpending, person: Person) -> Result:
-    """Add up the ledger, per provider and unit, with what the caps leave."""
+    """Return the sums of the ledger per provider and unit, and what the caps leave."""
     del person
     now = engine.clock()
     since = _moment(params.since) if params.since else beginning("day", now)
@@ -98,7 +98,7 @@ def _moment(text: str) -> float:
 
 
 async def resolve_job(engine: Engine, params: ResolveJob, person: Person) -> Result:
-    """Settle a job of unknown fate by the person's word."""
+    """Settle an unknown job with the person's answer."""
     live = await engine.resolve(params.job_id, params.outcome, params.provider_job_id, person)
     return job_result(engine, live, engine.check_tool(live.job))
 

@@ -30,6 +30,7 @@ from darkroom.providers import (
     StartParams,
     State,
     StateSource,
+    Suspension,
     failure,
     reading,
 )
@@ -50,7 +51,7 @@ VIDEOS_PER_DAY = 50
 ADDRESS_SECONDS = 86_400
 KEY_PREFIX = "zsky_live_"
 IMAGE_SECONDS = 6.0
-"""No document says how long an image takes; the sample client asks every 2 s."""
+"""An assumption: no document says how long an image takes; the sample client polls every 2 s."""
 
 VIDEO_SECONDS = 60.0
 LONGEST_IMAGE_SECONDS = 600.0
@@ -100,14 +101,14 @@ class StartVideo(StartParams):
     length: Annotated[int, Field(ge=1, description="Frames; 121 is 5 s.")] | None = None
 
 
-# --- answers ---
+# --- responses ---
 
 STATUSES: dict[str, Status] = {
     "completed": "completed",
     "blocked": "blocked",
     "failed": "failed",
 }
-"""Terminal statuses; everything else is still on its way."""
+"""Terminal statuses; every other one counts as running."""
 
 
 def accepted(response: Response) -> str | None:
@@ -160,7 +161,7 @@ def _left(fields: JsonObject, kind: str) -> int:
 
 
 def left(response: Response, operation: str) -> int:
-    """Return how many more the month's allowance covers."""
+    """Return how many more jobs the month's allowance covers."""
     return _left(response.object, "videos" if operation == START_VIDEO.name else "images")
 
 
@@ -170,18 +171,18 @@ def exhausted(response: Response, operation: str) -> bool:
 
 
 def deleted(response: Response, params: JobParams) -> JsonObject:
-    """Return what a 204 means."""
+    """Return the result of a deletion, which is answered with 204."""
     del response
     return {"job_id": params.job_id, "deleted": True}
 
 
 def prompt_of(arguments: JsonObject) -> str:
-    """Return what a result is called after."""
+    """Return the text that files are named after."""
     return reading.text(arguments, "prompt") or ""
 
 
 def counters(response: Response, sent_at: float) -> JsonObject:
-    """Return this month's counters, as evidence of whether a submission arrived."""
+    """Return this month's counters as evidence about an unknown submission."""
     del sent_at
     names = ("images_used", "videos_used")
     return {"usage_now": {name: response.object.get(name) for name in names}}
@@ -213,7 +214,7 @@ START_IMAGE = JobOperation(
         monthly=settings.images_per_month,
         overage=settings.allow_overage,
     ),
-    texts=("prompt",),
+    texts=("prompt", "negative"),
 )
 
 START_VIDEO = JobOperation(
@@ -312,6 +313,9 @@ PROVIDER = Provider(
     refusals=frozenset({400, 401, 403, 404, 429, 451}),  # "Error Codes"
     statuses={403: "suspended"},
     allowance=Allowance(path="/v1/usage", exhausted=exhausted, left=left),
+    suspension=Suspension(  # "Safety"
+        share=0.5, least=10, window_seconds=1_800, suspended_seconds=86_400
+    ),
     operations=(START_IMAGE, START_VIDEO, CHECK_JOB, DELETE_RESULT, GET_USAGE, ROTATE_KEY),
     probe=GET_USAGE.name,
 )

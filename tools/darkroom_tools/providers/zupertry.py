@@ -1,4 +1,4 @@
-"""Zuper Try-On: a garment onto a photo of a model. Source: https://docs.zupertry.com/api-reference."""
+"""Zuper Try-On: a garment on a photo of a model. Source: https://docs.zupertry.com/api-reference."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from darkroom.providers import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from darkroom.providers import Code, JsonObject, Response, Status
+    from darkroom.providers import Code, JsonObject, JsonValue, Response, Status
 
 NAME, TITLE = "zupertry", "Zuper Try-On"
 
@@ -45,21 +45,27 @@ NAME, TITLE = "zupertry", "Zuper Try-On"
 
 REQUESTS_PER_MINUTE = 60
 ADDRESS_SECONDS = 3_600
-"""``output_url`` is "Signed URL valid for 1 hour"; from when it was given out."""
+"""``output_url`` is a "Signed URL valid for 1 hour", counted from the response that contains it."""
 
 LARGEST_PAGE = 100
+LISTED_CHARACTERS = 4_800
+"""Of a list that a model gets: within 2,000 tokens."""
+
+LISTED = ("job_id", "status", "created_at", "credits_consumed", "error_code")
+"""Of each try-on in such a list; zupertry_check_tryon shows the rest."""
+
 TRYON_SECONDS = 8.0
-"""No document says how long a try-on takes."""
+"""An assumption: no document says how long a try-on takes."""
 
 LONGEST_TRYON_SECONDS = 900.0
 
 
 SEND_WINDOW_SECONDS = 60.0
-"""How far the provider's clock and ours, and a slow answer, may put a job from when it was sent."""
+"""Largest difference between a job's time and the time of its request (clocks, slow responses)."""
 
 
 class Settings(ProviderSettings):
-    """What the operator decides for Zuper Try-On."""
+    """Settings for Zuper Try-On."""
 
     webhook_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts that webhook_url may name; it carries people's photos."
@@ -90,7 +96,7 @@ class ListTryons(Params):
 
 
 def webhook_allowed(params: StartTryon, settings: Settings) -> Iterable[str]:
-    """Refuse a webhook to a host that the operator did not name: it would carry photos there."""
+    """Refuse a webhook to a host that is not configured, because it would receive photos."""
     if params.webhook_url is None:
         return
     parts = urlsplit(params.webhook_url)
@@ -103,7 +109,7 @@ def webhook_allowed(params: StartTryon, settings: Settings) -> Iterable[str]:
         )
 
 
-# --- answers ---
+# --- responses ---
 
 STATUSES: dict[str, Status] = {
     "completed": "completed",
@@ -111,10 +117,10 @@ STATUSES: dict[str, Status] = {
     "cancelled": "cancelled",
     "refunded": "failed",
 }
-"""Terminal statuses; ``pending``, ``processing`` and what is new are still on their way."""
+"""Terminal statuses; ``pending``, ``processing`` and unknown ones count as running."""
 
 REFUNDED = frozenset({"cancelled", "refunded"})
-"""Statuses in which the reserved credit came back."""
+"""Statuses after which the reserved credit is returned."""
 
 CODES: dict[str, Code] = {
     "invalid_api_key": "auth_failed",
@@ -131,7 +137,7 @@ CODES: dict[str, Code] = {
     "rate_limit_exceeded": "rate_limited",
     "internal_error": "provider_error",
 }
-"""``error.code``; ``forbidden`` is another organisation's job."""
+"""``error.code``; ``forbidden`` means a job of another organisation."""
 
 
 def accepted(response: Response) -> str | None:
@@ -168,21 +174,21 @@ def listed(response: Response) -> dict[str, JsonObject]:
 
 
 def read_cancelled(response: Response) -> State:
-    """Read the answer to a cancellation; no document shows it, so an empty one counts too."""
+    """Read the response to a cancellation; no document shows it, so it may also be empty."""
     if reading.text(response.object, "status"):
         return read_state(response)
     return State(status="cancelled", provider_status="cancelled")
 
 
 def cancelled(response: Response, params: JobParams) -> JsonObject:
-    """Return the job object, or what its absence means."""
+    """Return the job object, or an object that says that the job is cancelled."""
     if reading.text(response.object, "status"):
         return response.object
     return {"job_id": params.job_id, "status": "cancelled"}
 
 
 def recent(response: Response, sent_at: float) -> JsonObject:
-    """Return the ids of the account's newest jobs that were made about when a request was sent."""
+    """Return the ids of new jobs of the account that were created when the request was sent."""
     made = [
         (reading.text(job, "job_id"), reading.moment(job.get("created_at")))
         for job in reading.objects(response.object.get("jobs"))
@@ -197,7 +203,7 @@ def recent(response: Response, sent_at: float) -> JsonObject:
 
 
 def workspaces(response: Response, params: Params) -> JsonObject:
-    """Return the workspaces under one name, whatever wraps them: no document shows it."""
+    """Return the workspaces from any documented or likely form: no document shows the response."""
     del params
     body = response.body
     if isinstance(body, dict):
@@ -207,8 +213,20 @@ def workspaces(response: Response, params: Params) -> JsonObject:
     return {"workspaces": [*reading.objects(body)]}
 
 
+def tryons(response: Response, params: Params) -> JsonObject:
+    """Return the list without addresses, and of each try-on what tells it from others."""
+    del params
+    if "jobs" not in response.object:
+        raise reading.UnreadableError("no list of jobs")
+    jobs: list[JsonValue] = [
+        {name: job[name] for name in LISTED if job.get(name) is not None}
+        for job in reading.objects(response.object["jobs"])
+    ]
+    return {**response.object, "jobs": jobs}
+
+
 def cost_of(params: StartTryon, settings: Settings) -> Cost:
-    """Return what a try-on costs: one credit with a live key, known exactly when it ends."""
+    """Return the cost of a try-on: one credit with a live key; the exact cost is known at the end."""
     del params, settings
     return Cost(1, "credits")
 
@@ -258,6 +276,8 @@ LIST_TRYONS = CallOperation(
     params=ListTryons,
     hints=READS,
     path="/v1/jobs",
+    result=tryons,
+    most_characters=LISTED_CHARACTERS,
 )
 
 CANCEL_TRYON = CallOperation(
@@ -301,7 +321,9 @@ PROVIDER = Provider(
     base_url_variable="ZUPERTRY_BASE_URL",
     credentials=(
         Credential(
-            variable="ZUPERTRY_API_KEY", modes={"zt_live_sk_": "live", "zt_test_sk_": "test"}
+            variable="ZUPERTRY_API_KEY",
+            modes={"zt_live_sk_": "live", "zt_test_sk_": "test"},
+            free_modes=frozenset({"test"}),  # "no credits are consumed"
         ),
     ),
     settings=Settings,

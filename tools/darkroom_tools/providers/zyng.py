@@ -1,8 +1,7 @@
-"""Zyng: a workflow of the person's, run over many images. Source: https://api.zyngai.com."""
+"""Zyng: runs a workflow of the account over many images. Source: https://api.zyngai.com."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote, urlsplit
@@ -33,6 +32,8 @@ from darkroom.providers import (
     StateSource,
     Table,
     call_error,
+    nearest,
+    outward_mistakes,
     reading,
 )
 
@@ -46,28 +47,28 @@ NAME, TITLE = "zyng", "Zyng"
 # --- limits ("Rate Limits & Request Queueing") ---
 
 REQUESTS_PER_MINUTE = {1: 10, 2: 100, 3: 1_000}
-"""By tier. Requests beyond it are queued there, so we pace to it here."""
+"""By tier. Zyng queues requests beyond this rate, so that we keep to it here."""
 
 MOST_IMAGES = 200
 IMAGE_SECONDS = 15.0
-"""No document says how long an image takes."""
+"""An assumption: no document says how long an image takes."""
 
 POLL_INTERVAL_SECONDS = 6.0
-"""Nothing says whether polls count: one tier's ten a minute are not passed by them alone."""
+"""No document says whether polls count; polls alone do not exceed the lowest tier's rate."""
 
 LONGEST_SECONDS = 3_600.0
 DEADLINE_SECONDS = 1_800
 
 
 class Workflow(Section):
-    """A workflow of the Zyng app, from its page "API"."""
+    """A workflow of the Zyng app; its page "API" shows both objects."""
 
     workflow_details: Table = Field(description="The object, or the path of a .json file.")
     output_details: Table = Field(description="The object, or the path of a .json file.")
 
 
 class Settings(ProviderSettings):
-    """What the account is, and what may be asked for by name."""
+    """The tier of the account, and workflows that can be used by name."""
 
     tier: Annotated[int, Field(ge=1, le=3)] = Field(
         default=1, description="The account's tier: 10, 100 or 1,000 requests a minute."
@@ -75,6 +76,11 @@ class Settings(ProviderSettings):
     deadline_seconds: Annotated[int, Field(ge=1)] = Field(
         default=DEADLINE_SECONDS,
         description="How long after its last request a job waits for images that do not come.",
+    )
+    output_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts and storages that output_details of a call may name; those of a "
+        "configured workflow may name any.",
     )
     workflows: dict[str, Workflow] = Field(
         default_factory=dict[str, Workflow],
@@ -93,7 +99,7 @@ class Image(Params):
 
 
 Details = dict[str, object]
-"""Opaque; "must be the *exact same* object" in every request, so it is kept as it came."""
+"""It "must be the *exact same* object" in every request, so that it is stored unchanged."""
 
 
 class RegisterRequest(Params):
@@ -124,7 +130,7 @@ class CheckImages(CheckParams):
 
 
 def workflow_mistakes(params: RegisterRequest | StartImages, settings: Settings) -> Iterable[str]:
-    """Want exactly one way to say which workflow it is."""
+    """Accept exactly one way to name the workflow."""
     details = (params.workflow_details, params.output_details)
     rid = params.rid if isinstance(params, StartImages) else None
     ways = [rid is not None, params.workflow is not None, any(d is not None for d in details)]
@@ -134,6 +140,9 @@ def workflow_mistakes(params: RegisterRequest | StartImages, settings: Settings)
     elif ways[2] and None in details:
         lacking = "workflow_details" if details[0] is None else "output_details"
         yield f"{lacking}: missing; the two objects belong together"
+    setting = "[zyng] output_hosts"
+    given = params.output_details
+    yield from outward_mistakes("output_details", given, settings.output_hosts, setting)
     if params.workflow is not None and params.workflow not in settings.workflows:
         yield _unknown_workflow(params.workflow, settings.workflows)
 
@@ -144,13 +153,13 @@ def _unknown_workflow(name: str, known: Mapping[str, Workflow]) -> str:
             "workflow: none is configured; give workflow_details and output_details, or ask the "
             "person to add [zyng.workflows.<name>] to the configuration"
         )
-    near = difflib.get_close_matches(name[:100], known, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, known)
+    hint = f"; did you mean '{near}'?" if near else ""
     return f"workflow: expected one of {', '.join(map(repr, known))}{hint}"
 
 
 def start_mistakes(params: StartImages, settings: Settings) -> Iterable[str]:
-    """Refuse names by which results could not be told apart, too."""
+    """Also refuse names that are equal in the results."""
     yield from workflow_mistakes(params, settings)
     first: dict[str, int] = {}
     for index, image in enumerate(params.images):
@@ -164,20 +173,20 @@ def start_mistakes(params: StartImages, settings: Settings) -> Iterable[str]:
             )
 
 
-# --- names: results are matched by them ---
+# --- names, which assign results to images ---
 
 PICTURE = re.compile(r"(.+)\.(?:avif|bmp|gif|heic|jpe?g|png|tiff?|webp)", re.IGNORECASE)
 LONGEST_MADE_NAME = 80
 
 
 def stem(name: str) -> str:
-    """Return a name without a picture's ending."""
+    """Return a name without the extension of a picture."""
     match = PICTURE.fullmatch(name)
     return match[1] if match else name
 
 
 def named(images: Sequence[Image]) -> list[Image]:
-    """Give every image a name: one that is missing is made from the address."""
+    """Give every image a name; a missing name is made from the address."""
     taken = {stem(image.image_name) for image in images if image.image_name is not None}
     result: list[Image] = []
     for image in images:
@@ -199,30 +208,30 @@ def _name_of(address: str) -> str:
 
 
 def item_names(item: str) -> Sequence[str]:
-    """Return what an image's result may be called: ``name`` is "often derived from the image_name"."""
+    """Return the possible names of an image's result, "often derived from the image_name"."""
     return item, item, stem(item), stem(item)
 
 
 def output_names(output: Output) -> Sequence[str]:
-    """Return a result's names to compare with those of `item_names`."""
+    """Return a result's names for the comparison with `item_names`."""
     name = output.name or ""
     bare = name.rpartition(".")[0] or name
     return name, bare, name, bare
 
 
-# --- what is sent ---
+# --- requests ---
 
 
 def bind_registration(
     params: RegisterRequest, settings: Settings, remembered: JsonObject
 ) -> RegisterRequest:
-    """Put the details of a named workflow in their place."""
+    """Replace the name of a workflow by its details."""
     del remembered
     return params.model_copy(update=_details(params.workflow, settings))
 
 
 def bind_images(params: StartImages, settings: Settings, remembered: JsonObject) -> StartImages:
-    """Put details and names in their place: they stay with the job, whatever changes meanwhile."""
+    """Fill in details and names; the job keeps them even if the configuration changes."""
     found = _details(params.workflow, settings)
     if params.rid is not None:
         found = {name: remembered.get(name) for name in ("workflow_details", "output_details")}
@@ -263,7 +272,7 @@ def _process(params: RegisterRequest | StartImages, fields: JsonObject) -> Reque
     return Request(method="POST", path="/process_image", body=fields)
 
 
-# --- answers ---
+# --- responses ---
 
 
 def accepted(response: Response) -> str | None:
@@ -278,13 +287,13 @@ def registered(response: Response, params: RegisterRequest) -> JsonObject:
 
 
 def receipt(response: Response, params: RegisterRequest) -> tuple[str, JsonObject]:
-    """Keep the details with the rid: they are the same in every request of it."""
+    """Store the details with the rid, because every request of it must have the same."""
     details = params.model_dump(include={"workflow_details", "output_details"})
     return reading.required_text(response.object, "rid"), details
 
 
 def read_results(response: Response) -> State:
-    """Read ``GET /poll_results``: successes only, and ``[]`` says neither "not yet" nor "never"."""
+    """Read ``GET /poll_results``: only successes; ``[]`` may mean "not yet" or "never"."""
     body = response.body
     if isinstance(body, dict):
         body = next((body[name] for name in ("results", "data") if name in body), None)
@@ -315,7 +324,7 @@ REGISTER_REQUEST = CallOperation(
     check=workflow_mistakes,
     bind=bind_registration,
     prepare=registration,
-    repeatable=False,  # no page says that it may be sent twice
+    repeatable=False,  # no document says that it may be sent twice
     if_lost="call it again; at worst a rid is left that nobody uses",
     result=registered,
     remembers=receipt,
@@ -378,7 +387,7 @@ PROVIDER = Provider(
     settings=Settings,
     units=("images",),
     limits=lambda settings: Limits(rates=(Rate(REQUESTS_PER_MINUTE[settings.tier], 60),)),
-    # The page shows no error; by HTTP's own meaning these were not acted upon.
+    # The page shows no errors; by the meaning of HTTP these requests were not processed.
     refusals=frozenset({400, 401, 402, 403, 404, 422, 429}),
     enums=workflow_names,
     operations=(REGISTER_REQUEST, START_IMAGES, CHECK_IMAGES),

@@ -1,1 +1,1 @@
-"""The hosts that `darkroom install` knows: where their files are, and how an entry looks there."""
+"""The hosts that `darkroom install` supports: their configuration files and entries."""

@@ -1,11 +1,9 @@
-"""A host's file: read, changed in one place, shown, and written with a copy of what was there."""
+"""Changes one entry of a host's configuration file, and keeps a copy of the old file."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -13,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from darkroom.cli.hosts import jsonc
 from darkroom.cli.hosts import toml as tomltext
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.files import OWNER_ONLY, write_atomic, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-NEW_FILE_MODE = 0o600
 BYTE_ORDER_MARK = "\ufeff"
 
 Entry = dict[str, Any]
@@ -28,7 +26,7 @@ _REFERENCE = re.compile(r"\$\{[^}]*\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a file holds and what it would hold; ``old`` and ``new`` are the entry alone."""
+    """A planned change: the file before and after; ``old`` and ``new`` are only the entry."""
 
     path: Path
     where: tuple[str, str]
@@ -45,9 +43,9 @@ class Change:
         return self.before != self.after
 
     def shown(self, plain: Callable[[str], bool]) -> str:
-        """Return the entry with what goes and what comes; nothing else of the file.
+        """Return the difference of the entry, without the rest of the file.
 
-        Values of variables are masked, but for those whose names are ``plain``.
+        Values of variables are masked, except those whose names are in ``plain``.
         """
         old = _masked(self.old, plain, None)
         new = _masked(self.new, plain, self.old)
@@ -56,13 +54,15 @@ class Change:
         return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
     def holds(self, names: Collection[str]) -> list[str]:
-        """Return which of these variables stand in the old entry with a value of their own."""
+        """Return which of these variables have a value in the old entry."""
         env = (self.old or {}).get("env")
         found = cast("dict[str, object]", env) if isinstance(env, dict) else {}
         return sorted(n for n in names if n in found and not _REFERENCE.fullmatch(str(found[n])))
 
-    def write(self) -> Path | None:
+    def write(self, *, private: bool = False) -> Path | None:
         """Write the file, whole or not at all; return the copy of what was there.
+
+        ``private``: nobody else may read it or its copy from now on, whatever its mode was.
 
         Raises
         ------
@@ -72,17 +72,14 @@ class Change:
         try:
             if self.existed != path.exists() or _text(path) != self.before:
                 raise ConfigurationError(f"{path}: it has changed meanwhile; nothing was written")
-            mode = stat.S_IMODE(path.stat().st_mode) if self.existed else NEW_FILE_MODE
+            mode = stat.S_IMODE(path.stat().st_mode) if self.existed else OWNER_ONLY
             if not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
                 raise ConfigurationError(f"{path}: it is read-only; nothing was written")
+            if private:
+                mode = OWNER_ONLY
             path.parent.mkdir(parents=True, exist_ok=True)
             copy = _copy(path, mode) if self.existed else None
-            new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            try:
-                _create(new, self.after.encode("utf-8"), mode)
-                new.replace(path)
-            finally:
-                new.unlink(missing_ok=True)
+            write_atomic(path, self.after.encode("utf-8"), mode=mode, durable=True)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ConfigurationError(f"{path}: cannot be written ({reason})") from None
@@ -90,14 +87,14 @@ class Change:
 
 
 def alone(where: tuple[str, str], entry: Entry | None, *, toml: bool) -> str:
-    """Return the text of a file that holds nothing but the entry."""
+    """Return the text of a file that contains only the entry."""
     return "" if entry is None else (tomltext if toml else jsonc).put("", where, entry)
 
 
 def _masked(entry: Entry | None, plain: Callable[[str], bool], other: Entry | None) -> Entry | None:
-    """Return an entry to look at: what stands in its tables may be secret.
+    """Return an entry with the values in its tables masked, because they may be secret.
 
-    A value that is masked in ``other`` too says whether it is the same.
+    If a value is also masked in ``other``, the mask shows whether both are equal.
     """
     if entry is None:
         return None
@@ -120,26 +117,16 @@ def _masked(entry: Entry | None, plain: Callable[[str], bool], other: Entry | No
 
 
 def _copy(path: Path, mode: int) -> Path:
-    """Keep a copy beside a file, under a name that is free."""
+    """Make a copy beside a file, under a free name."""
     number = 1
     while True:
         copy = path.with_name(f"{path.name}.before-darkroom-{number}")
         try:
-            _create(copy, path.read_bytes(), mode)
+            write_new(copy, path.read_bytes(), mode=mode, durable=True)
         except FileExistsError:
             number += 1
         else:
             return copy
-
-
-def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file; nobody else reads it before it has its mode."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    path.chmod(mode)
 
 
 def _text(path: Path) -> str:
@@ -153,9 +140,9 @@ def change(
     *,
     toml: bool,
 ) -> Change:
-    """Return the change that puts an entry, or with None removes it.
+    """Return the change that sets an entry, or removes it if the new entry is None.
 
-    ``entry`` makes it from the one that is there (empty if there is none). Line ends, the byte
+    ``entry`` makes the new entry from the old one (empty if there is none). Line ends, the byte
     order mark and everything outside the entry stay as they are.
 
     Raises
@@ -178,7 +165,7 @@ def change(
             edited = form.remove(text, where) if new is None else form.put(text, where, new)
             _check(whole, form.read(edited), where, new)
             after = mark + edited.replace("\n", end)
-            after.encode("utf-8")  # a variable of the environment may hold any bytes
+            after.encode("utf-8")  # an environment variable may contain any bytes
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: it is not UTF-8; nothing was changed") from None
     except UnicodeEncodeError:
@@ -203,7 +190,7 @@ def change(
 
 
 def _found(whole: Entry, where: tuple[str, str]) -> Entry | None:
-    """Return the entry that a file holds; something else in its place counts as an empty one."""
+    """Return the entry in a file; anything that is not an entry counts as an empty one."""
     outer, inner = where
     section = whole.get(outer)
     if not isinstance(section, dict) or inner not in section:
@@ -213,7 +200,7 @@ def _found(whole: Entry, where: tuple[str, str]) -> Entry | None:
 
 
 def _check(old: Entry, new: Entry, where: tuple[str, str], entry: Entry | None) -> None:
-    """Raise ValueError unless exactly the entry has changed."""
+    """Raise ValueError unless only the entry has changed."""
     outer, inner = where
     sections = [dict(whole.get(outer) or {}) for whole in (old, new)]
     found = [section.pop(inner, None) for section in sections]

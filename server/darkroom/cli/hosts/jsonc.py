@@ -1,4 +1,4 @@
-"""JSON with comments and trailing commas: one member is put or removed, the rest stays as it is."""
+"""Sets or removes one member in JSON with comments and trailing commas; the rest is unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NotJsonError(ValueError):
 
 @dataclass
 class _Node:
-    """A value and where it stands; an object with its members in order, by name."""
+    """A value and its position; for an object also its members in order, by name."""
 
     start: int
     end: int
@@ -36,11 +36,11 @@ class _Member:
 
 
 def read(text: str) -> dict[str, Any]:
-    """Return the object that the text holds; an empty one for no text.
+    """Return the object in the text; an empty object for an empty text.
 
     Raises
     ------
-    NotJsonError: it holds none.
+    NotJsonError: the text does not contain an object.
     """
     return _root(text).value if text.strip() else {}
 
@@ -89,7 +89,7 @@ def remove(text: str, path: tuple[str, str]) -> str:
 
 
 def _line_start(text: str, at: int) -> int:
-    """Return where the line begins, if nothing but white space is before ``at`` in it."""
+    """Return where the line begins, if only white space is before ``at`` in it."""
     start = text.rfind("\n", 0, at) + 1
     return start if not text[start:at].strip() else at
 
@@ -99,7 +99,7 @@ def _written(value: Any, indent: str, depth: int) -> str:
 
 
 def _insert(text: str, node: _Node, name: str, value: Any, indent: str, depth: int) -> str:
-    """Put a member at the end of an object."""
+    """Add a member at the end of an object."""
     member = f"\n{indent * depth}{json.dumps(name)}: {_written(value, indent, depth)}"
     if node.members:
         last = node.members[-1].node.end
@@ -115,13 +115,13 @@ def _insert(text: str, node: _Node, name: str, value: Any, indent: str, depth: i
 
 
 def _line_comment(text: str, at: int) -> int:
-    """Return where a comment ends that belongs to what stands before it in the line."""
+    """Return the end of a comment that belongs to the text before it in the same line."""
     found = _BESIDE.match(text, at)
     return found.end() if found else at
 
 
 def _member(node: _Node, name: str) -> _Member | None:
-    """Return the last member of this name: that is the one that readers take."""
+    """Return the last member with this name, because JSON readers use the last one."""
     return next((m for m in reversed(node.members) if m.name == name), None)
 
 

@@ -1,4 +1,4 @@
-"""Where each host keeps its list of servers, and how an entry looks in it."""
+"""The configuration file of each host, and the form of an entry in it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 Handing = Literal["inherits", "references", "names", "none"]
-"""How a host hands on variables of its own environment: all of them, those that an entry refers to
-as ``${env:NAME}``, those that it names, or none at all."""
+"""Which variables of its own environment a host passes to a server: all, those that the entry refers
+to as ``${env:NAME}``, those that the entry names, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host. ``section`` is the key under which its servers stand."""
+    """A host. ``section`` is the key of its servers in the configuration file."""
 
     name: str
     title: str
     where: Callable[[Mapping[str, str], str], Path]
-    """The person's own file, from the environment and what ``sys.platform`` says."""
+    """Returns the user's file, from the environment and ``sys.platform``."""
     section: str = "mcpServers"
     toml: bool = False
     typed: bool = False
     handing: Handing
     project_file: str | None = None
-    """The file of a project, for hosts that read one; it is often shared with others."""
+    """The file of a project, if the host reads one; it is often shared with others."""
 
     def file(self, environment: Mapping[str, str], platform: str = sys.platform) -> Path:
-        """Return the person's own file."""
+        """Return the user's file."""
         return self.where(environment, platform)
 
     def entry(
         self, command: list[str], written: Mapping[str, str], handed: Collection[str]
     ) -> dict[str, Any]:
-        """Return the entry: ``written`` variables stand in it, ``handed`` ones come from outside."""
+        """Return the entry: ``written`` variables are in it, ``handed`` ones come from the host."""
         entry: dict[str, Any] = {"type": "stdio"} if self.typed else {}
         entry |= {"command": command[0], "args": command[1:]}
         variables = dict(written)
@@ -52,10 +52,10 @@ class Host:
     def joined(
         self, old: Mapping[str, Any], new: Mapping[str, Any], handed: Collection[str]
     ) -> dict[str, Any]:
-        """Return ``new`` with what a person has added to ``old``: timeouts, variables, switches.
+        """Return ``new`` with what a person has added to ``old``: timeouts, variables, options.
 
-        A key that stood there goes where the host hands it on from now on. An entry that starts no
-        command was another server's, and nothing of it stays.
+        A key in the old entry is dropped if the host now passes it on. If the old entry starts no
+        command, it belonged to another server, and nothing of it is kept.
         """
         if "command" not in old:
             return dict(new)
@@ -93,7 +93,7 @@ def _roaming(environment: Mapping[str, str], platform: str, *parts: str) -> Path
 
 
 def _claude_desktop(environment: Mapping[str, str], platform: str) -> Path:
-    """Return the file; as a Windows package Claude sees a roaming folder of its own, and no other."""
+    """Return the file; as a Windows package, Claude has its own roaming folder."""
     parts = ("Claude", "claude_desktop_config.json")
     if platform == "win32":
         local = environment.get("LOCALAPPDATA") or _home(environment, platform) / "AppData/Local"

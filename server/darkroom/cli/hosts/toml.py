@@ -1,4 +1,4 @@
-"""TOML: one table of a section is put or removed, the rest of the text stays as it is."""
+"""Sets or removes one table of a section in TOML; the rest of the text is unchanged."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class NotTomlError(ValueError):
-    """The text cannot be read, or holds the table in a way that is better edited by hand."""
+    """The text cannot be read, or the table is written in a way that must be edited by hand."""
 
 
 def read(text: str) -> dict[str, Any]:
-    """Return the tables that the text holds.
+    """Return the tables in the text.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 def put(text: str, path: tuple[str, str], value: dict[str, Any]) -> str:
-    """Return the text with ``value`` at ``path``: where it stood before, or at the end."""
+    """Return the text with ``value`` at ``path``: in its old place, or at the end."""
     before, after = _around(text, _of(path))
     if not after and before.strip():
         before = f"{before.rstrip()}\n\n"
@@ -65,9 +65,9 @@ def remove(text: str, path: tuple[str, str]) -> str:
 
 
 def _around(text: str, ours: re.Pattern[str]) -> tuple[str, str]:
-    """Return what stands before the first table whose header matches, and what stands after it.
+    """Return the text before the first table whose header matches, and the text after it.
 
-    Comments at the end of such a table are said of what follows, and stay.
+    Comments at the end of such a table belong to the following table and stay.
     """
     before: list[str] = []
     after: list[str] = []
@@ -123,7 +123,7 @@ def _value(value: object) -> str:
 
 
 def _text(text: str) -> str:
-    """Write a string as JSON does, but for the one control character that TOML wants escaped."""
+    """Return a string as in JSON, with the one control character escaped that TOML requires."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,1 +1,1 @@
-"""Arguments of tools: their schemas, their validation, and the words for what is wrong."""
+"""Arguments of tools: their schemas, their validation, and messages about mistakes."""

@@ -1,19 +1,19 @@
-"""The words for what is wrong with a call's arguments.
+"""Messages about mistakes in a call's arguments.
 
-pydantic finds the mistakes; what was expected is said from the schema that the model was shown, so
-one sentence serves nearly every kind of error: ``path: expected <schema in words>, got <value>``.
+pydantic finds the mistakes. What was expected is taken from the schema that the model was shown, so
+that nearly every message has the form ``path: expected <schema in words>, got <value>``.
 """
 
 from __future__ import annotations
 
 import math
-from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
 from pydantic_core import core_schema
 
 from darkroom.core.errors import call_error, clean
+from darkroom.core.names import COMPARED_CHARACTERS, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from darkroom.engine.arguments.schema import Schema
 
 Path: TypeAlias = "tuple[str | int, ...]"
-"""Where a value stands in the arguments: names and positions."""
+"""The path of a value in the arguments: names and positions."""
 
 Errors: TypeAlias = "list[tuple[Path, ErrorDetails]]"
-"""pydantic's errors, each with what is left of its location below the place in question."""
+"""pydantic's errors, each with the rest of its location below the current path."""
 
 MOST_EXPLAINED = 500
-"""Of more errors than these the rest are neither explained nor counted: it would take seconds."""
+"""Errors beyond this number are not explained or counted, because that would take seconds."""
 
 _LISTED_MISTAKES = 20
 _LISTED_CHARACTERS = 3_200
@@ -39,14 +39,11 @@ _PATH_CHARACTERS = 160
 _SHOWN_CHARACTERS = 40
 _SHOWN_BITS = 128
 _LISTED_OPTIONS = 20
-_COMPARED_CHARACTERS = 100
-"""Names longer than this are not compared with valid ones: it takes time and finds nothing."""
-
 _PYDANTIC_TYPES = frozenset(get_args(core_schema.ErrorType))
 
 
 def refusal(sentences: Sequence[str], total: int | None = None) -> CallError:
-    """Make the error that names these mistakes, as far as there is room, of ``total``."""
+    """Return the error that names as many of the ``total`` mistakes as fit."""
     total = total or len(sentences)
     listed: list[str] = []
     room = _LISTED_CHARACTERS
@@ -65,7 +62,7 @@ def refusal(sentences: Sequence[str], total: int | None = None) -> CallError:
 
 
 class Mistakes:
-    """Mistakes by their place; the first that is named at a place stands."""
+    """Mistakes by their path; of several at the same path the first is kept."""
 
     __slots__ = ("_found",)
 
@@ -76,20 +73,20 @@ class Mistakes:
         return bool(self._found)
 
     def add(self, place: Path, words: str, *, within: Path | None = None) -> None:
-        """Name a mistake; the sentence begins with its place, or with what it is ``within``."""
+        """Add a mistake; its message begins with its path, or with what it is ``within``."""
         self._found.setdefault(place, (place if within is None else within, words))
 
     def refusal(self) -> CallError:
-        """Make the error that names them all."""
+        """Return the error that names all mistakes."""
         listed = islice(self._found.values(), _LISTED_MISTAKES)
         sentences = [f"{written(path)}: {words}" if path else words for path, words in listed]
         return refusal(sentences, len(self._found))
 
     def explain(self, errors: Errors, schema: Schema, value: object, path: Path = ()) -> None:
-        """Name pydantic's errors at and below one place.
+        """Add pydantic's errors at and below one path.
 
-        Their locations also name the branches of unions, by Python's names, which are no part of
-        the path; the schema tells where there is a union.
+        Their locations also contain the branches of unions, by their Python names. These are not
+        part of the path; the schema shows where there is a union.
         """
         if "anyOf" in schema:
             self._explain_union(errors, schema, value, path)
@@ -118,7 +115,7 @@ class Mistakes:
                 self.explain(inner, schema, cast("object", value), path)
 
     def _explain_union(self, errors: Errors, schema: Schema, value: object, path: Path) -> None:
-        """Explain one branch where the value is clearly meant for it, else name them all."""
+        """Explain one branch if the value is clearly meant for it, otherwise name all branches."""
         groups: dict[str | int, Errors] = {}
         for location, error in errors:
             if location:
@@ -150,7 +147,7 @@ class Mistakes:
 
 
 def member(schema: Schema, name: object) -> Schema:
-    """Return the schema of an object's member; the empty one where nothing is said of it."""
+    """Return the schema of an object's member; an empty schema if there is none."""
     properties: Schema = schema.get("properties", {})
     if name in properties:
         return properties[cast("str", name)]
@@ -158,7 +155,7 @@ def member(schema: Schema, name: object) -> Schema:
 
 
 def likely_branch(branches: Sequence[Schema], value: object) -> Schema | None:
-    """Return the alternative that a value most likely means: the one that knows most of it."""
+    """Return the alternative that a value most likely means: the one with most of its names."""
     fitting = [branch for branch in branches if _fits(branch, value)]
     if not isinstance(value, dict):
         return fitting[0] if fitting else None
@@ -194,11 +191,11 @@ _KINDS = {
     "number": ("a number", "minimum", "maximum", ""),
     "boolean": ("true or false", "", "", ""),
 }
-"""Of each type: its name, the keywords of its bounds, and the unit in which they count."""
+"""For each type: its name, the keywords of its limits, and the unit of the limits."""
 
 
 def describe(schema: Schema) -> str:
-    """Say in a few words what a schema expects: ``an integer from 1 to 40 or one of 'auto'``."""
+    """Return what a schema expects, in words: ``an integer from 1 to 40 or one of 'auto'``."""
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(describe(branch) for branch in schema["anyOf"]))
     if "const" in schema:
@@ -234,19 +231,19 @@ def _bounds(low: float | None, high: float | None, unit: str) -> str:
 
 
 def _counted(count: float | None, unit: str) -> str:
-    """Count things: ``1 item``, ``3 entries``; without a unit just the number."""
+    """Return a number with its unit: ``1 item``, ``3 entries``; without a unit only the number."""
     if unit and count != 1:
         unit = unit.removesuffix("y") + "ies" if unit.endswith("y") else f"{unit}s"
     return f"{count} {unit}".rstrip()
 
 
 def _own_words(error: ErrorDetails) -> str | None:
-    """Return the words of a check of ours; None for pydantic's, which the schema says better."""
+    """Return the message of our own check; None for pydantic's, because the schema says more."""
     context = error.get("ctx", {})
     match error["type"]:
         case "value_error" | "assertion_error":
             return str(context["error"])
-        case "string_too_long":  # the limit that all strings have stands in no schema
+        case "string_too_long":  # the general limit for strings is in no schema
             length = len(cast("str", error["input"]))
             limit = context["max_length"]
             return f"expected a string of at most {limit} characters, got one of {length}"
@@ -268,20 +265,11 @@ def _options(schema: Schema) -> list[str]:
     return [option for option in options if isinstance(option, str)]
 
 
-def nearest(text: str, options: Sequence[str]) -> str | None:
-    """Return the valid name that was probably meant."""
-    if len(text) > _COMPARED_CHARACTERS:
-        return None
-    folded = {option.casefold(): option for option in options}
-    near = get_close_matches(text.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
 # --- what came ---------------------------------------------------------------------------------
 
 
 def got(value: object) -> str:
-    """Say in a few words what came."""
+    """Return what was given, in words."""
     match value:
         case None:
             return "null"
@@ -319,8 +307,8 @@ def _literal(value: object) -> str:
 
 
 def shown(text: str) -> str:
-    """Quote a caller's text: without control characters and addresses, and not much of it."""
-    return _shortened(clean(text[:_COMPARED_CHARACTERS]), _SHOWN_CHARACTERS)
+    """Return a caller's text for a message: shortened, without control characters and addresses."""
+    return _shortened(clean(text[:COMPARED_CHARACTERS]), _SHOWN_CHARACTERS)
 
 
 def _shortened(text: str, characters: int) -> str:

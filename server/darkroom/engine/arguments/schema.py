@@ -1,11 +1,10 @@
-"""From a `Params` model to the small, flat JSON Schema that hosts accept and models pay for.
+"""From a `Params` model to a small, flat JSON Schema that all hosts accept.
 
-Hosts drop tools whose schema is composed at its root, holds ``$ref`` or lists of types, so none of
-that leaves here. Every array has ``items``, if only empty ones: hosts refuse the whole list
-without. What costs tokens without saying anything goes as well: titles, class docstrings, null
-alternatives, the limit that every string has, and ``additionalProperties: false`` (some converters
-cannot read it; unknown arguments are refused here, whatever the schema says).
-
+Hosts drop tools whose schema has alternatives at its root, ``$ref`` or lists of types, so the schema
+has none of these. Every array has ``items``, even if empty, because some hosts otherwise refuse the
+whole list. Whatever costs tokens without informing the model is removed: titles, class docstrings,
+null alternatives, the general limit for strings, and ``additionalProperties: false`` (some
+converters cannot read it; unknown arguments are refused in any case).
 An empty value means that an optional argument is left out (see `darkroom.engine.arguments.validation`), unless its
 schema says ``minLength: 0``, ``minItems: 0`` or ``minProperties: 0``: then it is a value.
 """
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject
 
 Schema: TypeAlias = "dict[str, Any]"
-"""A JSON Schema: its keywords tell the types of their values."""
+"""A JSON Schema with the types of its keywords."""
 
 _KEYWORDS = (
     "type",
@@ -67,11 +66,11 @@ def input_schema(
     enums: Mapping[str, Sequence[str]] = {},
     made: JsonObject | None = None,
 ) -> JsonObject:
-    """Return the input schema of a tool; it is shared, so leave it as it is.
+    """Return the input schema of a tool; it is shared and must not be changed.
 
-    ``enums`` narrows string arguments to names that are known only at run time (workflows of the
-    configuration); an empty list narrows nothing. ``made`` is what an earlier call returned for
-    the same model, without ``enums``.
+    ``enums`` restricts string arguments to names that are known only at run time (workflows of the
+    configuration); an empty list does not restrict. ``made`` is the result of an earlier call for
+    the same model without ``enums``.
     """
     schema = _model_schema(params) if made is None else cast("Schema", made)
     properties = dict(schema["properties"])
@@ -98,14 +97,14 @@ _CHECKS_OF_ADDRESSES = frozenset(
 
 
 class _Generator(GenerateJsonSchema):
-    """pydantic's generator without what is Python's concern."""
+    """pydantic's generator, without what only Python needs."""
 
     def generate(self, schema: CoreSchema, mode: JsonSchemaMode = "validation") -> Schema:  # noqa: ARG002 -- pydantic's signature
-        """Leave out the search for short names of definitions: `_flat` puts them in their places."""
+        """Skip the search for short names of definitions, because `_flat` inlines them."""
         return self.generate_inner(schema) | {"$defs": self.definitions}
 
     def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
-        """Leave out the docstring: it is written for us, descriptions of fields for the model."""
+        """Leave out the docstring: it is for developers; descriptions of fields are for models."""
         generated = super().model_schema(schema)
         generated.pop("description", None)
         return generated
@@ -117,32 +116,32 @@ class _Generator(GenerateJsonSchema):
         return super().default_schema(schema)
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
-        """Leave out null, which is refused when given."""
+        """Leave out null, which means "left out"."""
         return self.generate_inner(schema["schema"])
 
     def union_schema(self, schema: core_schema.UnionSchema) -> Schema:
-        """Show the alternatives in the order in which pydantic names their mistakes."""
+        """Keep the alternatives in the order in which pydantic reports their errors."""
         choices = (
             choice[0] if isinstance(choice, tuple) else choice for choice in schema["choices"]
         )
         return {"anyOf": [self.generate_inner(choice) for choice in choices]}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> Schema:
-        """Show what an object's values are; what their names must match is said when they do not."""
+        """Show the schema of an object's values; a wrong name gets its own message."""
         generated = super().dict_schema(schema)
         for values in generated.pop("patternProperties", {}).values():
             generated["additionalProperties"] = values
         return generated
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> Schema:
-        """Show an address as a plain string: its check says more than lengths would."""
+        """Show an address as a plain string: its own check gives better messages than lengths."""
         if schema["function"]["function"] in _CHECKS_OF_ADDRESSES:
             return {"type": "string"}
         return super().function_after_schema(schema)
 
 
 def _flat(schema: Schema, definitions: Schema, within: tuple[str, ...]) -> Schema:
-    """Put definitions in their places and drop every keyword that is not in `_KEYWORDS`."""
+    """Inline the definitions, and drop every keyword that is not in `_KEYWORDS`."""
     if reference := schema.get("$ref"):
         name = reference.removeprefix("#/$defs/")
         if name in within:
@@ -169,7 +168,7 @@ def _flat(schema: Schema, definitions: Schema, within: tuple[str, ...]) -> Schem
 
 
 def _alternatives(branches: list[Schema]) -> list[Schema]:
-    """Lift the alternatives of an alternative that states nothing else."""
+    """Merge nested alternatives that have no other keywords."""
     lifted: list[Schema] = []
     for branch in branches:
         lifted.extend(branch["anyOf"] if branch.keys() == {"anyOf"} else [branch])

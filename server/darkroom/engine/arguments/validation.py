@@ -1,17 +1,18 @@
-"""From what a model sent to a valid `Params` object, or to one error that names every mistake.
+"""From the arguments of a call to a valid `Params` object, or to an error with every mistake.
 
-pydantic decides what is valid. Before it sees the arguments they are scanned once for what no
-schema forbids (depth, size, NaN, lone surrogates). Only when something is wrong or empty are they
-walked a second time, along the schema, and put right; `darkroom.engine.arguments.explain` explains the rest.
+pydantic decides what is valid. Before that, the arguments are scanned once for what a schema cannot
+forbid (depth, size, NaN, lone surrogates). Only if something is wrong or empty, the arguments are
+corrected in a second pass along the schema, and validated again. `darkroom.engine.arguments.explain`
+writes the messages.
 
-What is put right, so that every way to write a call gives the same object:
+These corrections make different ways to write a call equal:
 
-- an argument that is null, ``""`` or ``[]`` was left out, and so was an optional ``{}``, also in
-  nested objects; not where the schema says that an empty value is one (``minLength: 0``, see
-  `darkroom.engine.arguments.schema`), and not inside opaque objects;
-- numbers, ``true`` and ``false`` may come as strings, integers as ``5.0``, objects and arrays as
-  strings of JSON;
-- keys that hosts add for themselves (`HOSTS_OWN`) are ignored.
+- An argument that is null, ``""`` or ``[]`` counts as left out, and so does an optional ``{}``,
+  also in nested objects. Exceptions are fields in which the schema allows an empty value
+  (``minLength: 0``, see `darkroom.engine.arguments.schema`), and objects without a schema.
+- Numbers, ``true`` and ``false`` may be strings, integers may be written ``5.0``, and objects and
+  arrays may be JSON strings.
+- Keys that hosts add for themselves (`HOSTS_OWN`) are ignored.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Params)
 
 HOSTS_OWN = frozenset({"toolCallId", "tool_call_id", "_meta"})
-"""Keys that hosts put beside the arguments for themselves."""
+"""Keys that hosts add to the arguments for their own use."""
 
 DEEPEST_ARGUMENTS = 32
 """Levels of objects and arrays in one call's arguments."""
@@ -55,7 +56,7 @@ LARGEST_ARGUMENTS = 1_000_000
 """Characters of all names and strings together, with `_VALUE_CHARACTERS` for each value."""
 
 MOST_COUNTED = 20 * LARGEST_ARGUMENTS
-"""Beyond so many characters it is only said that there are more."""
+"""Characters are counted only up to this number."""
 
 _VALUE_CHARACTERS = 8
 _LARGEST_INTEGER_BITS = 1023
@@ -71,8 +72,8 @@ def validate(
 ) -> P:
     """Return the valid arguments; raise CallError (``invalid_argument``) with all mistakes.
 
-    ``admitted`` are addresses let through though they are not public. ``extra_mistakes`` names, in
-    our words, what no schema can express; it sees valid arguments only.
+    ``admitted`` are addresses that are accepted although they are not public. ``extra_mistakes``
+    returns mistakes that a schema cannot express; it is called only with valid arguments.
     """
     ignored = HOSTS_OWN - params.model_fields.keys()
     plain = {name: value for name, value in arguments.items() if name not in ignored}
@@ -112,10 +113,9 @@ def unpacked(arguments: object) -> dict[str, object]:
 
 
 def canonical_arguments(params: Params) -> JsonObject:
-    """Return what was given or defaulted, as JSON; the same intent is the same object.
+    """Return the arguments with their defaults as JSON; equal intents give equal objects.
 
-    Without what was left out, and without ``idempotency_key``, which names an intent and is not
-    part of it.
+    Absent arguments are left out, and so is ``idempotency_key``, which is not part of the intent.
     """
     return params.model_dump(
         mode="json", by_alias=True, exclude_none=True, exclude={"idempotency_key"}
@@ -127,7 +127,7 @@ def _validate_repaired(
 ) -> P:
     schema = cast("Schema", input_schema(params))
     repaired = cast("dict[str, object]", _repair(plain, schema, (), mistakes))
-    _scan(repaired, mistakes)  # again: JSON strings have been opened
+    _scan(repaired, mistakes)  # again, because JSON strings have been read
     if mistakes:
         repaired = cast("dict[str, object]", _legible_copy(repaired))
     try:
@@ -145,9 +145,9 @@ def _validate_repaired(
 
 
 def _scan(arguments: dict[str, object], mistakes: Mistakes) -> bool:
-    """Look at every value once, without recursion; tell whether any is null or empty.
+    """Scan every value once, without recursion; tell whether any is null or empty.
 
-    What is too deep or too large is refused at once.
+    Arguments that are nested too deeply or too large are refused at once.
     """
     holds_empty = False
     room = LARGEST_ARGUMENTS
@@ -266,7 +266,7 @@ def _legible_copy(value: object) -> object:
 
 
 def _repair(value: object, schema: Schema, path: Path, mistakes: Mistakes) -> object:
-    """Follow the schema into a value; opaque objects are left alone."""
+    """Correct a value along its schema; objects without a schema are not changed."""
     if _is_opaque(schema):
         return value
     branches: list[Schema] = schema.get("anyOf", [schema])
@@ -294,7 +294,7 @@ def _repair(value: object, schema: Schema, path: Path, mistakes: Mistakes) -> ob
 def _repair_members(
     members: dict[object, object], schema: Schema, path: Path, mistakes: Mistakes
 ) -> dict[object, object]:
-    """Put right the members of an object, without those that were left out."""
+    """Correct the members of an object, and drop those that count as left out."""
     declared: Schema = schema.get("properties", {})
     required: list[str] = schema.get("required", [])
     kept: dict[object, object] = {}
@@ -310,12 +310,12 @@ def _repair_members(
 
 
 def _is_opaque(schema: Schema) -> bool:
-    """Tell whether a schema lets anything through, so that nothing in it is ours to put right."""
+    """Tell whether a schema accepts everything, so that its value must not be changed."""
     return not all(schema.get("anyOf", [schema]))
 
 
 def _is_blank(value: object, schema: Schema) -> bool:
-    """Tell whether a value says nothing: null, ``""``, ``[]``, or an object of nothing else."""
+    """Tell whether a value is empty: null, ``""``, ``[]``, or an object of empty values."""
     if _is_opaque(schema):
         return False
     branches: list[Schema] = schema.get("anyOf", [schema])
@@ -361,7 +361,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,400})?(?:[eE][+-]?[
 
 
 def _takes_text(schema: Schema, text: str) -> bool:
-    """Tell whether a string is wanted here, and this may be it."""
+    """Tell whether the schema allows this string."""
     if schema.get("type") != "string" or text not in schema.get("enum", (text,)):
         return False
     pattern = schema.get("pattern")

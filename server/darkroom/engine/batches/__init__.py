@@ -1,1 +1,1 @@
-"""Many start calls as one: the grammar, the plan, the rows, and how far they are."""
+"""Batches: many start calls as one."""

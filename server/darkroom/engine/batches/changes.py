@@ -1,17 +1,16 @@
-"""Cancelling a batch, and running again what of it failed."""
+"""Cancels a batch, and runs its failed jobs again."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, DarkroomError, JournalError
+from darkroom.core.deadlines import CANCEL_SECONDS
+from darkroom.core.errors import CallError, DarkroomError
 from darkroom.engine.batches.plan import quotas_said
-from darkroom.engine.batches.report import OPEN
-from darkroom.jobs.spending import CapReached
+from darkroom.jobs.store import UNDER_WAY
 from darkroom.providers.operations import CallOperation
 
 if TYPE_CHECKING:
@@ -23,23 +22,30 @@ if TYPE_CHECKING:
     from darkroom.engine.person import Person
     from darkroom.engine.runtime import Runtime
     from darkroom.engine.starts import Starter
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import AttemptState, Job
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Cost, Unit
 
 RETRY = "retry_batch"
 
-ANSWER_SECONDS = 35.0
-"""Cancelling what runs takes a request for each; the call answers by then, and the rest goes on."""
+PAID: frozenset[AttemptState] = frozenset({"sent", "accepted", "unknown"})
+"""States of an item that the provider has, or may have."""
+
+
+SENDING_SECONDS = 45.0
+"""As long as a request may be on its way."""
+
+MOST_ROUNDS = 5
+"""How often it is looked again what waits; nothing grows any more once the wish is written."""
 
 
 class _FasterError(DarkroomError):
-    """Somebody else has run the job again meanwhile."""
+    """The job has been run again meanwhile."""
 
 
 class Canceller:
-    """Cancels what can be cancelled; the rest goes on."""
+    """Cancels the jobs of a batch that can be cancelled; the others go on."""
 
     def __init__(
         self, runtime: Runtime, providers: Mapping[str, Provider], reports: Reports
@@ -49,23 +55,43 @@ class Canceller:
         self._reports = reports
 
     async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
-        """Cancel what has not started, and what the provider lets us cancel."""
-        for job in reversed(report.jobs):  # what depends on others goes before they do
-            if job.status == "queued":
+        """Cancel what has not started, and what the provider lets us cancel.
+
+        The wish is written down first: from then on no second stage grows.
+        """
+        await self._mark(report)
+        for _ in range(MOST_ROUNDS):
+            queued = [job for job in report.jobs if job.status == "queued"]
+            if not queued:
+                break
+            for job in reversed(queued):  # what depends on others goes before they do
                 await self._queued(job, caller)
+            report = await self._reports.of(report.batch.job_id)  # what has grown meanwhile
         done = anyio.Event()
+        jobs = report.jobs
 
         async def cancel_running() -> None:
             try:
-                for job in report.jobs:
-                    if self._reports.latest(job).status in {"submitting", "running"}:
+                for job in jobs:
+                    await self._answered(job)
+                    if self._reports.latest(job).shown_status == "running":
                         await self._running(job, caller, person)
             finally:
                 done.set()
 
         self._context.spawn(cancel_running)
-        with anyio.move_on_after(ANSWER_SECONDS):
+        with anyio.move_on_after(CANCEL_SECONDS):
             await done.wait()
+
+    async def _answered(self, job: Job) -> None:
+        """Wait for the answer to a request that is on its way: only then it can be cancelled."""
+        live = self._context.registry.known(job.job_id)
+        if live is not None:
+            await self._context.registry.wait(
+                live, SENDING_SECONDS, until=lambda live: live.job.status != "submitting"
+            )
+
+    async def _mark(self, report: Report) -> None:
         live = await self._context.registry.get(report.batch.job_id)
         if live is None or report.status != "running":
             return
@@ -85,8 +111,9 @@ class Canceller:
             return
         try:
             await caller.withdraw(live)
-        except CallError:
-            return  # it has just left
+        except CallError as error:
+            if error.failure.code != "conflict":
+                raise  # otherwise it has just left
 
     async def _running(self, job: Job, caller: Caller, person: Person) -> None:
         provider = self._providers[job.provider]
@@ -97,11 +124,11 @@ class Canceller:
         try:
             await caller.call(provider, call, call.params(job_id=job.job_id), person)  # pyright: ignore[reportCallIssue] -- such calls take JobParams
         except CallError:
-            return  # it goes on; its state says so
+            return  # the job goes on, as its state shows
 
 
 class Retrier:
-    """Runs jobs of a batch again, once more within the caps."""
+    """Runs jobs of a batch again; the caps apply again."""
 
     def __init__(self, runtime: Runtime, starter: Starter, opener: Opener) -> None:
         self._runtime = runtime
@@ -110,21 +137,26 @@ class Retrier:
         self._opener = opener
 
     async def retry(self, report: Report, person: Person) -> int:
-        """Run again what failed and may work now, and what only waited for it; return how many.
+        """Run the failed jobs again that may succeed now, and the jobs that waited for them.
 
-        Never an ``unknown``.
+        Returns how many. An ``unknown`` job is never run again.
 
         Raises
         ------
-        CallError: ``spend_cap_reached``, or the person said no: then nothing was started.
+        CallError: ``spend_cap_reached``, or the person said no; nothing was started.
         """
         failed = [
             job
             for job in report.jobs
             if job.status == "failed" and job.error is not None and job.error.retryable
+            if not job.concluded
         ]
         missed = self._missed(report, {job.job_id for job in failed})
-        again = [job for job in (*failed, *missed) if job.operation in self._context.operations]
+        again = [
+            job
+            for job in (*failed, *missed)
+            if job.operation in self._context.operations and not await self._partly_sent(job)
+        ]
         if not again:
             return 0
         costs: Counter[tuple[str, Unit]] = Counter()
@@ -138,8 +170,13 @@ class Retrier:
         await self._opener.ask(RETRY, what, costs, said, report.batch, person)
         return await self._context.detached(lambda: self._restart_all(report.batch, again))
 
+    async def _partly_sent(self, job: Job) -> bool:
+        """Tell whether items of a job were accepted, or may have been: they are paid for."""
+        attempts = await self._context.registry.store.attempts(job.job_id)
+        return any(each.item is not None and each.state in PAID for each in attempts)
+
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
-        """Return the jobs that were never sent for want of the output of one that runs again."""
+        """Return the jobs that were not sent because they need an output of a job that runs again."""
         found: dict[str, Job] = {}
         waiting = [
             job
@@ -162,14 +199,16 @@ class Retrier:
 
     def _cost(self, job: Job, operation: JobOperation) -> Cost | None:
         params = self._context.params(job, operation)
-        return operation.cost(params, self._context.clients[job.provider].settings)
+        client = self._context.clients[job.provider]
+        key = self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
+        return key.charged(operation.cost(params, client.settings))
 
     async def _restart_all(self, batch: Job, again: Sequence[Job]) -> int:
         retried = 0
         for job in again:
             retried += await self._restart(job, self._context.operations[job.operation])
         parent = await self._context.registry.get(batch.job_id)
-        if retried and parent is not None and parent.job.status not in OPEN:
+        if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
             await self._context.registry.update(
                 parent, lambda job: job.next(status="running", updated_at=now, ended_at=None)
@@ -198,23 +237,16 @@ class Retrier:
                 error=None,
                 evidence=None,
                 warnings=(),
+                runs=job.runs + 1,
+                run_at=now,
                 cost=self._cost(job, operation),
             )
 
-        unit = old.cost.unit if old.cost is not None else None
-        caps = context.tariff.caps(old.provider, unit, now) if unit is not None else ()
+        caps = context.tariff.caps_for(old, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
             return False
-        except CapReached as reached:
-            raise reached.error from None
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        spent = context.tariff.entry(old)
-        if spent is not None and spent.state == "spent":  # what the first run cost stays
-            earlier = replace(spent, entry_id=f"{old.job_id}@{old.version}")
-            await context.registry.store.reserve(earlier, ())
         live = context.registry.add(job)
         live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
         self._runtime.queue(live, attempts)

@@ -1,4 +1,4 @@
-"""From what the model wrote to a list of items: crossing lists, copying, adding a second stage."""
+"""From the arguments of ``start_batch`` to a list of items: cross lists, copy, add a second stage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from darkroom.core.digests import canonical
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 ITEM = re.compile(r"item:([^#\s]{1,64})(?:#([0-9]{1,4}))?")
 MOST_ITEMS = 1_000
+MOST_CHARACTERS = 8_000_000
+"""Of the arguments of all jobs of a batch, as its rows and its manifest hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is started for every output of the first stage; ``input`` names the argument."""
+    """The call for every output of the first stage; ``input`` names the argument that takes it."""
 
     tool: str
     arguments: JsonObject
@@ -43,10 +47,10 @@ def expand(
     copies: int,
     then: Stage | None,
 ) -> tuple[list[BatchItem], list[str]]:
-    """Return all items in the order in which they are sent, and the mistakes found on the way.
+    """Return all items in the order in which they are sent, and the mistakes in the arguments.
 
-    Either ``items``, or a ``template`` crossed with the lists of ``for_each`` (the first list
-    varies slowest). Each is then copied, and followed by its second stage.
+    The items are either ``items``, or a ``template`` crossed with the lists of ``for_each`` (the
+    first list varies slowest). Each item is then copied and followed by its second stage.
     """
     mistakes: list[str] = []
     if items is not None:
@@ -65,11 +69,30 @@ def expand(
         mistakes.append("items: there is nothing to start; give items, or tool with for_each")
     second = [_long_running(item, then) for item in first] if then is not None else []
     everything = [*first, *second]
+    if not mistakes and _too_large(everything):
+        mistakes.append(
+            f"the arguments of all jobs together are longer than {MOST_CHARACTERS / 1e6:g} million "
+            "characters; split it, or give less in each job"
+        )
     if len(everything) > MOST_ITEMS:
         mistakes.append(
             f"this makes {len(everything)} jobs; a batch takes at most {MOST_ITEMS}: split it"
         )
     return everything, mistakes
+
+
+def _too_large(items: Sequence[BatchItem]) -> bool:
+    """Tell whether rows would be too large: an object that items share is written for each."""
+    sizes: dict[int, int] = {}
+    left = MOST_CHARACTERS
+    for item in items:
+        for value in item.arguments.values():
+            if id(value) not in sizes:
+                sizes[id(value)] = len(canonical(value))
+            left -= sizes[id(value)]
+        if left < 0:
+            return True
+    return False
 
 
 def _crossed(
@@ -124,7 +147,7 @@ def resolved(value: JsonValue, jobs: Mapping[str, str]) -> JsonValue:
 
 
 def circles(items: Sequence[BatchItem]) -> list[str]:
-    """Return what is wrong with references among items: missing ones, and circles."""
+    """Return the mistakes in references between items: missing items and circles."""
     known = {item.id: [*references(item.arguments)] for item in items}
     mistakes = [
         f"item '{item.id}': there is no item '{name}'"

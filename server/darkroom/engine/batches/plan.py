@@ -1,22 +1,24 @@
-"""A batch as rows: every item validated, priced and timed before the first is sent."""
+"""The plan of a batch: all items are validated, priced and timed before the first is sent."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from darkroom.config.tool_filter import keeps
-from darkroom.core.errors import CallError, call_error
-from darkroom.engine.arguments.explain import nearest, shown
+from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.core.names import nearest
+from darkroom.engine.arguments.explain import shown
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import circles, resolved
+from darkroom.engine.starts import Place
 from darkroom.jobs.quota import outlook
 from darkroom.providers.client.rate_limiter import REQUESTS_PER_JOB
 from darkroom.providers.messages import UNREADABLE, Request
-from darkroom.providers.operations import JobOperation
+from darkroom.providers.operations import FanOutOperation, JobOperation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,12 +37,12 @@ MOST_MISTAKES = 20
 DAY_SECONDS = 86_400.0
 
 ORDER_SECONDS = 1e-6
-"""What rows of a batch are apart, so that they stay in the order of its items."""
+"""Difference between the times of a batch's rows, which keeps them in the order of the items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One job of a batch, ready to be written down."""
+    """One job of a batch, ready to be written."""
 
     job: Job
     attempts: list[Attempt]
@@ -50,7 +52,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A job as a burden: the requests that send it; the question for its state comes on top."""
+    """The requests that a job needs to be sent; the polls are added to them."""
 
     provider: Provider
     operation: JobOperation
@@ -63,6 +65,9 @@ class Plan:
 
     planned: list[Planned]
     costs: dict[tuple[str, Unit], float] = field(default_factory=dict[tuple[str, "Unit"], float])
+    grows: int = 0
+    """Jobs of a second stage that follow from outputs beyond the first of each job."""
+
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list[str])
 
@@ -78,7 +83,7 @@ async def plan(
     folder: str,
     person: Person,
 ) -> Plan:
-    """Make the rows of all items.
+    """Return the rows of all items.
 
     Raises
     ------
@@ -106,21 +111,20 @@ async def plan(
             continue
         provider, operation, params = wanted[place]
         try:
-            job, attempts = await starter.rows(provider, operation, params, person, judged)
+            name = Place(
+                job_id=ids[item.id],
+                batch_id=batch_id,
+                item=item.id,
+                folder=folder,
+                created_at=began + place * ORDER_SECONDS,
+            )
+            rows = await starter.rows(provider, operation, params, person, judged, name)
+        except JournalError:
+            raise
         except CallError as error:
             mistakes.append(_mistake(item, error))
             continue
-        job = replace(
-            job,
-            job_id=ids[item.id],
-            batch_id=batch_id,
-            item=item.id,
-            folder=folder,
-            idempotency_key=None,
-            created_at=began + place * ORDER_SECONDS,
-        )
-        attempts = [replace(attempt, job_id=job.job_id) for attempt in attempts]
-        planned.append(Planned(job, attempts, operation, provider))
+        planned.append(Planned(*rows, operation, provider))
     mistakes.extend(await _missing(runtime, planned, set(ids.values())))
     if mistakes:
         raise _refusal(mistakes)
@@ -130,9 +134,9 @@ async def plan(
 def written_alike(
     runtime: Runtime, providers: Mapping[str, Provider], items: Sequence[BatchItem]
 ) -> list[JsonObject]:
-    """Return the arguments of each item in the form that all ways to write them have in common.
+    """Return the canonical arguments of each item.
 
-    What is not valid stays as it is: such a batch is refused.
+    Invalid arguments stay as they are; such a batch is refused later.
     """
     stand_ins = {item.id: f"item{place}" for place, item in enumerate(items)}
     found = {tool: _operation(runtime, providers, tool) for tool in {item.tool for item in items}}
@@ -148,7 +152,7 @@ def written_alike(
 
 
 Wanted = tuple["Provider", JobOperation, "StartParams"]
-"""A start call that is written as it should be."""
+"""A valid start call."""
 
 
 def _looked_at(
@@ -158,7 +162,7 @@ def _looked_at(
     found: Mapping[str, tuple[Provider, JobOperation] | None],
     ids: Mapping[str, str],
 ) -> tuple[dict[int, Wanted], dict[int, str]]:
-    """Return the items that are written as they should be, by their place, and the others' mistakes."""
+    """Return the valid items by their position, and the mistakes of the others."""
     wanted: dict[int, Wanted] = {}
     wrong: dict[int, str] = {}
     for place, item in enumerate(items):
@@ -196,11 +200,11 @@ def _check(
 
 
 def _no_start_tool(runtime: Runtime, providers: Mapping[str, Provider], tool: str) -> str:
-    """Say that there is no such start tool, and which one was probably meant."""
+    """Return the mistake that there is no such start tool, with the nearest name."""
     names = [operation.name for _, operation in _start_tools(runtime, providers)]
     near = nearest(tool, names)
     hint = f"did you mean '{near}'?" if near else f"there are {', '.join(names) or 'none'}"
-    return f"{shown(tool)!r} is no start tool that is listed here; {hint}"
+    return f"{shown(tool)!r} is not a start tool that is listed here; {hint}"
 
 
 def _start_tools(
@@ -252,6 +256,15 @@ async def _estimated(runtime: Runtime, planned: list[Planned]) -> Plan:
     for each in planned:
         if each.job.cost is not None:
             costs[each.provider.name, each.job.cost.unit] += each.job.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+    second = {each.job.item: each for each in planned}
+    for each in planned:
+        follower = second.get(f"{each.job.item}>0")
+        if follower is None:
+            continue
+        more = outputs_of(runtime, each.job) - 1
+        made.grows += more
+        if more and (cost := follower.job.cost) is not None:
+            costs[follower.provider.name, cost.unit] += cost.amount * more  # pyright: ignore[reportArgumentType] -- amounts may be fractions
     made.costs = dict(costs)
     loads = [Load(each.provider, each.operation, len(each.attempts)) for each in planned]
     made.seconds = seconds_for(runtime, loads)
@@ -261,16 +274,24 @@ async def _estimated(runtime: Runtime, planned: list[Planned]) -> Plan:
     return made
 
 
-def seconds_for(runtime: Runtime, jobs: Sequence[Load]) -> float:
-    """Return how long jobs take at the limits of their providers, polls included.
+def outputs_of(runtime: Runtime, job: Job) -> int:
+    """Return how many outputs a job is expected to have, as far as its arguments tell."""
+    operation = runtime.context.operations[job.operation]
+    if not isinstance(operation, FanOutOperation):
+        return 1
+    return max(1, len(operation.items(runtime.context.params(job, operation))))
 
-    Providers work side by side; the slowest one counts, and the longest job once more at its end.
+
+def seconds_for(runtime: Runtime, jobs: Sequence[Load]) -> float:
+    """Return the estimated duration of jobs at their providers' limits, including polls.
+
+    Providers work at the same time, so that the slowest one counts, plus the longest job.
     """
     longest = 0.0
     for name in {load.provider.name for load in jobs}:
         own = [load for load in jobs if load.provider.name == name]
         client = runtime.context.clients[name]
-        limits = client.provider.limits(client.settings)
+        limits = client.provider.limits_with(client.settings)
         requests = sum(load.sends + _polls(load.operation) for load in own)
         pace = max(
             ((math.ceil(requests / rate.requests) - 1) * rate.seconds for rate in limits.rates),
@@ -283,13 +304,13 @@ def seconds_for(runtime: Runtime, jobs: Sequence[Load]) -> float:
 
 
 def _polls(operation: JobOperation) -> float:
-    """Return the questions for one job's state: one, or its share of a list's."""
+    """Return the number of polls per job: one, or its share of a list request."""
     listing = operation.state.listing
     return 1.0 if listing is None else 1 / listing.size
 
 
 async def quotas_said(runtime: Runtime, jobs: Sequence[Job]) -> tuple[list[str], float]:
-    """Return what the days' caps and the months' allowances do to jobs, and how long they wait."""
+    """Return warnings about daily caps and monthly allowances, and how long jobs wait for them."""
     said: list[str] = []
     seconds = 0.0
     counts = Counter((job.provider, job.operation, job.owner) for job in jobs)
@@ -304,7 +325,7 @@ async def quotas_said(runtime: Runtime, jobs: Sequence[Job]) -> tuple[list[str],
 async def _quota_said(
     runtime: Runtime, owner: str, provider: str, operation: str, count: int, beside: int
 ) -> tuple[list[str], float]:
-    """Say it of ``count`` jobs of an operation, of ``beside`` that go to this provider."""
+    """Return the same for ``count`` jobs of one operation, of ``beside`` at this provider."""
     context = runtime.context
     declared, of = context.clients[provider].provider, context.operations[operation]
     if of.quota is None:
@@ -322,7 +343,8 @@ async def _quota_said(
     if ahead.month is not None:
         there = await _left(runtime, declared, of, owner, REQUESTS_PER_JOB * beside)
         left = ahead.month.left
-        if there is not None:  # it knows of the key's use elsewhere, we of what waits here
+        if there is not None:
+            # The provider knows how the key is used elsewhere; we know which jobs wait here.
             left = min(left, max(0, there - ahead.month.waiting))
         if left < count:
             rest = (
@@ -340,10 +362,10 @@ async def _quota_said(
 async def _left(
     runtime: Runtime, provider: Provider, operation: JobOperation, owner: str, needed: int
 ) -> int | None:
-    """Return what the provider says is left of the month's allowance; None where it does not.
+    """Return what the provider says is left of the month's allowance; None if it does not say.
 
-    It is asked only with a request that no job waits for: ``needed`` are those of the batch. One
-    too many can make its last question wait for the next window, a minute at ZSky.
+    The provider is asked only if a request is left after the ``needed`` requests of the batch:
+    otherwise its last poll would have to wait for the next window, a minute at ZSky.
     """
     allowance = provider.allowance
     if allowance is None or allowance.left is None:

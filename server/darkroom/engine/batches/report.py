@@ -1,4 +1,4 @@
-"""How far a batch is: its jobs as they are now, waiting for a change that matters, time left."""
+"""The progress of a batch: its jobs, waiting for the next relevant change, the remaining time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 from darkroom.core.errors import call_error
 from darkroom.engine.batches.plan import Load, seconds_for
 from darkroom.engine.progress import STEP, TELL_SECONDS
-from darkroom.jobs.store import Query
+from darkroom.jobs.store import UNDER_WAY, Query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Job
     from darkroom.providers.provider import Provider
-    from darkroom.providers.values import Status
 
 PROVIDER = "batch"
 OPERATION = "start_batch"
 MOST_JOBS = 5_000
 
 LOOK_SECONDS = 0.5
-"""How often a wait looks for changes that another process made."""
+"""How often a wait checks for changes by other processes."""
 
 PAUSE_SECONDS = 0.2
-"""Changes that come together are looked at once."""
+"""Changes within this time are processed together."""
 
 STEPS = 10
-"""A wait returns when another tenth of a batch is done, sooner when something fails."""
-
-OPEN: frozenset[Status] = frozenset({"queued", "submitting", "running"})
+"""A wait returns when another tenth of the batch is done, or earlier if a job fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +46,30 @@ class Report:
     @property
     def counts(self) -> Counter[str]:
         """How many jobs there are of each status, as the model sees it."""
-        return Counter("running" if j.status == "submitting" else j.status for j in self.jobs)
+        return Counter(job.shown_status for job in self.jobs)
 
     @property
     def done(self) -> int:
-        """How many jobs have nothing left to do."""
-        return sum(job.status not in OPEN for job in self.jobs)
+        """How many jobs have ended or are unknown."""
+        return sum(job.status not in UNDER_WAY for job in self.jobs)
 
     @property
     def status(self) -> str:
-        """``running``, ``cancelled``, or ``completed`` when nothing is left to do."""
+        """``running``, ``cancelled``, or ``completed`` if all jobs are done."""
         if self.done < len(self.jobs):
             return "running"
         return "cancelled" if self.batch.status == "cancelled" else "completed"
 
     @property
     def mark(self) -> tuple[str, int, int]:
-        """What a wait compares: the state, the tenths that are done, the failures."""
+        """What a wait compares: the status, the tenths that are done, the failures."""
         counts = self.counts
         failed = counts["failed"] + counts["blocked"] + counts["unknown"]
         return self.status, self.done * STEPS // max(1, len(self.jobs)), failed
 
 
 class Reports:
-    """Looks at the batches of an owner."""
+    """Reads the batches of an owner."""
 
     def __init__(self, runtime: Runtime, owner: str, providers: Mapping[str, Provider]) -> None:
         self._runtime = runtime
@@ -107,11 +104,11 @@ class Reports:
 
     @staticmethod
     def holders(report: Report) -> set[str | None]:
-        """Return who holds a batch and those of its jobs that have not ended."""
+        """Return the holders of a batch and of its jobs that have not ended."""
         return {job.holder for job in (report.batch, *report.jobs) if not job.ended}
 
     async def wait(self, batch_id: str, seconds: float, person: Person) -> Report:
-        """Return at the next change that matters, or when the time is over."""
+        """Return at the next relevant change, or when the time is over."""
         report = await self.of(batch_id)
         mark, told, told_at = report.mark, -STEP, -TELL_SECONDS
         with anyio.move_on_after(seconds):
@@ -129,11 +126,11 @@ class Reports:
         return report
 
     def seconds_left(self, report: Report) -> float:
-        """Return how long what is left takes at the providers' limits."""
+        """Return the estimated remaining time at the providers' limits."""
         left: list[Load] = []
         for job in report.jobs:
             operation = self._context.operations.get(job.operation)
-            if job.status in OPEN and operation is not None:
+            if job.status in UNDER_WAY and operation is not None:
                 left.append(Load(self._providers[job.provider], operation, self._sends(job)))
         return seconds_for(self._runtime, left) if left else 0.0
 
@@ -145,5 +142,5 @@ class Reports:
         return unsent + (job.status == "queued")
 
     def folder(self, batch: Job) -> Path:
-        """Return where a batch's files are."""
+        """Return the folder of a batch's files."""
         return self._runtime.folder / (batch.folder or "")

@@ -1,22 +1,25 @@
-"""Batches of an owner: one door for the tools, and what follows by itself from changes.
+"""The batches of an owner: what the tools call, and what happens when jobs of a batch change.
 
-A batch is a row of its own beside the rows of its jobs, which are jobs like all others: paced,
-recovered, settled and downloaded by the same machinery. Its state follows from theirs.
+A batch is a row in addition to the rows of its jobs. These are ordinary jobs, sent, recovered,
+settled and downloaded like all others. The status of a batch follows from theirs.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError
+from darkroom.core.errors import CallError, call_error
 from darkroom.core.log import log
 from darkroom.engine.batches import manifest
 from darkroom.engine.batches.changes import Canceller, Retrier
-from darkroom.engine.batches.report import PROVIDER, Reports
+from darkroom.engine.batches.plan import outputs_of
+from darkroom.engine.batches.report import OPERATION, PROVIDER, Reports
 from darkroom.engine.batches.start import Opener
 from darkroom.engine.recovery import recover_from
+from darkroom.engine.starts import Place
 from darkroom.jobs.store import Query
 from darkroom.providers.operations import JobOperation
 
@@ -33,9 +36,10 @@ if TYPE_CHECKING:
     from darkroom.engine.starts import Starter
     from darkroom.jobs.model import Job
     from darkroom.providers.provider import Provider
+    from darkroom.providers.values import Unit
 
 MANIFEST_SECONDS = 1.0
-"""A manifest is written again so long after a change, so that many changes cost one writing."""
+"""Delay between a change and writing the manifest, so that many changes are written once."""
 
 MOST_BATCHES = 100
 
@@ -64,7 +68,7 @@ class Batches:
         runtime.tracker.on_change.append(self._changed)
         runtime.go_on.append(self.take_up)
 
-    # --- what the tools ask for ---
+    # --- what the tools call ---
 
     async def start(self, asked: Asked, person: Person) -> Opened:
         """Start a batch; see `Opener.open`."""
@@ -86,7 +90,7 @@ class Batches:
         return report
 
     async def wait(self, batch_id: str, seconds: float, person: Person) -> Report:
-        """Return at the next change that matters, or when the time is over."""
+        """Return at the next relevant change, or when the time is over."""
         await self.report(batch_id)
         report = await self._reports.wait(batch_id, seconds, person)
         if report.status != "running" and not report.batch.ended:
@@ -94,24 +98,24 @@ class Batches:
         return report
 
     async def cancel(self, batch_id: str, caller: Caller, person: Person) -> Report:
-        """Cancel what has not started, and what the provider lets us cancel; the rest goes on."""
+        """Cancel the jobs that can be cancelled; see `Canceller.cancel`."""
         await self._canceller.cancel(await self.report(batch_id), caller, person)
         return await self.report(batch_id)
 
     async def retry(self, batch_id: str, person: Person) -> tuple[Report, int]:
-        """Run again what failed and may work now; see `Retrier.retry`."""
+        """Run failed jobs again; see `Retrier.retry`."""
         retried = await self._retrier.retry(await self.report(batch_id), person)
         return await self.report(batch_id), retried
 
     def seconds_left(self, report: Report) -> float:
-        """Return how long what is left takes at the providers' limits."""
+        """Return the estimated remaining time at the providers' limits."""
         return self._reports.seconds_left(report)
 
     def folder(self, batch: Job) -> Path:
-        """Return where a batch's files are."""
+        """Return the folder of a batch's files."""
         return self._reports.folder(batch)
 
-    # --- what follows from changes ---
+    # --- after a change of a job ---
 
     def _changed(self, job: Job) -> None:
         if job.owner != self._owner or job.batch_id is None:
@@ -130,7 +134,7 @@ class Batches:
             )
 
     async def _write(self, batch_id: str) -> None:
-        """Write the manifest, and end the batch's row when nothing is left to do."""
+        """Write the manifest, and end the batch's row if all jobs are done."""
         async with self._writing:
             report = await self._reports.of(batch_id)
             try:
@@ -162,9 +166,18 @@ class Batches:
             return
         provider, operation = self._starts[str(stage["tool"])]
         arguments = stage["arguments"]
+        planned = outputs_of(self._runtime, job)
+        beyond = [output for output in job.outputs if output.index >= planned]
+        if beyond and await self._would_ask(parent.job, operation, job, len(beyond)):
+            await self._warn(parent.job.job_id, _not_approved(job, len(beyond), operation.name))
+        else:
+            beyond = []
         for output in job.outputs:
-            if output.index == 0:
-                continue  # it was planned with the batch
+            if output.index == 0 or output in beyond:
+                continue  # it was planned with the batch, or nobody has said yes to it
+            newest = await self._context.registry.store.job(parent.job.job_id)
+            if newest is None or newest.status == "cancelled":
+                return
             given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
             given[str(stage["input"])] = f"job:{job.job_id}#{output.index}"
             try:
@@ -172,16 +185,32 @@ class Batches:
                     provider,
                     operation,
                     given,
-                    batch_id=parent.job.job_id,
-                    item=f"{job.item}>{output.index}",
-                    folder=parent.job.folder,
+                    Place(
+                        batch_id=parent.job.job_id,
+                        item=f"{job.item}>{output.index}",
+                        folder=parent.job.folder,
+                    ),
                 )
             except CallError as error:
                 await self._warn(parent.job.job_id, error)
                 return
 
+    async def _would_ask(self, batch: Job, operation: JobOperation, job: Job, more: int) -> bool:
+        """Tell whether the person would be asked for the batch with so many jobs more."""
+        if OPERATION in self._context.settings.approval.never_ask:
+            return False
+        costs: Counter[tuple[str, Unit]] = Counter()
+        report = await self._reports.of(batch.job_id)
+        for each in report.jobs:
+            if each.cost is None:
+                continue
+            costs[each.provider, each.cost.unit] += each.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+            if each.item == f"{job.item}>0" and each.operation == operation.name:
+                costs[each.provider, each.cost.unit] += each.cost.amount * more  # pyright: ignore[reportArgumentType] -- amounts may be fractions
+        return self._context.tariff.question_for_all(costs) is not None
+
     async def _warn(self, batch_id: str, error: CallError) -> None:
-        """Say with the batch why its second stage did not go on."""
+        """Add a warning to the batch: its second stage was not continued, and why."""
         live = await self._context.registry.get(batch_id)
         said = f"the second stage did not go on: {error.failure.message}"
         if live is not None:
@@ -193,7 +222,7 @@ class Batches:
             )
 
     async def take_up(self) -> None:
-        """Go on with the batches of a process that died: second stages, manifests, their ends."""
+        """Continue the batches of dead processes: second stages, manifests, ends."""
         registry = self._context.registry
         running = Query(
             owner=self._owner,
@@ -203,7 +232,7 @@ class Batches:
         )
         for parent in await registry.store.list(running):
             if parent.holder != registry.holder:
-                continue  # its process lives
+                continue  # its process is alive
             registry.add(parent)
             report = await self._reports.of(parent.job_id)
             known = {job.item for job in report.jobs}
@@ -213,3 +242,13 @@ class Batches:
                 ):
                     await self._grow(job)
             self._write_soon(parent.job_id)
+
+
+def _not_approved(job: Job, more: int, tool: str) -> CallError:
+    """Say that a job has more outputs than the person's yes to the batch was for."""
+    return call_error(
+        "declined",
+        f"{job.job_id} has {more} outputs more than were planned, and nobody has approved "
+        f"{tool} for them",
+        "start them as another batch",
+    )

@@ -1,4 +1,4 @@
-"""Starting a batch: one plan, one approval, one write, and every job in its queue."""
+"""Starts a batch: one plan, one approval, one write; then all jobs are queued."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import PLAN_SECONDS
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.core.errors import call_error
 from darkroom.engine.batches.plan import Plan, plan, written_alike
 from darkroom.engine.batches.report import OPERATION, PROVIDER
 from darkroom.engine.recovery import recover_from
@@ -30,16 +31,13 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
     from darkroom.providers.values import Unit
 
-PLAN_SECONDS = 40.0
-"""By then all items were looked at, or nothing is started: every call answers within 45 s."""
-
 Totals = list[tuple[Entry, "Sequence[Cap]"]]
-"""What many jobs need together, per unit and in money, with the caps on it."""
+"""The sums that many jobs need, per unit and in money, with the caps that apply to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the caller of ``start_batch`` wants."""
+    """The arguments of ``start_batch``."""
 
     items: Sequence[BatchItem]
     mistakes: Sequence[str] = ()
@@ -53,7 +51,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The batch that an intent led to, what was planned, and whether it was made now."""
+    """The batch for an intent, its plan, and whether it was created by this call."""
 
     batch: Job
     plan: Plan
@@ -73,7 +71,7 @@ class Opener:
         self._starter = starter
 
     async def open(self, asked: Asked, person: Person) -> Opened:
-        """Start a batch, or return the one that the same intent has started.
+        """Start a batch, or return the existing batch with the same intent.
 
         With ``dry_run`` nothing is written or sent.
 
@@ -87,7 +85,7 @@ class Opener:
         parent = self._row(batch_id, asked, folder, now)
         if not asked.dry_run:
             since = self._starter.identical_since()
-            known = await context.registry.store.foresee(parent, identical_since=since)
+            known = await context.registry.store.identical(parent, since=since)
             if known is not None:  # approved then, whatever has become of what it was made of
                 return await self._again(known, parent)
         made = None
@@ -114,15 +112,15 @@ class Opener:
         totals = self.totals(parent, made.costs)
         if asked.dry_run:
             if (reached := await self._passed(totals)) is not None:
-                made.warnings.append(f"it would be refused: {reached.error.failure.message}")
+                made.warnings.append(f"it would be refused: {reached.failure.message}")
             return Opened(parent, made, made=True)
         await self.admit(parent, made.costs)
-        what = f"Start {len(made.planned)} jobs"
+        what = f"Start {len(made.planned) + made.grows} jobs"
         await self.ask(OPERATION, what, made.costs, made.warnings, parent, person)
         return await context.detached(lambda: self._begin(parent, made, totals))
 
     def _folder(self, batch_id: str, name: str | None, now: float) -> str:
-        """Return a folder of its own for the batch's files, below that of all results."""
+        """Return a new folder for the batch's files, in the results folder."""
         home = self._runtime.folder
         label = naming.slug(name or "") or batch_id
         folder = naming.day_folder(home, now) / label
@@ -143,7 +141,7 @@ class Opener:
             (item.id, item.tool, canonical(meant))
             for item, meant in zip(asked.items, alike, strict=True)
         ]
-        # What the second stage is given stands in its items.
+        # The items of the second stage contain its arguments.
         rest: JsonObject = {**arguments, **({"then": [then.tool, then.input]} if then else {})}
         return Job(
             job_id=batch_id,
@@ -162,12 +160,12 @@ class Opener:
         )
 
     async def _again(self, known: Job, parent: Job) -> Opened:
-        """Return the batch that the same intent has started before."""
+        """Return the existing batch with the same intent."""
         if parent.idempotency_key is not None and known.intent != parent.intent:
             raise call_error(
                 "conflict",
-                f"this idempotency_key belongs to {known.job_id}, started otherwise",
-                "leave idempotency_key out, or repeat the call as it was",
+                f"this idempotency_key belongs to {known.job_id}, which was started with other arguments",
+                "leave idempotency_key out, or repeat the original call",
             )
         if not known.ended:
             await recover_from(self._runtime, [known.holder])
@@ -176,7 +174,7 @@ class Opener:
     # --- money ---
 
     def totals(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> Totals:
-        """Return what jobs of a batch need together, with the caps on it."""
+        """Return the sums that the jobs of a batch need, with the caps that apply to them."""
         context, now = self._context, self._context.clock()
         totals: Totals = []
         money = 0.0
@@ -204,7 +202,7 @@ class Opener:
         return totals
 
     async def _passed(self, totals: Totals) -> CapReached | None:
-        """Return the first cap that all jobs together would pass."""
+        """Return the first cap that all jobs together would exceed."""
         store = self._context.registry.store
         for entry, caps in totals:
             for cap in caps:
@@ -214,9 +212,9 @@ class Opener:
         return None
 
     async def admit(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> None:
-        """Refuse what would pass a cap, before the person is asked."""
+        """Refuse a batch that would exceed a cap, before the person is asked."""
         if (reached := await self._passed(self.totals(parent, costs))) is not None:
-            raise reached.error
+            raise reached
 
     async def ask(
         self,
@@ -227,7 +225,7 @@ class Opener:
         parent: Job,
         person: Person,
     ) -> None:
-        """Ask the person for what costs more than the configured amount; ``said`` goes with it."""
+        """Ask the person if the cost is above the configured amount; ``said`` is part of it."""
         if tool in self._context.settings.approval.never_ask:
             return
         question = self._context.tariff.question_for_all(costs)
@@ -242,14 +240,9 @@ class Opener:
         children = [
             Child(each.job, each.attempts, context.tariff.entry(each.job)) for each in made.planned
         ]
-        try:
-            created = await context.registry.store.create_all(
-                parent, children, identical_since=self._starter.identical_since(), totals=totals
-            )
-        except JournalError as error:
-            raise CallError(error.failure) from None
-        except CapReached as reached:
-            raise reached.error from None
+        created = await context.registry.store.create_all(
+            parent, children, identical_since=self._starter.identical_since(), totals=totals
+        )
         if not created.made:
             return await self._again(created.job, parent)
         context.registry.add(parent)

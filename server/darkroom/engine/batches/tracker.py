@@ -1,4 +1,4 @@
-"""Waking those who wait for a batch, and telling whoever keeps its manifest."""
+"""Notices changes of batches: wakes waiting tasks, and tells the writer of the manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tracker:
             watcher(job)
 
     async def change(self, batch_id: str, seconds: float) -> None:
-        """Wait until a job of a batch changes here, at most so long."""
+        """Wait until this process changes a job of a batch, at most the given time."""
         event = self._events.setdefault(batch_id, anyio.Event())
         with anyio.move_on_after(seconds):
             await event.wait()

@@ -1,1 +1,1 @@
-"""Stores: SQLite and memory, and the lease by which processes know each other."""
+"""The stores (SQLite and memory), and the lease that tells which processes are alive."""

@@ -1,4 +1,4 @@
-"""The file of the journal: opened with care, written in transactions, its errors in our words."""
+"""The journal's SQLite file: opening it safely, transactions, and messages for SQLite's errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError, JournalError
+from darkroom.core.files import make_private_folder, trusted
 from darkroom.jobs.storage.schema import STEPS
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ BUSY_TIMEOUT_SECONDS = 10.0
 """How long to wait while another process writes."""
 
 WAL_TRIES = 100
-"""How often processes that create the journal at the same moment may get in each other's way."""
+"""How many times to try if several processes create the journal at the same moment."""
 
 _REASONS = {
     "SQLITE_FULL": "the disk is full",
@@ -31,7 +32,7 @@ _REASONS = {
     "SQLITE_CORRUPT": "it is damaged",
     "SQLITE_NOTADB": "it is damaged or no journal",
 }
-"""What the names of SQLite's errors mean, by their beginning; others are mistakes of ours."""
+"""Messages by the beginning of SQLite's error name; any other error is a bug of ours."""
 
 _ELSEWHERE = (
     "set [jobs] state_dir to a folder on a local disk that you may write to, "
@@ -40,7 +41,7 @@ _ELSEWHERE = (
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the journal for any thread, or make it; leave it as it is if it cannot be used."""
+    """Open or create the journal, usable from any thread; do not change a file that is unusable."""
     import sqlite3  # noqa: PLC0415 -- a start without a journal does not pay for it
 
     _make_private(path)
@@ -51,7 +52,7 @@ def connect(path: Path) -> sqlite3.Connection:
         )
         try:
             database.execute("PRAGMA synchronous = FULL")
-            # On macOS fsync stops at the disk's cache; elsewhere this changes nothing.
+            # On macOS a plain fsync does not flush the disk's cache; elsewhere this has no effect.
             database.execute("PRAGMA fullfsync = ON")
             with transaction(database):
                 _bring_up_to_date(database, path)
@@ -64,12 +65,15 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _make_private(path: Path) -> None:
     """Make the folder and the file, for the person only; SQLite gives its other files that mode."""
+    trusted(path.parent, "the state folder")
+    for name in _names(path):
+        trusted(path.with_name(name), "the journal")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         with suppress(FileExistsError):
-            # An existing file is not opened: closing it would drop SQLite's locks in this process.
+            # Do not open an existing file: closing it would release SQLite's locks of this process.
             path.touch(mode=0o600, exist_ok=False)
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        for name in _names(path):
             with suppress(FileNotFoundError):
                 path.with_name(name).chmod(0o600)
     except OSError as error:
@@ -78,8 +82,12 @@ def _make_private(path: Path) -> None:
         ) from None
 
 
+def _names(path: Path) -> tuple[str, ...]:
+    return (path.name, f"{path.name}-wal", f"{path.name}-shm")
+
+
 def _bring_up_to_date(database: sqlite3.Connection, path: Path) -> None:
-    """Make the tables; refuse a file that a newer version or another program wrote."""
+    """Create or upgrade the tables; refuse a file of a newer version or of another program."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
         raise ConfigurationError(
@@ -108,7 +116,7 @@ def _turn_on_wal(database: sqlite3.Connection, path: Path) -> None:
             tries_left -= 1
             if not tries_left or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
                 raise
-        # SQLite does not wait there for another process, but it does where a change begins.
+        # Changing the journal mode does not wait for another process; beginning a transaction does.
         with transaction(database):
             pass
     if mode != "wal":
@@ -118,9 +126,40 @@ def _turn_on_wal(database: sqlite3.Connection, path: Path) -> None:
         )
 
 
+class SameFile:
+    """Knows whether the journal's path still leads to the files that are open.
+
+    A file that was deleted or moved can be written to as long as it is open; what is written there
+    the next start does not find, and pays for it again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._paths = (path, path.with_name(f"{path.name}-wal"))
+        self._known: dict[Path, tuple[int, int]] = {}
+        with suppress(JournalError):
+            self.need("")
+
+    def need(self, otherwise: str) -> None:
+        """Raise `JournalError` if a file is another one now, or gone; ``otherwise`` as below."""
+        for path in self._paths:
+            try:
+                found = path.stat()
+                now = (found.st_dev, found.st_ino)
+            except OSError:
+                now = None
+            known = self._known.get(path)
+            if known is None and now is not None:  # the log is made by the first change
+                self._known[path] = now
+            elif now != known:
+                raise JournalError(
+                    f"the journal {self._paths[0]} failed: {path.name} was deleted or replaced "
+                    f"while this server runs, {otherwise}: put it back, or start the server again"
+                )
+
+
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Generator[None]:
-    """Do the work within as one change; it has the write lock from its beginning."""
+    """Run a transaction that holds the write lock from its beginning."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -135,13 +174,13 @@ def transaction(database: sqlite3.Connection) -> Generator[None]:
 def translated(
     path: Path, otherwise: str, kind: type[ConfigurationError | JournalError] = JournalError
 ) -> Generator[None]:
-    """Turn SQLite's errors into ours; ``otherwise`` says what they lead to."""
+    """Turn SQLite's errors into ours; ``otherwise`` says what the error means for the caller."""
     import sqlite3  # noqa: PLC0415 -- as above
 
     try:
         yield
     except sqlite3.DatabaseError as error:
-        # The module raises some errors itself, without a code: those are mistakes of ours.
+        # Errors without a code come from the Python module and are bugs of ours.
         name = getattr(error, "sqlite_errorname", "")
         for beginning, reason in _REASONS.items():
             if name.startswith(beginning):

@@ -1,7 +1,8 @@
-"""Which processes are alive: those that hold the lock on their file.
+"""Tells which processes are alive: those that hold the lock on their lease file.
 
-The system frees a lock when its process ends, however it ends, so neither heartbeat nor clock is
-needed. A holder whose file is gone counts as dead, so a file may be removed only under its lock.
+The operating system frees the lock when a process ends, however it ends, so that neither a heartbeat
+nor a clock is needed. A holder whose file is missing counts as dead. Therefore a file may only be
+removed by a process that holds its lock.
 """
 
 from __future__ import annotations
@@ -13,36 +14,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.files import make_private_folder, trusted
+from darkroom.core.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from darkroom.core.executor import Executor
+
 LOCK_TRIES = 8
-"""How often a new file may be swept away between its creation and its lock."""
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:  # noqa: ARG001 -- Windows has no shared ones
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _lock(descriptor: int, *, shared: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+"""How many times to try if another process removes the new file before it is locked."""
 
 
 class Lease:
-    """The sign that this process is alive, from `take` to `release` or the end of the process."""
+    """Marks this process as alive, from `take` to `release` or to the end of the process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -50,25 +36,26 @@ class Lease:
 
     @property
     def holder(self) -> str:
-        """The random name under which rows are held."""
+        """The random name that the rows of this process contain."""
         return self._path.stem
 
     @classmethod
     def take(cls, state_dir: Path) -> Lease:
         """Lock a new file in ``state_dir``; child processes do not inherit it (PEP 446).
 
-        Raises `ConfigurationError` where files cannot be made or locked.
+        Raises `ConfigurationError` where files cannot be made or locked, or others can write there.
         """
         folder = state_dir / "holders"
         try:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            trusted(state_dir, "the state folder")
+            make_private_folder(state_dir)
             folder.mkdir(mode=0o700, exist_ok=True)
             for _ in range(LOCK_TRIES):
                 path = folder / f"{secrets.token_hex(8)}.lock"
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
                 lease, taken = cls(path, descriptor), False
                 try:
-                    taken = _lock(descriptor, shared=False) and _is_open_as(path, descriptor)
+                    taken = try_lock(descriptor) and _is_open_as(path, descriptor)
                 finally:
                     if not taken:
                         lease.release()
@@ -83,14 +70,43 @@ class Lease:
         )
 
     def release(self) -> None:
-        """Give up the lock and remove its file: from now on the holder is dead."""
+        """Release the lock and remove the file; from now on this holder counts as dead."""
         if self._descriptor is not None:
             _remove_and_close(self._path, self._descriptor)
             self._descriptor = None
 
 
+class FileLiveness:
+    """The `Liveness` of the processes of one computer, by the locks on their lease files."""
+
+    shared = True
+    beat_seconds = None  # the system frees a lock by itself
+
+    def __init__(self, lease: Lease, state_dir: Path, run: Executor) -> None:
+        self._lease = lease
+        self._state_dir = state_dir
+        self._run = run
+
+    @property
+    def holder(self) -> str:
+        """The name under which this process holds rows."""
+        return self._lease.holder
+
+    def dead(self, holder: str) -> bool:
+        """Tell whether nobody holds the holder's lock. In doubt it is alive."""
+        return is_dead(self._state_dir, holder)
+
+    async def beat(self) -> None:
+        """Remove the files of dead processes; that this one is alive, its lock says."""
+        await self._run(lambda: sweep(self._state_dir, {self.holder}))
+
+    async def release(self) -> None:
+        """Give up the lock."""
+        self._lease.release()
+
+
 def is_dead(state_dir: Path, holder: str) -> bool:
-    """Tell whether nobody holds the holder's lock. In doubt it is alive."""
+    """Tell whether a holder's lock is free. If that cannot be determined, it counts as alive."""
     try:
         descriptor = os.open(_path(state_dir, holder), os.O_RDWR)
     except FileNotFoundError:
@@ -98,8 +114,8 @@ def is_dead(state_dir: Path, holder: str) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that two processes that probe at once do not take each other for the holder.
-        return _lock(descriptor, shared=True)
+        # A shared lock, so that two processes that check at once do not see each other as the holder.
+        return try_lock(descriptor, shared=True)
     except OSError:
         return False
     finally:
@@ -124,7 +140,7 @@ def sweep(state_dir: Path, keep: Collection[str] = ()) -> None:
         with suppress(OSError):
             descriptor, free = os.open(path, os.O_RDWR), False
             try:
-                free = _lock(descriptor, shared=True)
+                free = try_lock(descriptor, shared=True)
             finally:
                 if free:
                     _remove_and_close(path, descriptor)

@@ -1,4 +1,4 @@
-"""The ledger's table in the journal, and the same in memory."""
+"""The ledger, as a table of the journal and in memory."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ FORGOTTEN = (
         before REAL NOT NULL
     )""",
 )
-"""One row at most: before which time entries were deleted that had counted."""
+"""At most one row: entries before this time have been deleted."""
 
 _PUT = (
     f"INSERT INTO ledger ({', '.join(COLUMNS)}) "  # noqa: S608 -- our names
     f"VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
     "ON CONFLICT (entry_id) DO UPDATE SET amount = :amount, basis = :basis, money = :money, "
-    "state = :state"
+    "state = :state, at = :at"
 )
 _COUNTED = "owner = ? AND at >= ? AND state != 'released'"
 
 
 def check(used: float, cap: Cap, entry: Entry) -> None:
-    """Raise `CapReached` if the entry does not fit under a cap any more."""
+    """Raise `CapReached` if the entry would exceed the cap."""
     if passes(used, cap, entry):
         raise CapReached(cap, used, wants(cap, entry))
 
@@ -72,17 +72,23 @@ def check(used: float, cap: Cap, entry: Entry) -> None:
 
 
 def put(database: sqlite3.Connection, entry: Entry) -> None:
-    """Insert an entry, or settle the one with its id; when and by whom it was reserved stays."""
+    """Insert an entry, or settle the one with its id; by whom it was reserved stays."""
     database.execute(_PUT, {name: getattr(entry, name) for name in COLUMNS})
 
 
-def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
-    """Return how much of a cap is used; what is negative, from an older version, lifts no cap."""
+def used(database: sqlite3.Connection, owner: str, cap: Cap, beside: str = "") -> float:
+    """Return how much of a cap is used; what is negative, from an older version, lifts no cap.
+
+    ``beside`` is the id of an entry that is not counted.
+    """
     what = "amount" if cap.unit is not None else "money"
     narrower = " AND provider = ? AND unit = ?" if cap.unit is not None else ""
     values: list[str | float | None] = [owner, cap.since]
     if cap.unit is not None:
         values += [cap.provider, cap.unit]
+    if beside:
+        narrower += " AND entry_id != ?"
+        values.append(beside)
     if cap.holder is not None:
         narrower += " AND holder = ?"
         values.append(cap.holder)
@@ -94,13 +100,13 @@ def used(database: sqlite3.Connection, owner: str, cap: Cap) -> float:
 
 
 def check_all(database: sqlite3.Connection, entry: Entry, caps: Sequence[Cap]) -> None:
-    """Raise `CapReached` for the first cap that the entry would pass."""
+    """Raise `CapReached` for the first cap that the entry would exceed."""
     for cap in caps:
-        check(used(database, entry.owner, cap), cap, entry)
+        check(used(database, entry.owner, cap, entry.entry_id), cap, entry)
 
 
 def sums(database: sqlite3.Connection, owner: str, since: float) -> list[Sum]:
-    """Add up what counts since a time, by provider, unit and UTC day."""
+    """Return what counts since a time, by provider, unit and UTC day."""
     rows = database.execute(
         "SELECT provider, unit, date(at, 'unixepoch') AS day, sum(max(amount, 0)), "  # noqa: S608 -- our names
         f"sum(max(money, 0)) FROM ledger WHERE {_COUNTED} GROUP BY provider, unit, day ORDER BY provider, unit, day",
@@ -110,7 +116,7 @@ def sums(database: sqlite3.Connection, owner: str, since: float) -> list[Sum]:
 
 
 def prune(database: sqlite3.Connection, horizon: Horizon, most: int) -> int:
-    """Delete some entries that count nowhere any more, and write down since when all are there."""
+    """Delete some entries that no longer count, and record the time from which all are there."""
     holders = database.execute(
         "SELECT DISTINCT holder FROM ledger WHERE at < ? AND holder IS NOT NULL", (horizon.entries,)
     )
@@ -133,7 +139,7 @@ def prune(database: sqlite3.Connection, horizon: Horizon, most: int) -> int:
 
 
 def forgotten(database: sqlite3.Connection) -> float | None:
-    """Return the time before which entries were deleted that had counted, if any were."""
+    """Return the time before which entries have been deleted; None if none have."""
     row = database.execute("SELECT before FROM ledger_forgotten").fetchone()
     return None if row is None else cast("float", row[0])
 
@@ -163,32 +169,32 @@ class MemoryLedger:
             self.forgotten = max(horizon.entries, self.forgotten or 0.0)
 
     def put(self, entry: Entry) -> None:
-        """Insert an entry, or settle the one with its id."""
+        """Insert an entry, or settle the one with its id; by whom it was reserved stays."""
         known = self._entries.get(entry.entry_id)
         if known is not None:
             entry = Entry(
-                **{name: getattr(entry, name) for name in COLUMNS if name not in {"at", "holder"}},
-                at=known.at,
+                **{name: getattr(entry, name) for name in COLUMNS if name != "holder"},
                 holder=known.holder,
             )
         self._entries[entry.entry_id] = entry
 
-    def used(self, owner: str, cap: Cap) -> float:
-        """Return how much of a cap is used."""
+    def used(self, owner: str, cap: Cap, beside: str = "") -> float:
+        """Return how much of a cap is used, without the entry ``beside``."""
         return sum(
             wants(cap, entry)
             for entry in self._counted(owner, cap.since)
-            if (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
+            if entry.entry_id != beside
+            and (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
             and cap.holder in {None, entry.holder}
         )
 
     def check_all(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Raise `CapReached` for the first cap that the entry would pass."""
         for cap in caps:
-            check(self.used(entry.owner, cap), cap, entry)
+            check(self.used(entry.owner, cap, entry.entry_id), cap, entry)
 
     def sums(self, owner: str, since: float) -> list[Sum]:
-        """Add up what counts since a time, by provider, unit and UTC day."""
+        """Return what counts since a time, by provider, unit and UTC day."""
         groups: defaultdict[tuple[str, Unit, str], list[Entry]] = defaultdict(list)
         for entry in self._counted(owner, since):
             groups[entry.provider, entry.unit, day(entry.at)].append(entry)

@@ -1,19 +1,31 @@
-"""The store that forgets: ``[jobs] store = "memory"``, and what the journal is compared with."""
+"""A store in memory, for ``[jobs] store = "memory"`` and as a reference in tests."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import Stale
+from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage.ledger import MemoryLedger
-from darkroom.jobs.store import ACCEPTED, NEVER_RETURNED, NO_VERDICT, UNDER_WAY, Created
+from darkroom.jobs.store import (
+    ACCEPTED,
+    NEVER_RETURNED,
+    NO_VERDICT,
+    UNDER_WAY,
+    Created,
+    Forecast,
+    NoShareError,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from darkroom.jobs.model import Attempt, Job
+    from darkroom.jobs.model import Attempt, Intent, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
+    from darkroom.providers.values import Status
 
 
 def _counted_at(job: Job) -> float:
@@ -25,9 +37,9 @@ def _age(job: Job) -> tuple[float, str]:
 
 
 class MemoryStore:
-    """A `Store` in dictionaries. ``holder`` is who writes here, as for the journal.
+    """A `Store` in dictionaries. ``holder`` is the holder that writes, as for the journal.
 
-    ``began``: what was before that time is not known here.
+    ``began``: nothing is known about earlier times.
     """
 
     def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
@@ -85,17 +97,30 @@ class MemoryStore:
 
     async def foresee(
         self,
-        job: Job,
+        intended: Intent,
         *,
         identical_since: float | None,
-        entry: Entry | None = None,
-        caps: Sequence[Cap] = (),
-    ) -> Job | None:
-        """Return the job that `create` would return instead of a new one; raise what it would."""
-        known = self._same_intent(job, identical_since)
-        if known is None and entry is not None:
-            self._ledger.check_all(entry, caps)
-        return known
+        entry: Entry | None,
+        caps: Sequence[Cap],
+        used_since: Sequence[float],
+    ) -> Forecast:
+        """Look up everything that decides about a start; nothing is written."""
+        doubtful, reached = None, None
+        if intended.idempotency_key is not None:
+            doubtful = self._same_intent(dataclasses.replace(intended, idempotency_key=None), None)
+        try:
+            if entry is not None:
+                self._ledger.check_all(entry, caps)
+        except CapReached as error:
+            reached = error
+        usage = Usage(0, ())
+        if used_since:
+            usage = await self.usage(intended.owner, intended.operation, used_since)
+        return Forecast(self._same_intent(intended, identical_since), doubtful, reached, usage)
+
+    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+        """Return the job that `create` would return instead of a new one."""
+        return self._same_intent(intended, since)
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -117,12 +142,18 @@ class MemoryStore:
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
         if job is not None:
             stored = self._jobs.get(job.job_id)
             if stored is None or job.version != stored.version + 1:
                 raise Stale(job.job_id)
+            for share in shares:
+                if (await self.usage(job.owner, share.operation, [share.since])).accepted[0] >= (
+                    share.most
+                ):
+                    raise NoShareError(share.operation)
         if entry is not None:
             self._ledger.check_all(entry, caps)
         self._attempts |= self._next(attempts)
@@ -190,21 +221,42 @@ class MemoryStore:
             return []
         return sorted(found, key=lambda attempt: attempt.created_at)
 
-    async def count(self, owner: str, operation: str, since: float) -> int:
-        """Count the jobs of an operation that were accepted, or may have been, since a time."""
-        return sum(
-            (job.owner, job.operation) == (owner, operation)
-            and _counted_at(job) >= since
-            and (job.status in ACCEPTED or job.provider_job_id is not None)
-            for job in self._jobs.values()
+    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
+        """Count the jobs of an operation; see `Usage`."""
+        jobs = [j for j in self._jobs.values() if (j.owner, j.operation) == (owner, operation)]
+        taken = [j for j in jobs if j.status in ACCEPTED or j.provider_job_id is not None]
+        return Usage(
+            sum(job.status == "queued" and not job.asks for job in jobs),
+            tuple(sum(_counted_at(job) >= time for job in taken) for time in since),
         )
 
-    async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
-        return sum(
-            (job.owner, job.operation, job.status) == (owner, operation, "queued") and not job.asks
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        found: list[tuple[float, Status]] = [
+            (job.submitted_at, job.status)
             for job in self._jobs.values()
-        )
+            if job.owner == owner
+            and job.operation in operations
+            and job.submitted_at is not None
+            and job.submitted_at >= since
+        ]
+        return sorted(found, reverse=True)
+
+    async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
+        """Return the names of items that were or may be sent to what the provider gave this id."""
+        wanted = (owner, provider, provider_job_id)
+        beside = {
+            job.job_id
+            for job in self._jobs.values()
+            if (job.owner, job.provider, job.provider_job_id) == wanted
+        }
+        return {
+            attempt.item
+            for attempt in self._attempts.values()
+            if attempt.job_id in beside and attempt.item is not None and attempt.state != "refused"
+        }
 
     async def changed(self) -> bool:
         """Tell whether another process wrote: none can."""
@@ -230,7 +282,7 @@ class MemoryStore:
         return len(old)
 
     async def forgotten(self) -> float | None:
-        """Return when this store began, or what it forgot since."""
+        """Return the time when this store began, or before which it has deleted entries."""
         return max(
             (at for at in (self._began, self._ledger.forgotten) if at is not None), default=None
         )
@@ -238,7 +290,7 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there are no files."""
 
-    def _same_intent(self, job: Job, identical_since: float | None) -> Job | None:
+    def _same_intent(self, job: Intended, identical_since: float | None) -> Job | None:
         owned = (other for other in self._jobs.values() if other.owner == job.owner)
         if job.idempotency_key is not None:
             key = job.idempotency_key
@@ -266,7 +318,7 @@ class MemoryStore:
         return max(returned, key=_age, default=None)
 
     def _of_unknown_fate(self) -> frozenset[str]:
-        """Return the ids of jobs that sent something without a verdict, and of their batches."""
+        """Return the ids of jobs with an unknown request, and of their batches."""
         sent = {each.job_id for each in self._attempts.values() if each.state in NO_VERDICT}
         jobs = [
             job

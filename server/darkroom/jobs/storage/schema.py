@@ -1,6 +1,6 @@
 """The tables of the journal, and the SQL that writes them.
 
-A row is kept whole, as JSON; what is searched stands beside it in columns.
+Each row is stored as JSON; the fields that are searched are also stored in columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNSETTLED = "job_id IS NULL AND state IN ('prepared', 'sent')"
 
 
 def _of_unknown_fate(table: str) -> str:
-    """Return the condition of jobs that sent something without a verdict."""
+    """Return the condition for jobs with a request whose outcome is unknown."""
     return (
         f"({table}.status = 'unknown' OR"  # noqa: S608 -- our names
         f" {table}.status NOT IN ({_names(frozenset(NEVER_RETURNED))}) AND EXISTS"
@@ -47,7 +47,21 @@ UNAPPROVED = (
     "(json_extract(row, '$.approval') IS NOT NULL"
     " AND json_extract(row, '$.approval.given_at') IS NULL)"
 )
-"""Condition of jobs that nobody said yes to, as `Job.unapproved` has it."""
+"""Condition for jobs that were not approved, the same as `Job.unapproved`."""
+
+WAITING = (
+    "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
+    f" AND status = 'queued' AND {OPEN} AND NOT {UNAPPROVED}"
+)
+ACCEPTED_SINCE = (
+    "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
+    f" AND {COUNTED_AT} >= ? AND {COUNTED}"
+)
+SENT_ITEMS = (
+    "SELECT DISTINCT json_extract(attempts.row, '$.item') AS item FROM jobs JOIN attempts"
+    " ON attempts.job_id = jobs.job_id WHERE jobs.owner = ? AND jobs.provider = ?"
+    " AND jobs.provider_job_id = ? AND attempts.state != 'refused' AND item IS NOT NULL"
+)
 
 STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -94,10 +108,10 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     ledger.FORGOTTEN,
 )
-"""What leads from each schema version to the next; the first one makes the tables.
+"""The steps from each schema version to the next; the first one creates the tables.
 
-A step that was released stays as it is: should `OPEN` or `UNSETTLED` change, a new step makes their
-index again.
+A released step must not change. If `OPEN` or `UNSETTLED` changes, a new step must create their
+indexes again.
 """
 
 JOB_COLUMNS = (
@@ -120,7 +134,7 @@ ATTEMPT_COLUMNS = ("attempt_id", "job_id", "state", "created_at", "version")
 
 
 def _insert(table: str, columns: tuple[str, ...]) -> str:
-    """Return an INSERT that leaves a row with the same key (the first column) as it is."""
+    """Return an INSERT that does nothing if a row has the same key (the first column)."""
     values = ", ".join(f":{name}" for name in columns)
     return (
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values}) "  # noqa: S608 -- our names
@@ -129,7 +143,7 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
 
 
 def _update(table: str, columns: tuple[str, ...]) -> str:
-    """Return an UPDATE of the row whose version is the one before."""
+    """Return a compare-and-set UPDATE: it changes only a row with the previous version."""
     changes = ", ".join(f"{name} = :{name}" for name in columns[1:])
     return (
         f"UPDATE {table} SET {changes} "  # noqa: S608 -- our names

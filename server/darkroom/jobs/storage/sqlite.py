@@ -1,22 +1,29 @@
-"""The journal: jobs and attempts in SQLite, durable, shared by the processes of one machine.
+"""The journal: jobs and attempts in SQLite, durable and shared by the processes of one computer.
 
-Every call of SQLite goes through the executor `Executor`, so that a commit never stalls the event loop;
-only whether others have written is looked at without it (`SqliteStore.changed`), which waits for
-nothing.
+Every call of SQLite runs in the `Executor`, so that a commit does not block the event loop. Only
+`SqliteStore.changed`, which never waits, runs on the event loop.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from darkroom.core.errors import Stale
 from darkroom.core.executor import worker_thread
 from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
+from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
-from darkroom.jobs.storage.journal import BUSY_TIMEOUT_SECONDS, connect, transaction, translated
-from darkroom.jobs.store import Created
+from darkroom.jobs.storage.journal import (
+    BUSY_TIMEOUT_SECONDS,
+    SameFile,
+    connect,
+    transaction,
+    translated,
+)
+from darkroom.jobs.store import Created, Forecast, NoShareError, Usage
 from darkroom.providers.messages import read_row
 from darkroom.providers.values import ENDED
 
@@ -26,9 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.core.executor import Executor
-    from darkroom.jobs.model import Attempt, Job, Row
+    from darkroom.jobs.model import Attempt, Intent, Job, Row
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Query
+    from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
+    from darkroom.providers.values import Status
 
 T = TypeVar("T")
 
@@ -37,7 +45,7 @@ PRUNED_AT_ONCE = 500
 
 
 class SqliteStore:
-    """A `Store` in one SQLite file. Beside what each method says, all raise `JournalError`."""
+    """A `Store` in one SQLite file. Every method may also raise `JournalError`."""
 
     def __init__(
         self, database: sqlite3.Connection, path: Path, run: Executor, holder: str | None
@@ -46,17 +54,18 @@ class SqliteStore:
         self._path = path
         self._run = run
         self._holder = holder
+        self._file = SameFile(path)
         self._data_version = 0
         self._under_way = 0
-        """Calls that the executor has: the connection is theirs."""
+        """Number of calls in the executor, which are using the connection."""
 
     @classmethod
     async def open(
         cls, path: Path, *, run: Executor | None = None, holder: str | None = None
     ) -> SqliteStore:
-        """Open the journal, or make it. ``holder`` is who writes here (see `Store.unsettled`).
+        """Open or create the journal. ``holder`` is the holder that writes (see `Store.unsettled`).
 
-        Raises `ConfigurationError`, and leaves the file as it is, if it cannot be used.
+        Raises `ConfigurationError` if the file cannot be used; the file is then not changed.
         """
         run = run or worker_thread()
         store = cls(await run(lambda: connect(path)), path, run, holder)
@@ -115,21 +124,35 @@ class SqliteStore:
 
     async def foresee(
         self,
-        job: Job,
+        intended: Intent,
         *,
         identical_since: float | None,
-        entry: Entry | None = None,
-        caps: Sequence[Cap] = (),
-    ) -> Job | None:
-        """Return the job that `create` would return instead of a new one; raise what it would."""
+        entry: Entry | None,
+        caps: Sequence[Cap],
+        used_since: Sequence[float],
+    ) -> Forecast:
+        """Look up everything that decides about a start; nothing is written."""
 
-        def look(database: sqlite3.Connection) -> Job | None:
-            known = _same_intent(database, job, identical_since)
-            if known is None and entry is not None:
-                ledger.check_all(database, entry, caps)
-            return known
+        def look(database: sqlite3.Connection) -> Forecast:
+            doubtful, reached, usage = None, None, Usage(0, ())
+            if intended.idempotency_key is not None:
+                keyless = replace(intended, idempotency_key=None)
+                doubtful = _same_intent(database, keyless, None)
+            try:
+                if entry is not None:
+                    ledger.check_all(database, entry, caps)
+            except CapReached as error:
+                reached = error
+            if used_since:
+                usage = _usage(database, intended.owner, intended.operation, used_since)
+            known = _same_intent(database, intended, identical_since)
+            return Forecast(known, doubtful, reached, usage)
 
         return await self._read(look)
+
+    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+        """Return the job that `create` would return instead of a new one."""
+        return await self._read(lambda database: _same_intent(database, intended, since))
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -155,6 +178,7 @@ class SqliteStore:
         *,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
+        shares: Sequence[Share] = (),
     ) -> None:
         """Replace rows by their next versions, all or none."""
 
@@ -162,6 +186,9 @@ class SqliteStore:
             if entry is not None:
                 ledger.check_all(database, entry, caps)
             if job is not None:
+                for share in shares:
+                    if _count(database, job.owner, share.operation, share.since) >= share.most:
+                        raise NoShareError(share.operation)
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             self._put_attempts(database, attempts)
             if entry is not None:
@@ -244,24 +271,29 @@ class SqliteStore:
 
         return await self._read(look)
 
-    async def count(self, owner: str, operation: str, since: float) -> int:
-        """Count the jobs of an operation that were accepted, or may have been, since a time."""
+    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
+        """Count the jobs of an operation; see `Usage`."""
+        return await self._read(lambda database: _usage(database, owner, operation, since))
+
+    async def outcomes(
+        self, owner: str, operations: Sequence[str], since: float
+    ) -> list[tuple[float, Status]]:
+        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+        marks = ", ".join("?" * len(operations))
         statement = (
-            "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-            f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
+            "SELECT submitted_at, status FROM jobs WHERE owner = ? "  # noqa: S608 -- our names
+            f"AND operation IN ({marks}) AND {tables.COUNTED_AT} >= ? "
+            "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
         )
         return await self._read(
-            lambda database: database.execute(statement, (owner, operation, since)).fetchone()[0]
+            lambda database: database.execute(statement, (owner, *operations, since)).fetchall()
         )
 
-    async def waiting(self, owner: str, operation: str) -> int:
-        """Count the jobs of an operation that have not been sent yet, but for those that ask."""
-        statement = (
-            "SELECT count(*) FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-            f"AND status = 'queued' AND {tables.OPEN} AND NOT {tables.UNAPPROVED}"
-        )
+    async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
+        """Return the names of items that were or may be sent to what the provider gave this id."""
+        wanted = (owner, provider, provider_job_id)
         return await self._read(
-            lambda database: database.execute(statement, (owner, operation)).fetchone()[0]
+            lambda database: {item for (item,) in database.execute(tables.SENT_ITEMS, wanted)}
         )
 
     async def changed(self) -> bool:
@@ -272,10 +304,10 @@ class SqliteStore:
         return self._data_version != before
 
     def _glance(self) -> int | None:
-        """Return the data version without the executor; None if that cannot be had at once.
+        """Return the data version without the executor; None if it is not available at once.
 
-        It stands in memory that processes share: reading it takes microseconds, a thread's turn a
-        hundred of them, and every check of a job looks.
+        Every check of a job reads it. It is in memory that the processes share, so that reading it
+        takes microseconds, while a call in a thread takes a hundred of them.
         """
         import sqlite3  # noqa: PLC0415 -- a start without a journal does not pay for it
 
@@ -315,11 +347,11 @@ class SqliteStore:
         return pruned
 
     async def forgotten(self) -> float | None:
-        """Return the time before which the ledger is not whole; None: it always is."""
+        """Return the time before which the ledger is incomplete; None: it is complete."""
         return await self._read(ledger.forgotten)
 
     async def close(self) -> None:
-        """Let go of the file; nothing can be read or written afterwards."""
+        """Close the file; nothing can be read or written after that."""
         await self._execute(self._database.close)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -330,9 +362,10 @@ class SqliteStore:
         return await self._execute(reading)
 
     async def _change(self, work: Callable[[sqlite3.Connection], T], otherwise: str) -> T:
-        """Do the work in one transaction; it holds the write lock from its beginning."""
+        """Run a function in one transaction that holds the write lock from its beginning."""
 
         def changing() -> T:
+            self._file.need(otherwise)
             with translated(self._path, otherwise), transaction(self._database):
                 return work(self._database)
 
@@ -363,12 +396,28 @@ class SqliteStore:
             _put(database, statement, tables.ATTEMPT_COLUMNS, attempt, holder=self._holder)
 
 
+def _count(database: sqlite3.Connection, owner: str, operation: str, since: float) -> int:
+    statement = (
+        "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
+        f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
+    )
+    return database.execute(statement, (owner, operation, since)).fetchone()[0]
+
+
 def _data_version(database: sqlite3.Connection) -> int:
     return database.execute("PRAGMA data_version").fetchone()[0]
 
 
+def _usage(
+    database: sqlite3.Connection, owner: str, operation: str, since: Sequence[float]
+) -> Usage:
+    (waiting,) = database.execute(tables.WAITING, (owner, operation)).fetchone()
+    accepted = (database.execute(tables.ACCEPTED_SINCE, (owner, operation, at)) for at in since)
+    return Usage(waiting, tuple(found.fetchone()[0] for found in accepted))
+
+
 def _same_intent(
-    database: sqlite3.Connection, job: Job, identical_since: float | None
+    database: sqlite3.Connection, job: Intended, identical_since: float | None
 ) -> Job | None:
     if job.idempotency_key is not None:
         found = database.execute(
@@ -392,7 +441,7 @@ def _holders(database: sqlite3.Connection, table: str, condition: str) -> set[st
 def _of_the_dead(
     database: sqlite3.Connection, table: str, condition: str, is_dead: Callable[[str], bool]
 ) -> tuple[str, list[str]]:
-    """Narrow the condition to rows of dead holders or of nobody; return it with its values."""
+    """Restrict the condition to rows of dead or missing holders; return it with its values."""
     dead = [holder for holder in _holders(database, table, condition) if is_dead(holder)]
     return f"{condition} AND (holder IS NULL OR {_among('holder', dead)})", dead
 
@@ -414,7 +463,7 @@ def _put(
     row: Row,
     **more: str | None,
 ) -> None:
-    """Write one row, or raise `Stale` if it meets another version than the one before its own."""
+    """Write one row, or raise `Stale` if the stored row does not have the previous version."""
     values = {name: getattr(row, name) for name in columns}
     text = json.dumps(row_to_json(row), separators=(",", ":"))
     if database.execute(statement, {**values, **more, "row": text}).rowcount != 1:

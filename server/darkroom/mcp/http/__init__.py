@@ -1,1 +1,1 @@
-"""Streamable HTTP: the gate, sessions, the token."""
+"""Streamable HTTP: the gate, connections, what clients need, sessions, the token."""

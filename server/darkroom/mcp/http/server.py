@@ -1,18 +1,19 @@
-"""MCP over Streamable HTTP, in both protocol eras, for whoever bears the token.
+"""MCP over Streamable HTTP, in both revisions of the protocol, for clients with the token.
 
-A request has to name us by a name that we know (``Host``: a page that points its own name at this
-machine does not), come from no foreign page (``Origin``), and bear the token. ``/healthz`` and
-``/readyz`` need no token and say nothing else.
+A request must have a known ``Host`` (against DNS rebinding), must not come from a foreign web page
+(``Origin``), and must have the token. ``/healthz`` and ``/readyz`` need no token and reveal nothing
+else.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -21,15 +22,16 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse, Response
 
 from darkroom.core.errors import CallError, ConfigurationError
-from darkroom.mcp.http import parser as web_engine
 from darkroom.mcp.http import token as bearer
+from darkroom.mcp.http.clients import METHODS, Clients, page_headers, preflight_headers
+from darkroom.mcp.http.connections import ACCEPTED_AT_ONCE, BEARS, OnceAMinute, watched
 from darkroom.mcp.http.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from darkroom.config.settings import Settings
     from darkroom.mcp.server import DarkroomServer
@@ -40,11 +42,11 @@ DEFAULT_PORT = 8811
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 ANSWER_SECONDS = 10
-"""How long calls have to be answered once the end has begun; what they sent has longer."""
+"""Time for answering open calls during shutdown; requests that were sent have more time."""
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than clients keep theirs (httpx2: 5 s), so that they hang up first: a request that meets a
-connection just as it is closed is lost, and looks like a call that was."""
+"""Longer than clients keep idle connections (httpx2: 5 s), so that the client closes them first. A
+request on a connection that we are just closing would be lost, and the client could not know."""
 
 READY_SECONDS = 5.0
 BACKLOG = 1024
@@ -52,7 +54,7 @@ UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that 
 
 
 def loopback(host: str) -> bool:
-    """Tell whether only this machine can reach what is bound to ``host``."""
+    """Tell whether a server bound to ``host`` can be reached only from this computer."""
     if host == "localhost":
         return True
     with suppress(ValueError):
@@ -61,10 +63,10 @@ def loopback(host: str) -> bool:
 
 
 class Names:
-    """The names by which clients may reach us.
+    """The host names by which clients may reach this server.
 
-    Bound to every address of the machine, an address literal will do too: it cannot be pointed
-    elsewhere as a name can.
+    If the server is bound to all addresses, IP addresses are accepted too, because DNS rebinding
+    needs a name.
     """
 
     def __init__(self, host: str, more: Iterable[str]) -> None:
@@ -72,7 +74,7 @@ class Names:
         self._literals = host in {"0.0.0.0", "::", ""}  # noqa: S104 -- compared, not bound
 
     def known(self, authority: str) -> bool:
-        """Tell whether ``name[:port]`` is ours."""
+        """Tell whether ``name[:port]`` is one of our names."""
         name = _name(authority)
         if name in self._names:
             return True
@@ -83,9 +85,9 @@ class Names:
         return False
 
     def origin(self, origin: str, authority: str) -> bool:
-        """Tell whether a page from ``origin`` may speak to us, whom it calls ``authority``.
+        """Tell whether a page from ``origin`` may send requests to us as ``authority``.
 
-        Of address literals, which anybody's page may come from, only the very one it asks.
+        If its host is an IP address, it must be the same address that the request goes to.
         """
         scheme, found, where = origin.partition("://")
         if not found or scheme not in {"http", "https"}:
@@ -101,10 +103,31 @@ def _name(authority: str) -> str:
     return ""
 
 
-class Gate:
-    """Lets through who knows our name, comes from no foreign page and bears the token.
+Headers: TypeAlias = dict[bytes, list[bytes]]
 
-    ``mcp`` answers at `PATH`, ``app`` everything else.
+
+def _gathered(scope: Scope) -> Headers:
+    headers: Headers = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value)
+    return headers
+
+
+def _readable(send: Send, origin: bytes) -> Send:
+    """Return a ``send`` that lets a page of the origin read the answer."""
+
+    async def sends(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *page_headers(origin)]}
+        await send(message)
+
+    return sends
+
+
+class Gate:
+    """Passes on requests with a known host, an accepted origin and the token.
+
+    ``mcp`` answers at `PATH`; ``app`` has the lifespan.
     """
 
     def __init__(
@@ -117,36 +140,56 @@ class Gate:
         self._ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
+        """Refuse the request, or pass it on."""
         if scope["type"] == "http":
-            refusal = await self._refusal(scope)
+            headers = _gathered(scope)
+            refusal = self._stranger(headers)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-            if scope["path"] == PATH:
-                await self._mcp(scope, receive, send)
+            if origins := headers.get(b"origin"):
+                send = _readable(send, origins[0])
+            answer = await self._without_token(scope, headers)
+            if answer is not None:
+                await answer(scope, receive, send)
                 return
+            await self._mcp({**scope, "path": PATH}, receive, send)
+            return
         await self._app(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> Response | None:
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name, []).append(value)
+    def _stranger(self, headers: Headers) -> Response | None:
+        """Refuse who does not know our name, or comes from a foreign page."""
         hosts = headers.get(b"host", [])
         if len(hosts) != 1 or not self._names.known(hosts[0].decode("latin-1")):
             return PlainTextResponse("no server of that name is here: see [http] hosts\n", 421)
         for origin in headers.get(b"origin", []):
             if not self._names.origin(origin.decode("latin-1"), hosts[0].decode("latin-1")):
                 return PlainTextResponse("pages from there may not speak to this server\n", 403)
-        if scope["path"] == "/healthz":
+        return None
+
+    async def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+        """Answer what needs no token, and refuse who bears none."""
+        path = scope["path"]
+        if path == "/healthz":
             return PlainTextResponse("ok\n")
-        if scope["path"] == "/readyz":
+        if path == "/readyz":
             ready = await self._ready()
             return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+        if path.rstrip("/") != PATH:  # no issuer, no registration: clients then use their token
+            return PlainTextResponse("there is nothing here\n", 404)
+        if scope["method"] == "OPTIONS":
+            response = Response(status_code=204, headers={"allow": METHODS.decode()})
+            asked = headers.get(b"access-control-request-headers", [])
+            if b"origin" in headers:
+                response.raw_headers += preflight_headers(asked)
+            return response
         given = headers.get(b"authorization", [])
         if len(given) != 1 or not bearer.bears(given[0], self._token):
             challenge = {"www-authenticate": "Bearer"}
             return PlainTextResponse(UNAUTHORISED, 401, challenge)
+        bears = scope.get("state", {}).get(BEARS)
+        if bears is not None:  # without a socket there is none
+            bears()
         return None
 
 
@@ -159,7 +202,7 @@ def web_app(
     stopping: anyio.Event | None = None,
     most_sessions: int = MOST_SESSIONS,
 ) -> ASGIApp:
-    """Return the application: the SDK's transport behind the gate."""
+    """Return the application: the SDK's transport behind the access checks."""
 
     async def ready() -> bool:
         engine = server.engine
@@ -173,7 +216,7 @@ def web_app(
             return True
         return False
 
-    # The gate has looked at Host and Origin already, and at more than the transport would.
+    # Host and Origin have already been checked, more strictly than by the transport.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(
         streamable_http_path=PATH,
@@ -182,19 +225,43 @@ def web_app(
         max_sessions=MOST_SERVED,
     )
     # Straight to the transport: the layers in between are for pages, which we have none of.
-    mcp = Sessions(server.session_manager.handle_request, most_sessions)
+    mcp = Clients(Sessions(server.session_manager.handle_request, most_sessions))
     return Gate(app, mcp, Names(host, names), token, ready)
 
 
-class _Uvicorn(uvicorn.Server):
-    """Ends in order at the first signal, and at once at the second."""
+async def _begun() -> None:
+    """Do nothing: the lifespan has begun."""
 
-    def __init__(self, config: uvicorn.Config, begin_end: Callable[[], None]) -> None:
+
+class _Uvicorn(uvicorn.Server):
+    """Ends in order at the first signal, and at once at the second; does not begin without an engine."""
+
+    def __init__(
+        self, config: uvicorn.Config, server: DarkroomServer, begin_end: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._server = server
         self._begin_end = begin_end
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the engine before anybody is let in: a server without one answers nothing.
+
+        Raises
+        ------
+        ConfigurationError: the engine cannot start.
+        """
+        await self.lifespan.startup()
+        engine = self._server.engine
+        if engine is not None and (problem := await engine.broken()) is not None:
+            await self.lifespan.shutdown()
+            raise ConfigurationError(str(problem))
+        self.lifespan.startup = _begun  # which uvicorn calls next
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(BACKLOG)  # more may wait than the event loop takes at once
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal; it is not raised again at the end, so that the exit status is 0."""
+        """Handle a signal; it is not raised again at the end, so that the exit status is 0."""
         del frame
         if self.should_exit:
             os._exit(128 + sig)
@@ -205,11 +272,11 @@ class _Uvicorn(uvicorn.Server):
 async def serve_http(
     server: DarkroomServer, settings: Settings, host: str, port: int, stopping: anyio.Event
 ) -> None:
-    """Serve until a signal comes; returns when everything is written down.
+    """Serve until a signal comes, and return when everything is recorded.
 
     Raises
     ------
-    ConfigurationError: the address is taken or not ours, or the token is missing.
+    ConfigurationError: the address cannot be used, or the token is missing.
     """
     if not loopback(host) and settings.http.token_file is None:
         raise ConfigurationError(
@@ -221,13 +288,14 @@ async def serve_http(
     app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
     config = uvicorn.Config(
         cast("Any", app),
-        http=cast("Any", web_engine.parser()),
+        http=cast("Any", watched()),
+        backlog=ACCEPTED_AT_ONCE,
         ws="none",
         lifespan="on",
         log_config=None,
-        log_level="error",  # what strangers send is no reason to write
+        log_level="error",  # do not log invalid requests: anybody can send them
         access_log=False,
-        proxy_headers=False,  # who a client is says its token, not its address
+        proxy_headers=False,  # a client is identified by its token, not by its address
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=ANSWER_SECONDS,
@@ -237,6 +305,7 @@ async def serve_http(
         stopping.set()
         server.end_streams()
 
+    logging.getLogger("asyncio").addFilter(OnceAMinute())
     with listening:
         bound = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
@@ -244,7 +313,7 @@ async def serve_http(
             f"darkroom: http://{shown}:{bound}{PATH}, token in {bearer.path_of(settings)}\n"
         )
         sys.stderr.flush()
-        await _Uvicorn(config, begin_end).serve(sockets=[listening])
+        await _Uvicorn(config, server, begin_end).serve(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -259,7 +328,7 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )[0]
         listening = socket.socket(family, kind, protocol)
-        if os.name != "nt":  # there it would let two servers share a port
+        if os.name != "nt":  # on Windows this option would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(BACKLOG)

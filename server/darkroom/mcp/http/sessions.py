@@ -1,8 +1,8 @@
-"""Sessions of 2025-11-25 over HTTP: as many as there is room for; whoever rested longest goes first.
+"""Sessions of 2025-11-25 over HTTP: a limited number; the least recently used session is closed.
 
-Few hosts end their sessions, and a script may open one for every call. The SDK would keep each for
-half an hour, refuse new hosts once there are 10,000 (400 MB), and turn away one that comes back
-after lunch. Here a new host is always let in, and one that was quiet over night is still known.
+Few hosts end their sessions, and a script may open a session for every call. The SDK keeps each for
+half an hour, refuses new hosts when there are 10,000 sessions (400 MB), and does not know a host
+that comes back later. Here a new host is always accepted, and an idle session is kept for a day.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_SESSIONS = 256
-"""Sessions kept, 40 KB each; those that are being served are never ended for another."""
+"""Maximum number of sessions, 40 KB each; a session with an open request is never closed."""
 
 MOST_SERVED = 1024
-"""Sessions that may be served at once; the next host is answered 503."""
+"""Maximum number of sessions with open requests; a further host is answered with 503."""
 
 IDLE_SECONDS = 24 * 3600.0
 
@@ -29,17 +29,17 @@ GONE = 404
 
 
 class Sessions:
-    """Passes requests on to the SDK's transport, and ends a session when one too many is opened.
+    """Passes requests on to the SDK's transport, and closes a session if there are too many.
 
-    It is ended as a host would do it, with a DELETE; a host that comes back is answered 404 and
-    opens a new one, as the specification says.
+    It is closed with a DELETE, as a host would do it. If its host comes back, it is answered with
+    404 and opens a new session, as the specification says.
     """
 
     def __init__(self, app: ASGIApp, most: int = MOST_SESSIONS) -> None:
         self._app = app
         self._most = most
         self._served: OrderedDict[bytes, int] = OrderedDict()
-        """Session -> how many of its requests are being served; the last used at the end."""
+        """Session -> number of its open requests; the most recently used is the last."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request."""
@@ -75,7 +75,7 @@ class Sessions:
             self._served.move_to_end(session)
 
     async def _make_room(self, scope: Scope, opened: bytes) -> None:
-        """End who rested longest, as long as the session that was just opened is one too many."""
+        """Close the least recently used sessions while there are too many."""
         while len(self._served) > self._most:
             resting = (one for one, served in self._served.items() if not served and one != opened)
             longest = next(resting, None)

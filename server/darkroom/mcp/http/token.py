@@ -1,4 +1,4 @@
-"""The token that every request over HTTP has to bear: the person's own, or one made here once."""
+"""The token that every request over HTTP must have: the user's own, or one that is made once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import os
 import secrets
+from codecs import BOM_UTF8
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.files import OWNER_ONLY, make_private_folder, trusted, write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,33 +19,38 @@ if TYPE_CHECKING:
     from darkroom.config.settings import Settings
 
 FILE = "http-token"
+WHAT = "the file of the token for HTTP,"
 TOKEN_BYTES = 32
 FEWEST_CHARACTERS = 16
-"""Of a given token: what is shorter can be guessed."""
+"""Minimum length of a token; a shorter one could be guessed."""
 
 
 def path_of(settings: Settings) -> Path:
-    """Return the file that holds the token: the given one, or ours in the state folder."""
+    """Return the file with the token: the configured one, or ours in the state folder."""
     if settings.http.token_file is not None:
-        return settings.http.token_file.expanduser()
+        return settings.http.token_file
     return settings.state_dir / FILE
 
 
 def token(settings: Settings) -> bytes:
-    """Return the token; make one where none was given and none is there yet.
+    """Return the token; make one if none is configured and there is none yet.
 
     Raises
     ------
-    ConfigurationError: the file cannot be read or made, or what it holds is no token.
+    ConfigurationError: the file cannot be read or made, others decide what it holds, or that is no
+        token.
     """
     path = path_of(settings)
     try:
         if settings.http.token_file is None and not path.exists():
             _make(path)
-        found = path.read_bytes().strip()
+        trusted(path, WHAT)
+        found = path.read_bytes().removeprefix(BOM_UTF8).strip()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"{path}: no token for HTTP can be had ({reason})") from None
+        raise ConfigurationError(
+            f"{path}: the token for HTTP cannot be read or made ({reason})"
+        ) from None
     if len(found) < FEWEST_CHARACTERS or any(not 0x21 <= byte <= 0x7E for byte in found):  # noqa: PLR2004 -- what a header takes
         raise ConfigurationError(
             f"{path}: a token has {FEWEST_CHARACTERS} or more printable characters, and no spaces"
@@ -53,14 +60,11 @@ def token(settings: Settings) -> bytes:
 
 def _make(path: Path) -> None:
     """Put a new token there, whole or not at all; another process may be first."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(path.parent)
     new = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        token = secrets.token_urlsafe(TOKEN_BYTES) + "\n"
+        write_new(new, token.encode(), mode=OWNER_ONLY, durable=True)
         with suppress(FileExistsError):
             os.link(new, path)
     finally:
@@ -68,7 +72,7 @@ def _make(path: Path) -> None:
 
 
 def bears(authorization: bytes, expected: bytes) -> bool:
-    """Tell whether an ``Authorization`` header bears the token, in the same time for every no."""
+    """Tell whether an ``Authorization`` header has the token, comparing in constant time."""
     scheme, _, given = authorization.partition(b" ")
     same = hmac.compare_digest(
         hashlib.sha256(given.strip()).digest(), hashlib.sha256(expected).digest()

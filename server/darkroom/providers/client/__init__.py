@@ -1,1 +1,1 @@
-"""Requests to providers: sent in their turn, once where they cost something; and downloads."""
+"""Requests to providers within their rate limits, and guarded downloads."""

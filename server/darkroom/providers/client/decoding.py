@@ -1,8 +1,8 @@
-"""Undo a body's Content-Encoding as far as its bytes show one, whatever the header says.
+"""Decode the Content-Encoding of a body, if its first bytes show that it is compressed.
 
-Stores keep the word that an upload came with (``aws-chunked``, an empty one, the name of a character
-set) and hand the plain bytes out with it; others compress though ``identity`` was asked for. So a
-header only says what may be there, and the first bytes decide.
+The header alone is not reliable. Some file stores return the encoding of the upload
+(``aws-chunked``, an empty value, the name of a character set) with plain bytes; others compress
+although ``identity`` was requested. So the header says what is possible, and the bytes decide.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEAD_BYTES = 64
-"""What is looked at before a body counts as compressed."""
+"""Number of bytes that are examined to decide whether a body is compressed."""
 
 PIECE_BYTES = 256 * 1024
-"""Most that is unpacked at once: a small body may unpack to a very large one."""
+"""Bytes that are unpacked at once, because a small body may unpack to a very large one."""
 
 MOST_LAYERS = 2
 
@@ -31,7 +31,7 @@ _WORDS = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 class Decoder:
-    """Decodes a body chunk by chunk; None is its end."""
+    """Decodes a body chunk by chunk; None marks its end."""
 
     def __init__(self, content_encoding: str) -> None:
         words = [word.strip().lower() for word in content_encoding.split(",")]
@@ -41,7 +41,7 @@ class Decoder:
         self._layers = [_Layer(word) for word in reversed(packed)]
 
     def __call__(self, chunk: bytes | None) -> Iterator[bytes]:
-        """Yield what a chunk holds, in pieces.
+        """Yield the decoded content of a chunk, in pieces.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class _Layer:
 
 
 def _bits(word: str, head: bytes) -> int | None:
-    """Return how the bytes are packed, in zlib's words; None: they are not."""
+    """Return zlib's ``wbits`` for the bytes; None if they are not compressed."""
     if word != "deflate":
         return _GZIP_BITS if head.startswith(_GZIP) else None
     if not head or sniff_media_type(head) is not None:

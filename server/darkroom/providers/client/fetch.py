@@ -1,13 +1,13 @@
-"""Download an address that somebody else chose, without trusting it.
+"""Download an address that comes from outside, without trusting it.
 
-- https only, and every address that the host resolves to must be public. The check is made by
-  the network backend, on the very addresses that it then dials, so that no second resolution can
-  change the answer; redirects are followed by hand and checked again.
-- Two exceptions, both exact: origins that the operator configured (loopback emulators), and hosts
-  under ``.sandbox.test``, which are answered in this process and never reach the network.
-- Size, time and kind are limited, and the kind is what the bytes are, not what was declared.
+- Only https is allowed, and every IP address of the host must be public. The network backend
+  checks the IP addresses that it then connects to, so that a second DNS answer cannot bypass the
+  check. Redirects are followed one by one, and each is checked again.
+- There are two exact exceptions: origins that the operator configured (loopback emulators), and
+  hosts under ``.sandbox.test``, which are answered in this process without the network.
+- Size, time and media type are limited; the bytes decide about the type, not the header.
 
-No cookies, no credentials, no proxies of the environment.
+Cookies, credentials and proxies from the environment are not used.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import anyio.to_thread
 import httpx2
 
 from darkroom.core.errors import FetchError
+from darkroom.core.files import make_private_folder
 from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
 from darkroom.core.urls import SANDBOX_SUFFIX, Origin, address_fault, is_loopback_ip, is_public_ip
 from darkroom.providers.client.decoding import Decoder
@@ -55,9 +56,9 @@ CLOSE_SECONDS = 1
 KEEPALIVE_SECONDS = 5
 MAX_REDIRECTS = 3
 BLOCK_BYTES = 1024 * 1024
-"""What is gathered before it is written."""
+"""Bytes that are collected before they are written."""
 HEAD_BYTES = 256 * 1024
-"""Where the pixel size is looked for: JPEG may carry a colour profile before it."""
+"""Bytes in which the pixel size is searched; a JPEG may have a colour profile before it."""
 PICTURES_AND_VIDEOS = ("image/", "video/")
 
 _OK = 200
@@ -73,7 +74,7 @@ T = TypeVar("T")
 
 
 class Offload(Protocol):
-    """Run blocking file work away from the event loop."""
+    """Runs blocking file operations without blocking the event loop."""
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         """Return what ``work`` returns."""
@@ -90,8 +91,6 @@ class Download:
     sha256: str
     width: int | None = None
     height: int | None = None
-    declared_type: str | None = None
-    """The declared type, if it is not what the bytes are."""
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
@@ -134,7 +133,7 @@ class Fetcher:
         self._network: _GuardedTransport | None = None
 
     async def aclose(self) -> None:
-        """Close the connections; the sandbox is its owner's to close."""
+        """Close the connections; whoever passed the sandbox in closes it."""
         network, self._network = self._network, None
         if network is not None:
             await network.aclose()
@@ -144,8 +143,8 @@ class Fetcher:
     ) -> Download:
         """Stream ``address`` into a new file in the folder ``into``.
 
-        ``expected`` holds media types or their beginnings. Raises only FetchError; on any error
-        and on cancellation nothing stays behind.
+        ``expected`` contains media types or their beginnings. Raises only FetchError. After an
+        error or a cancellation no file is left.
         """
         try:
             with anyio.fail_after(self._deadline_seconds):
@@ -214,7 +213,7 @@ class Fetcher:
             received = await self._receive(response, partial_file)
             _check_length(received, length)
             download = await self._file_work(partial_file.finish)
-            await anyio.lowlevel.checkpoint_if_cancelled()  # nobody would take the file over
+            await anyio.lowlevel.checkpoint_if_cancelled()  # then the file is removed below
         except BaseException:
             await self._file_work(partial_file.discard)
             raise
@@ -254,7 +253,7 @@ class Fetcher:
 
     async def _file_work(self, work: Callable[[], T]) -> T:
         try:
-            # A thread cannot be called back, so what it made must come to be known and removed.
+            # A thread cannot be cancelled: wait for the file that it makes, so that it is removed.
             with anyio.CancelScope(shield=True):
                 return await self._offload(work)
         except OSError as error:
@@ -280,7 +279,7 @@ def _guarded_pool(
     resolve: Resolve,
     network: httpcore2.AsyncNetworkBackend | None,
 ) -> httpcore2.AsyncConnectionPool:
-    """Make a pool that dials only addresses it has checked; TLS then verifies the host's name."""
+    """Make a pool that connects only to addresses it has checked; TLS verifies the host name."""
     import httpcore2  # noqa: PLC0415 -- tens of milliseconds that a start need not wait for
 
     loopback = {(origin.host, origin.port) for origin in admitted}
@@ -315,14 +314,14 @@ def _guarded_pool(
 
     return httpcore2.AsyncConnectionPool(
         ssl_context=context,
-        max_connections=None,  # callers bound how many run at once
+        max_connections=None,  # callers limit how many run at once
         keepalive_expiry=KEEPALIVE_SECONDS,
         network_backend=Guard(),
     )
 
 
 class _PartialFile:
-    """The file while it grows; all methods block."""
+    """The file while it is being written; all methods block."""
 
     def __init__(self, folder: Path, expected: tuple[str, ...], declared: str) -> None:
         self._folder = folder
@@ -336,7 +335,7 @@ class _PartialFile:
         self._bytes = 0
 
     def open(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         descriptor, path = tempfile.mkstemp(
             dir=self._folder, prefix=PART_PREFIX, suffix=PART_SUFFIX
         )
@@ -364,7 +363,6 @@ class _PartialFile:
             sha256=self._hash.hexdigest(),
             width=width,
             height=height,
-            declared_type=None if self._declared == self._media_type else self._declared,
         )
 
     def discard(self) -> None:

@@ -1,7 +1,7 @@
-"""The only way out to a provider: authorisation, timeouts, what may be repeated, size limits.
+"""Sends requests to providers: authorisation, timeouts and size limits. Nothing else does.
 
-Two errors tell what became of a request that got no answer: `NotSentError`, it certainly never
-arrived; `LostError`, nobody can tell.
+A request without a response ends in one of two errors: `NotSentError` if it certainly never
+arrived, `LostError` if that is not known.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import anyio
 import httpx2
 
 from darkroom.core.errors import DarkroomError
+from darkroom.core.redaction import redacted
 from darkroom.providers.messages import Request, Response, read_body
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 25.0
 WRITE_TIMEOUT_SECONDS = 10.0
 DEADLINE_SECONDS = 30.0
-"""For one request from connecting to the last byte."""
+"""Time for one request, from connecting to the last byte of the response."""
 
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
-LONGEST_RETRY_AFTER_SECONDS = 24 * 3600.0
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+"""One header holds a credential no longer than this; then it is tried again."""
+
 _FRESH = "darkroom.fresh"
 
 BAD_CERTIFICATES = (
@@ -42,18 +45,18 @@ BAD_ADDRESS = "the base address is not valid"
 BAD_KEY = "the key holds characters that cannot be sent"
 
 Stage = Literal["client", "request", "connection", "sent"]
-"""The client is built, then the request, then a connection; then bytes may leave."""
+"""The stages of a request, in their order; in the last one bytes may have been sent."""
 
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""What the system lacks at the moment: no fault of the configuration."""
+"""Errors of the system that are temporary, and not caused by the configuration."""
 
 log = logging.getLogger("darkroom")
 
 
 class NotSentError(DarkroomError):
-    """The request certainly never arrived; ``reason`` says why, in our words.
+    """The request certainly never arrived; ``reason`` says why, in our own words.
 
-    ``code``: ``provider_unavailable`` where sending it again may help, else whose fault it is.
+    ``code`` is ``provider_unavailable`` if sending it again may help; otherwise it names the cause.
     """
 
     def __init__(self, reason: str, code: Code = "provider_unavailable") -> None:
@@ -63,7 +66,7 @@ class NotSentError(DarkroomError):
 
 
 class LostError(DarkroomError):
-    """The request left, and no whole answer came; ``reason`` says how, in our words."""
+    """The request was sent, and no complete response came; ``reason`` is our own text."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -71,24 +74,24 @@ class LostError(DarkroomError):
 
 
 class _Course:
-    """How far a request has come; nothing of it has left before the stage ``sent``."""
+    """The stage that a request has reached; before ``sent`` no byte of it has been sent."""
 
     def __init__(self) -> None:
         self.stage: Stage = "client"
 
     async def note(self, event: str, _: Mapping[str, object]) -> None:
-        """Take note of an event of the connection (httpcore2's ``trace``)."""
+        """Record an event of the connection (httpcore2's ``trace``)."""
         if event.endswith("send_request_headers.started"):
             self.stage = "sent"
 
 
 def _fate(error: Exception, stage: Stage) -> NotSentError | LostError:
-    """Tell from its exception what became of a request. No other place decides that."""
+    """Return the error for an exception of a request. This is decided only here."""
     if isinstance(error, (NotSentError, LostError)):
         return error
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)):
         return NotSentError(_kind(error))
-    if isinstance(error, httpx2.LocalProtocolError):  # h11 judges all headers before it writes
+    if isinstance(error, httpx2.LocalProtocolError):  # h11 checks headers before it writes
         return NotSentError(BAD_KEY, "not_configured")
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return NotSentError(BAD_ADDRESS, "not_configured")
@@ -124,10 +127,10 @@ def _headers(key: Key) -> Mapping[str, str]:
 
 
 class _Transport(httpx2.AsyncBaseTransport):
-    """Keeps connections for reads; opens and closes one for each request that must not be repeated.
+    """Reuses connections for reads; uses a new one for each request that must not be repeated.
 
-    A kept connection may have been closed by the provider: writing to it loses the request in a
-    way that cannot be told from a request that arrived.
+    The provider may have closed a reused connection. A request that is written to it then fails in
+    the same way as one that arrived, and would be unknown although the network is healthy.
     """
 
     def __init__(self) -> None:
@@ -138,7 +141,7 @@ class _Transport(httpx2.AsyncBaseTransport):
         self._fresh = httpx2.AsyncHTTPTransport(verify=context, limits=none)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send through the connections that the request asks for."""
+        """Send on a reused or a new connection, as the request requires."""
         transport = self._fresh if request.extensions.get(_FRESH) else self._kept
         return await transport.handle_async_request(request)
 
@@ -149,7 +152,7 @@ class _Transport(httpx2.AsyncBaseTransport):
 
 
 class HttpClient:
-    """Sends requests to one base address. The client is built for the first of them."""
+    """Sends requests to one base address. The HTTP client is built for the first request."""
 
     def __init__(
         self,
@@ -164,16 +167,18 @@ class HttpClient:
         self._transport = transport
         self._user_agent = user_agent
         self._client: httpx2.AsyncClient | None = None
+        self.heard: Callable[[Request, Key, Response], None] | None = None
+        """Told of every answer, whoever asked."""
 
     async def send(self, request: Request, key: Key, *, once: bool) -> Response:
-        """Send one request and read its answer.
+        """Send one request and read its response.
 
-        ``once``: the request changes or costs something, and leaves on a connection of its own.
+        ``once``: the request changes or costs something and gets a connection of its own.
 
         Raises
         ------
         NotSentError: it certainly never arrived.
-        LostError: it left, and no whole answer came.
+        LostError: it was sent, and no complete response came.
         """
         course = _Course()
         try:
@@ -188,25 +193,29 @@ class HttpClient:
                     headers={**request.headers, **_headers(key)},
                     extensions={"trace": course.note, **({_FRESH: True} if once else {})},
                 )
-                # A transport that was passed in tells no steps: with it all may have left by now.
+                # A transport that was passed in reports no stages: the request may have been sent.
                 course.stage = "connection" if self._transport is None else "sent"
                 response = await client.send(outgoing, stream=True)
                 try:
-                    body = _redacted(await self._read(response), key)
+                    body = await self._read(response)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await response.aclose()
         except Exception as error:  # noqa: BLE001 -- no request may be without a fate
             raise _fate(error, course.stage) from None
-        return Response(
+        secret = key.secret.get_secret_value()
+        answer = Response(
             status=response.status_code,
-            body=read_body(body),
+            body=read_body(body, secret),
             headers={
-                name.lower(): _redacted(value.encode(), key).decode()
+                redacted(name.lower(), secret): redacted(value, secret)
                 for name, value in response.headers.items()
             },
             received_at=self._clock(),
         )
+        if self.heard is not None:
+            self.heard(request, key, answer)
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -242,19 +251,14 @@ class HttpClient:
         return b"".join(chunks)
 
 
-def _redacted(body: bytes, key: Key) -> bytes:
-    """Take the credential out of an answer that repeats it: no error may carry it on."""
-    return body.replace(key.secret.get_secret_value().encode(), b"[credential]")
-
-
 def _kind(error: Exception) -> str:
     return "connection timed out" if isinstance(error, httpx2.TimeoutException) else "no connection"
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that Retry-After (seconds or a date) or RateLimit-Reset asks to wait.
+    """Return the seconds to wait, from Retry-After (seconds or a date) or RateLimit-Reset.
 
-    At most a day; None where neither is there or can be understood.
+    At most `LONGEST_RETRY_AFTER_SECONDS`; None if neither header is present and valid.
     """
     for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
         text = headers.get(name, "").strip()
@@ -267,7 +271,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
                 seconds = parsedate_to_datetime(text).timestamp() - now
             except (ValueError, TypeError, OverflowError):
                 continue
-        if seconds > now / 2:  # an instant, not a duration
+        if seconds > now / 2:  # a point in time, not a duration
             seconds -= now
         if seconds == seconds:  # noqa: PLR0124 -- false for NaN only
             return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)

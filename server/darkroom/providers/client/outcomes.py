@@ -1,8 +1,8 @@
-"""What became of a request that changes or costs something.
+"""The outcome of a request that changes or costs something.
 
-`judge` is the whole rule of what may be sent again: only what certainly never arrived or was
-certainly refused. Any 5xx and any broken connection after sending is unknown, unless the
-provider's module declares that status a refusal.
+`judge` is the only rule about what may be sent again: only a request that certainly never arrived
+or was certainly refused. A 5xx or a broken connection after sending means that the outcome is
+unknown, unless the provider's module declares that status a refusal.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from darkroom.core.errors import (
     failure,
     read_error_body,
 )
+from darkroom.core.foreign import identifier
 from darkroom.providers.client.http import LostError, NotSentError, retry_after
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 TOO_MANY_REQUESTS = 429
+RATE_WORDS = "too many requests"
+"""What a message about a rate begins with."""
+
 LONGEST_ID = 200
-"""Characters of a job's id at a provider; as long as an id that a check takes."""
+"""Maximum length of a provider's job id, the same as for the ``job_id`` of a check."""
 
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 
@@ -42,7 +46,7 @@ BLOCKED: frozenset[Code] = frozenset({"blocked_by_safety", "blocked_by_policy"})
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has taken it; ``provider_id`` is its name for it (None: it gives none)."""
+    """The provider accepted it; ``provider_id`` is the provider's id (None: it gives none)."""
 
     provider_id: str | None
     response: Response
@@ -50,18 +54,21 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider certainly did not do it."""
+    """The provider certainly refused it."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The provider certainly did not do it, and says that it will when asked again."""
+    """The provider certainly refused it for now; the same request may succeed later."""
 
     failure: Failure
     seconds: float | None
-    """What it asked to wait; None where it did not say."""
+    """Seconds to wait as the provider asked; None if it did not say."""
+
+    key_replaced: bool = False
+    """The key that it was sent with has been replaced; with the new one this is no further try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class NeverLeft:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nobody can tell; ``evidence`` is what is known."""
+    """It is not known whether it was accepted; ``evidence`` is what is known."""
 
     failure: Failure
     evidence: JsonObject
@@ -85,16 +92,19 @@ Outcome: TypeAlias = Accepted | Refused | Later | NeverLeft | Unknown
 def describe(
     provider: Provider, response: Response, statuses: Mapping[int, Code] = NOTHING_ELSE
 ) -> Failure:
-    """Say what an answer that is no success means: our code and words, the provider's beside them.
+    """Return the failure for a response that is not a success, with the provider's own text.
 
-    ``statuses`` are those that mean something else for the operation than for the provider.
+    ``statuses`` are those with another meaning for this operation than for the provider.
     """
     said = read_error_body(response.body)
     wait = retry_after(response.headers, response.received_at)
     if response.status != TOO_MANY_REQUESTS and "retry-after" not in response.headers:
         wait = None  # Claid says when its window ends in every answer
+    code = statuses.get(response.status) or code_of(provider, response, said)
+    if code == "quota_exhausted" and is_rate(response, said):
+        code = "rate_limited"
     return failure(
-        statuses.get(response.status) or code_of(provider, response, said),
+        code,
         provider.title,
         retry_after_seconds=wait,
         provider_code=said.code,
@@ -103,8 +113,19 @@ def describe(
     )
 
 
+def is_rate(response: Response, said: ErrorBody) -> bool:
+    """Tell whether a 429 is about requests in a time, and no quota: it says when to come again."""
+    if response.status != TOO_MANY_REQUESTS:
+        return False
+    return (
+        "retry-after" in response.headers
+        or any(name.startswith("x-ratelimit-") for name in response.headers)
+        or (said.message or "").lower().startswith(RATE_WORDS)
+    )
+
+
 def code_of(provider: Provider, response: Response, said: ErrorBody) -> Code:
-    """Return our code: by the provider's own code, else by its statuses, else by the status."""
+    """Return our code: from the provider's code, else from its statuses, else from the status."""
     if said.code is not None and said.code in provider.codes:
         return provider.codes[said.code]
     if response.status in provider.statuses:
@@ -116,23 +137,24 @@ def code_of(provider: Provider, response: Response, said: ErrorBody) -> Code:
 
 def request_id(response: Response) -> str | None:
     """Return the id by which the provider's support finds the request."""
-    return next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
+    said = (identifier(response.headers.get(header)) for header in REQUEST_ID_HEADERS)
+    return next(filter(None, said), None)
 
 
 def unknown(provider: Provider, what: str, response: Response | None = None) -> Unknown:
-    """Make the outcome of a request whose fate nobody can tell."""
+    """Return the outcome of a request of which it is not known whether it was accepted."""
     evidence: JsonObject = {"what_happened": what}
     if response is not None:
         evidence["http_status"] = response.status
         if said := clean(read_error_body(response.body).message):
             evidence["provider_message"] = said
-        if found := clean(request_id(response)):
+        if found := request_id(response):
             evidence["request_id"] = found
     return Unknown(failure("outcome_unknown", provider.title), evidence)
 
 
 def not_sent(provider: Provider, error: NotSentError) -> Failure:
-    """Say why a request never left this machine."""
+    """Return the failure for a request that was not sent."""
     if error.code == "provider_unavailable":
         return failure(error.code, provider.title)
     return Failure(
@@ -146,7 +168,7 @@ def not_sent(provider: Provider, error: NotSentError) -> Failure:
 
 
 def _usable(provider_id: str) -> bool:
-    """Tell whether an id can name a job in a path, and be shown."""
+    """Tell whether an id can be used in a path and be shown."""
     return len(provider_id) <= LONGEST_ID and provider_id.isprintable()
 
 
@@ -158,10 +180,10 @@ def judge(
     needs_id: bool,
     also_accepts: frozenset[int] = frozenset(),
 ) -> Outcome:
-    """Tell what became of a request, from its answer or from the want of one.
+    """Return the outcome of a request, from its response or from the error instead of one.
 
-    ``provider_id`` is the id that the answer carries, if any; ``needs_id``: without one, a success
-    is not understood.
+    ``provider_id`` is the id in the response, if any; ``needs_id``: a success without an id is not
+    understood.
     """
     if isinstance(response, NotSentError):
         error = not_sent(provider, response)

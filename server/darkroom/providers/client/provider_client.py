@@ -1,4 +1,4 @@
-"""One provider as the machine deals with it: its base address, its lanes, its requests."""
+"""The client for one provider: its base address, its rate limiters, its requests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from darkroom.core.deadlines import PERMIT_SECONDS, READ_SECONDS
 from darkroom.core.errors import CallError, Code, Failure, clean, failure
 from darkroom.core.urls import mended
+from darkroom.providers.client.account import ACCOUNT_WIDE, Account
 from darkroom.providers.client.http import HttpClient, LostError, NotSentError
 from darkroom.providers.client.outcomes import NOTHING_ELSE, describe, not_sent
 from darkroom.providers.client.rate_limiter import RateLimiter
+from darkroom.providers.client.resend import READ, newer_key
 
 if TYPE_CHECKING:
     import random
@@ -25,20 +28,15 @@ if TYPE_CHECKING:
     from darkroom.providers.settings import ProviderSettings
     from darkroom.providers.values import Output
 
-MOST_REPEATS = 2
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_WAIT_IN_CALL_SECONDS = 5.0
-READ_SECONDS = 40.0
-"""A read is over by then, its turns and repetitions included: every call answers within 45 s."""
+NEVER_REPEATED: frozenset[Code] = frozenset({"quota_exhausted", "not_configured", "internal_error"})
+ACCOUNT_STATUSES = frozenset({401, 402, 403, 423})
+"""Statuses that may say that the account is refused, and not only the request."""
 
-TURN_SECONDS = 10.0
-"""How long a change waits for its turn; its request has a deadline of its own."""
-UNAUTHORIZED = 401
 REPEATED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class ProviderClient:
-    """Requests to one provider, each in its turn."""
+    """Sends requests to one provider within its rate limits."""
 
     def __init__(
         self,
@@ -61,13 +59,15 @@ class ProviderClient:
         self._schedule = schedule
         self._chance = chance
         self._limiters: dict[str, RateLimiter] = {}
+        self._accounts: dict[str, Account] = {}
         self._etags: dict[tuple[str, str], str] = {}
+        http_client.heard = self._heard
 
     def limiter(self, fingerprint: str) -> RateLimiter:
-        """Return the turns of a credential."""
+        """Return the rate limiter of a credential."""
         limiter = self._limiters.get(fingerprint)
         if limiter is None:
-            limits = self.provider.limits(self.settings)
+            limits = self.provider.limits_with(self.settings)
             limits_state = (
                 self._limits_state(fingerprint, limits) if self._limits_state is not None else None
             )
@@ -75,8 +75,38 @@ class ProviderClient:
             self._limiters[fingerprint] = limiter
         return limiter
 
+    def account(self, fingerprint: str) -> Account:
+        """Return what is known of a credential's account."""
+        account = self._accounts.get(fingerprint)
+        if account is None:
+            rule = self.provider.suspension
+            account = Account(
+                self.provider.limits_with(self.settings),
+                rule.suspended_seconds if rule is not None else None,
+            )
+            self._accounts[fingerprint] = account
+        return account
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether any account here is refused."""
+        return any(account.refusal is not None for account in self._accounts.values())
+
+    def _heard(self, request: Request, key: Key, response: Response) -> None:
+        """Learn what an answer says of the account, whoever asked for it."""
+        account = self.account(key.fingerprint)
+        limits = account.learned.hear(response.headers)
+        if limits is not None:
+            self.limiter(key.fingerprint).keep_to(limits)
+        if response.ok:
+            account.answered(charged=request.method == "POST")
+        elif response.status in ACCOUNT_STATUSES:
+            error = describe(self.provider, response)
+            if error.code in ACCOUNT_WIDE:
+                account.refused(error)
+
     def mended(self, state: State) -> State:
-        """Return a state whose addresses can be used; a warning names each that cannot be."""
+        """Return the state with normalised addresses; a warning names each that cannot be used."""
         outputs: list[Output] = []
         warnings = list(state.warnings)
         for output in state.outputs:
@@ -103,14 +133,14 @@ class ProviderClient:
         statuses: Mapping[int, Code] = NOTHING_ELSE,
         lost: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Send a request that changes nothing; repeat it at most twice where that may help.
+        """Send a request that changes nothing; repeat it at most twice if that may help.
 
-        Returns the first answer that is a success or says something final. ``lost`` is called for
-        every try whose fate is unknown: it may have been counted.
+        Returns the first response that is a success or is final. ``lost`` is called for every try
+        that may have arrived, because the provider may have counted it.
 
         Raises
         ------
-        CallError: there was no such answer.
+        CallError: there was no such response.
         """
         limiter = self.limiter(key.fingerprint)
         if limiter.held(kind) <= READ_SECONDS:
@@ -119,20 +149,20 @@ class ProviderClient:
         raise self._late(limiter, kind)
 
     async def permit(self, key: Key) -> Permit:
-        """Wait a little for the turn of a request that changes something.
+        """Wait a short time for the permit of a request that changes something.
 
         Raises
         ------
         CallError: ``rate_limited``; nothing was sent.
         """
         limiter = self.limiter(key.fingerprint)
-        if limiter.held("change") <= TURN_SECONDS:
-            with anyio.move_on_after(TURN_SECONDS):
+        if limiter.held("change") <= PERMIT_SECONDS:
+            with anyio.move_on_after(PERMIT_SECONDS):
                 return await limiter.permit("change")
         raise self._late(limiter, "change")
 
     def _late(self, limiter: RateLimiter, kind: Kind) -> CallError:
-        """Say why a call had to end: others have all turns, or the provider took its time."""
+        """Return why a call had to end: no permit was free, or the provider was too slow."""
         wait = limiter.estimate(kind)
         code: Code = "rate_limited" if wait > 0 else "timeout"
         return CallError(failure(code, self.provider.title, retry_after_seconds=wait or None))
@@ -146,58 +176,56 @@ class ProviderClient:
         lost: Callable[[], None],
     ) -> Response:
         limiter = self.limiter(key.fingerprint)
-        repeat = 0
+        tried = 0
         while True:
             permit = await limiter.permit(kind)
             try:
                 response = await self.http_client.send(request, key, once=False)
             except (NotSentError, LostError) as error:
-                problem = no_answer(self.provider, error)
+                failed = no_answer(self.provider, error)
                 if isinstance(error, LostError):
                     lost()
             except anyio.get_cancelled_exc_class():
                 lost()
                 raise
             else:
-                if response.status == UNAUTHORIZED and (newer := self._credentials.renewed(key)):
-                    key = newer  # rotated meanwhile, here or by another process
+                if response.ok:
+                    return response
+                failed = describe(self.provider, response, statuses)
+                if newer := newer_key(self._credentials, key, failed):
+                    key = newer
                     continue
                 if response.status not in REPEATED_STATUSES:
                     return response
-                problem = describe(self.provider, response, statuses)
                 if response.status not in self.provider.refusals:
                     lost()
             finally:
                 permit.done()
-            if problem.code == "rate_limited" and problem.retry_after_seconds is not None:
-                limiter.hold(kind, problem.retry_after_seconds)
-            backoff = FIRST_BACKOFF_SECONDS * 2**repeat * self._chance.uniform(0.5, 1.5)
-            wait = problem.retry_after_seconds or backoff
-            final = (
-                problem.code in {"quota_exhausted", "not_configured", "internal_error"}
-                or wait > LONGEST_WAIT_IN_CALL_SECONDS
-            )
-            if final or repeat == MOST_REPEATS:
-                raise CallError(problem)
-            repeat += 1
+            tried += 1
+            if failed.code == "rate_limited" and failed.retry_after_seconds is not None:
+                limiter.hold(kind, failed.retry_after_seconds)
+            wait = failed.retry_after_seconds or READ.wait(tried) * self._chance.uniform(0.5, 1.5)
+            final = failed.code in NEVER_REPEATED or wait > READ.longest
+            if final or READ.over(tried):
+                raise CallError(failed)
             await anyio.sleep(wait)
 
     def conditional(self, request: Request, key: Key) -> Request:
-        """Ask only for what is newer than the last answer that `keep_etag` saw."""
+        """Add the ETag of the last response that `keep_etag` saw to the request."""
         etag = self._etags.get((key.fingerprint, request.path))
         if etag is None or "cache-control" in request.headers:
             return request
         return replace(request, headers={**request.headers, "if-none-match": etag})
 
     def keep_etag(self, request: Request, key: Key, response: Response) -> None:
-        """Remember which version of something an answer brought."""
+        """Remember the ETag of a response."""
         if response.ok and (etag := response.headers.get("etag")):
             self._etags[key.fingerprint, request.path] = etag
 
     async def change(self, request: Request, key: Key) -> Response | NotSentError | LostError:
         """Send a request that changes or costs something: once, on a connection of its own.
 
-        The caller holds a turn, and has written down that the request leaves.
+        The caller holds a permit and has recorded in the journal that the request is being sent.
         """
         try:
             return await self.http_client.send(request, key, once=True)
@@ -206,7 +234,7 @@ class ProviderClient:
 
 
 def no_answer(provider: Provider, error: NotSentError | LostError) -> Failure:
-    """Say what it means that a read got no answer."""
+    """Return the failure for a read that got no response."""
     if isinstance(error, NotSentError):
         return not_sent(provider, error)
     if "larger" in error.reason:

@@ -1,9 +1,9 @@
-"""Rates and concurrency, per credential: what a provider allows is used, and never exceeded.
+"""Rates and concurrent jobs, per credential: a provider's limits are used fully, never exceeded.
 
-A `RateLimiter` hands out turns. A turn counts against every window from the moment it was granted until
-its answer came and a window's length beyond: whatever the network does in between, no window at
-the provider's end holds more than the documented number. Nothing waits in a task: a ticket is an
-entry in a queue, and its action runs when its turn comes.
+A `RateLimiter` grants permits. A permit counts in every window from the moment when it is granted
+until one window's length after its response: the request reaches the provider somewhere in between,
+so no window of the provider can contain more than the documented number. Waiting needs no task: a
+ticket is an entry in a queue, and its action runs when its permit is granted.
 """
 
 from __future__ import annotations
@@ -30,47 +30,47 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Limits
 
 Kind = str
-"""Who asks: ``call`` a chat that reads, ``change`` a chat that changes something, ``start`` a
-submission, ``poll`` the poller, and each batch under a name of its own. They are served in rotation:
-the one that was served longest ago is next."""
+"""Who needs a permit: ``call`` is a chat that reads, ``change`` a chat that changes something,
+``start`` a submission, ``poll`` the poller; each batch has a kind of its own. Kinds are served in
+rotation, so that a batch does not delay the others: the least recently served is next."""
 
 KINDS: tuple[Kind, ...] = ("call", "change", "start", "poll")
 LOOKS: frozenset[Kind] = frozenset({"call", "poll"})
-"""Who only reads."""
+"""The kinds that only read."""
 
 LONGEST_WAIT_OF_LOOKS_SECONDS = 60.0
-"""A pause that a submission was told binds submissions; jobs that are paid for already must be looked
-at, for their results' addresses die: reads are tried again after this."""
+"""When a submission is told to pause, reads are tried again after this time: jobs that are paid for
+must be polled, because the addresses of their results expire."""
 
 LONGEST_PAUSE_OF_LOOKS_SECONDS = 3_600.0
-"""A pause that a read was told binds everybody; reads are tried again after this at the latest."""
+"""When a read is told to pause, everything pauses, reads for at most this time."""
 
 REQUESTS_PER_JOB = 2
-"""A submission, and one question for the state."""
+"""A submission and one poll."""
 
 LOOK_AGAIN_SECONDS = 0.5
-"""How often a lane that others share is looked at again, while something waits."""
+"""How often shared limits are examined again while a ticket waits."""
 
 LONGEST_SLOT_SECONDS = 3_600.0
-"""A slot whose process died comes free by then at the latest."""
+"""A slot whose process died becomes free after this time at the latest."""
 
 
 @dataclass(eq=False, slots=True)
 class Permit:
-    """Leave to send one request; `done` must be called when it was answered or given up."""
+    """Permission to send one request; call `done` when it was answered or given up."""
 
     _limiter: RateLimiter
     _token: int
     _over: bool = False
 
     def done(self) -> None:
-        """Say that the request is over: its place in the windows runs out from now."""
+        """Report that the request is over: it leaves each window one window's length from now."""
         if not self._over:
             self._over = True
             self._limiter.finished(self._token, counts=True)
 
     def give_back(self) -> None:
-        """Say that no request was sent: it counts against nothing."""
+        """Report that no request was sent: the permit counts in no window."""
         if not self._over:
             self._over = True
             self._limiter.finished(self._token, counts=False)
@@ -78,7 +78,7 @@ class Permit:
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A request that waits for its turn."""
+    """A request that waits for its permit."""
 
     kind: Kind
     action: Callable[[Permit], None]
@@ -89,25 +89,25 @@ class Ticket:
 
 
 class LimitsState(Protocol):
-    """What a credential's limits leave: in this process, or shared by the processes of a machine.
+    """What is used of a credential's limits, in this process or shared by all processes.
 
-    Times are on a clock of the budget's own; only durations leave it.
+    Times are on the implementation's own clock; methods return only durations.
     """
 
     shared: bool
-    """Others may take from it: what is not free now may become so at any time."""
+    """Whether other processes use it: a slot or a place can become free at any time."""
 
     @property
     def trouble(self) -> OSError | None:
-        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        """Why the limits are not shared although they should be; None: nothing is wrong."""
         ...
 
     def delay(self, *, look: bool = False) -> float:
-        """Return the seconds until a request may leave; infinity while all that may are out."""
+        """Return the seconds until a request may be sent; infinity until an open one is over."""
         ...
 
     def free(self) -> float:
-        """Return how many requests may leave now; infinity where nothing limits them."""
+        """Return how many requests may be sent now; infinity without rates."""
         ...
 
     def capacity(self, seconds: float, shortest: float = 0.0) -> float:
@@ -115,31 +115,35 @@ class LimitsState(Protocol):
         ...
 
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
-        """Let nothing leave for a time, and no look for another; a longer hold stays."""
+        """Hold back submissions for one time and polls for another; a longer hold stays."""
         ...
 
     def held(self, *, look: bool = False) -> float:
-        """Return the seconds that are left of a hold."""
+        """Return the remaining seconds of a hold."""
         ...
 
     def take(self, *, look: bool = False) -> int | None:
-        """Count a request that leaves now; None if it may not. Returns a token for `done`."""
+        """Count a request that is sent now and return a token for `done`; None if it may not be."""
         ...
 
     def done(self, token: int, *, counts: bool) -> None:
-        """Say that a request is over; one that was never sent does not count."""
+        """Report that a request is over; one that was never sent does not count."""
         ...
 
     def slot_free(self, job_id: str) -> bool:
-        """Tell whether the job has a concurrency slot or may take one."""
+        """Tell whether the job has a concurrency slot or could take one."""
         ...
 
     def occupy(self, job_id: str, seconds: float) -> bool:
-        """Take a slot for a job, for at most so long; False if none is free."""
+        """Take a slot for a job, for at most the given time; False if none is free."""
         ...
 
     def release(self, job_id: str) -> bool:
         """Give a job's slot back; tell whether it had one."""
+        ...
+
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on; no window holds more than the most it began with."""
         ...
 
 
@@ -157,7 +161,11 @@ class LocalLimits:
         """The jobs that have one."""
         self._held_until = -math.inf
         self._looks_held_until = -math.inf
-        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+        self._reach = reach(limits)
+
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on."""
+        self._limits, self._reach = limits, max(self._reach, reach(limits))
 
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
         """Let nothing leave for a time, and no look for another; a longer hold stays."""
@@ -235,6 +243,11 @@ class LocalLimits:
         return had
 
 
+def reach(limits: Limits) -> float:
+    """Return how long a request counts that is over (seconds)."""
+    return WINDOW_MARGIN_SECONDS + max((rate.seconds for rate in limits.rates), default=0.0)
+
+
 def most_within(limits: Limits, seconds: float) -> float:
     """Return how many requests the rates can allow in a time at most; infinity without rates."""
     return min(
@@ -243,7 +256,7 @@ def most_within(limits: Limits, seconds: float) -> float:
 
 
 class RateLimiter:
-    """The turns of one credential at one provider."""
+    """Grants permits and concurrency slots for one credential at one provider."""
 
     def __init__(
         self, limits: Limits, schedule: Scheduler, limits_state: LimitsState | None = None
@@ -256,19 +269,25 @@ class RateLimiter:
 
         self._pumping = False
 
-    # --- asking ---
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on: the provider said what this account is allowed."""
+        self._limits = limits
+        self._limits_state.keep_to(limits)
+        self.pump()
+
+    # --- asking for a permit ---
 
     def ask(
         self, kind: Kind, action: Callable[[Permit], None], *, slot: str | None = None
     ) -> Ticket:
-        """Run ``action`` with a turn, at once if one is free; ``slot`` names the job that needs one."""
+        """Run ``action`` with a permit as soon as one is free; ``slot``: the job that needs a slot."""
         ticket = Ticket(kind, action, slot)
         self._queues.setdefault(kind, deque()).append(ticket)
         self.pump()
         return ticket
 
     async def permit(self, kind: Kind) -> Permit:
-        """Wait for a turn. A caller that is cancelled meanwhile gives it up."""
+        """Wait for a permit. If the caller is cancelled meanwhile, the permit is given back."""
         granted: list[Permit] = []
         event = anyio.Event()
 
@@ -290,11 +309,11 @@ class RateLimiter:
 
     @property
     def trouble(self) -> OSError | None:
-        """Why the budget is not shared though it should be; None: nothing is wrong."""
+        """Why the limits are not shared although they should be; None: nothing is wrong."""
         return self._limits_state.trouble
 
     def free(self) -> float:
-        """Return how many requests may leave now beside those that wait."""
+        """Return how many requests may be sent now in addition to those that wait."""
         return self._limits_state.free() - self.waiting
 
     def to_spare(self, looks: float, seconds: float, jobs_per_look: int = 1) -> float:
@@ -333,7 +352,7 @@ class RateLimiter:
         return 1 if slots is None else math.ceil(jobs / slots)
 
     def estimate(self, kind: Kind) -> float:
-        """Return the seconds after which the newest ticket of a kind may expect its turn."""
+        """Return the estimated seconds until the newest ticket of a kind gets its permit."""
         delay = self._limits_state.delay(look=kind in LOOKS)
         ahead = len(self._queues.get(kind, ()))
         pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
@@ -344,7 +363,7 @@ class RateLimiter:
         return self._limits_state.slot_free(job_id)
 
     def occupy(self, job_id: str, seconds: float = LONGEST_SLOT_SECONDS) -> None:
-        """Count a job that runs already (found in the journal, or of unknown fate)."""
+        """Give a slot to a job that runs already (found in the journal, or unknown)."""
         self._limits_state.occupy(job_id, seconds)
 
     def release(self, job_id: str) -> None:
@@ -353,26 +372,27 @@ class RateLimiter:
             self.pump()
 
     def hold(self, kind: Kind, seconds: float) -> None:
-        """Grant nothing for a time, here or where the budget is shared: the provider asked for it.
+        """Grant no permits for a time, because the provider asked for a pause.
 
-        ``kind`` is whom it answered so. Looks do not wait as long as submissions.
+        It applies to all processes that share the limits. ``kind`` is the kind of request that was
+        told to wait. Polls do not wait as long as submissions.
         """
         longest = LONGEST_PAUSE_OF_LOOKS_SECONDS if kind in LOOKS else LONGEST_WAIT_OF_LOOKS_SECONDS
         self._limits_state.hold(seconds, min(seconds, longest))
 
     def held(self, kind: Kind) -> float:
-        """Return the seconds for which the provider asked for nothing more of this kind."""
+        """Return the remaining seconds of the provider's pause for this kind."""
         return self._limits_state.held(look=kind in LOOKS)
 
     @property
     def contended(self) -> bool:
-        """Tell whether submissions wait: every question for a state takes a turn from them."""
+        """Tell whether submissions wait: then every poll takes a permit away from them."""
         return any(queue for kind, queue in self._queues.items() if kind not in LOOKS)
 
     def spare(self) -> float:
         """Return the seconds that a job may keep its slot before slots are scarcer than requests.
 
-        Infinity where there are no slots to be scarce.
+        Infinity if the number of concurrent jobs is not limited.
         """
         slots = self._limits.concurrent_jobs
         pace = min((r.requests / r.seconds for r in self._limits.rates), default=math.inf)
@@ -386,7 +406,7 @@ class RateLimiter:
     # --- granting ---
 
     def pump(self) -> None:
-        """Grant every turn that is free now, and be back when the next one will be."""
+        """Grant every permit that is free now, and schedule the next run for when one will be."""
         if self._pumping:
             return
         self._pumping = True
@@ -399,14 +419,17 @@ class RateLimiter:
                     back = min(back, self._limits_state.delay(look=look))
                     if look:
                         break
-                    looks_only = True  # the pause may be for submissions alone
+                    # The pause may be for submissions only: polls can still be granted.
+                    looks_only = True
                     continue
                 self._serve(ticket.kind)
                 permit = Permit(self, token)
+                # `_first` saw a free slot, but another process may have taken it since: only
+                # `occupy` decides. Then the ticket goes back to the head of its queue.
                 if ticket.slot is not None and not self._limits_state.occupy(
                     ticket.slot, LONGEST_SLOT_SECONDS
                 ):
-                    permit.give_back()  # another process took the last slot just now
+                    permit.give_back()
                     self._queues.setdefault(ticket.kind, deque()).appendleft(ticket)
                     break
                 ticket.action(permit)
@@ -416,14 +439,14 @@ class RateLimiter:
             self._pumping = False
 
     def _come_back(self, delay: float) -> None:
-        """Pump again when something will be free; what others hold may be free at any time."""
+        """Schedule the next run; with shared limits a permit can become free at any time."""
         if self._limits_state.shared:
             delay = min(delay, LOOK_AGAIN_SECONDS)
         if delay < math.inf:
             self._schedule.at(self, anyio.current_time() + delay, self.pump)
 
     def _first(self, *, looks_only: bool) -> Ticket | None:
-        """Return the ticket whose turn it is: kinds in rotation, first come first served in each."""
+        """Return the next ticket: kinds in rotation, and first come, first served within a kind."""
         for kind, queue in self._queues.items():
             while queue and queue[0].cancelled:
                 queue.popleft()
@@ -434,14 +457,14 @@ class RateLimiter:
         return None
 
     def _serve(self, kind: Kind) -> None:
-        """Take the first ticket of a kind, and put the kind behind the others."""
+        """Remove the first ticket of a kind, and move the kind behind the others."""
         queue = self._queues.pop(kind)
         queue.popleft()
         if queue or kind in KINDS:
             self._queues[kind] = queue
 
     def finished(self, token: int, *, counts: bool) -> None:
-        """Take in that a turn is over; only a `Permit` calls this."""
+        """Record that a permit's request is over; only a `Permit` calls this."""
         self._limits_state.done(token, counts=counts)
         if any(self._queues.values()):
             self.pump()

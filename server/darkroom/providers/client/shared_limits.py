@@ -1,14 +1,14 @@
-"""A credential's budget, shared by the processes of one machine through a small file.
+"""The limits of a credential, shared by the processes of one computer through a small file.
 
-The file is mapped into memory and locked for the microseconds of each access. Times in it are on
-the machine's monotonic clock: nothing that happens to the wall clock reaches it. An entry from
-before the machine was started last lies in the future of that clock, and counts for nothing.
+The file is mapped into memory and locked for the microseconds of each access. Its times are on the
+system's monotonic clock, which changes of the wall clock do not affect. After a reboot the clock
+starts again, so that old entries lie in its future; they are ignored.
 
-    slots   pairs of a job's hash and when its slot comes free by itself
-    hold    until when looks are held; when the provider asked for nothing more, and until when
-    turns   when each request was over; while it is under way, when it will be at the latest
+    slots   pairs: hash of the job, and when its slot becomes free by itself
+    hold    until when polls are held; when a pause was asked for, and until when
+    turns   when each request was over; for an open request, when it will be over at the latest
 
-The file never becomes shorter: a process with other limits may have mapped more of it.
+The file never becomes shorter, because a process with other limits may have mapped more of it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import math
 import mmap
 import os
 import struct
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from darkroom.core.locks import lock, unlock
 from darkroom.providers.client.capacity import WINDOW_MARGIN_SECONDS, capacity_of
-from darkroom.providers.client.rate_limiter import LONGEST_SLOT_SECONDS, LocalLimits
+from darkroom.providers.client.rate_limiter import LONGEST_SLOT_SECONDS, LocalLimits, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,49 +35,30 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Limits
 
 LONGEST_REQUEST_SECONDS = 45.0
-"""A request is over by then: its deadline, and the time to write it down before and after."""
+"""Longest duration of a request: its deadline plus the time for the writes around it."""
 
 LONGEST_REACH_SECONDS = 24 * 3_600.0
-"""A slot or hold that seems to last longer is from before the machine was started last."""
+"""A slot or hold that would last longer than this is from before the last reboot."""
 
 SLOTS = 125
 _FREE = 0.0
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _OWN = -1
-"""The token of a turn that was taken while there was no file."""
+"""The token of a permit that was granted while there was no file."""
 
 log = logging.getLogger("darkroom")
 _TIME = struct.Struct("<d")
 _SLOT = struct.Struct("<Qd")
 _HOLD = struct.Struct("<8xd8xd8xd")
-"""Three places of the table of slots, of no job: a process that knows of no holds takes none for
-a slot in use."""
+"""The holds use three places of the table of slots, without a job's hash: an older version, which
+knows no holds, does not count them as slots in use."""
 
 _HOLD_AT = SLOTS * _SLOT.size
 _TURNS_AT = _HOLD_AT + _HOLD.size
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
 
 def _allocate(descriptor: int, size: int) -> None:
-    """Give a file its blocks: writing to a mapped hole on a full disk would kill the process.
+    """Allocate the blocks of a file, because writing to a mapped hole on a full disk kills us.
 
     Raises
     ------
@@ -101,8 +82,8 @@ def _allocate(descriptor: int, size: int) -> None:
 class SharedLimits:
     """A `LimitsState` in a file. ``clock`` is monotonic and the same for all processes (seconds).
 
-    While there is no room for the file, this process keeps to the limits alone, and ``trouble``
-    says why; its slots and holds go into the file as soon as there is room.
+    While there is no room for the file, this process keeps the limits by itself, and ``trouble``
+    says why. Its slots and holds are written to the file as soon as there is room.
     """
 
     shared = True
@@ -114,12 +95,17 @@ class SharedLimits:
         self._limits = limits
         self._clock = clock
         self._places = max((rate.requests for rate in limits.rates), default=0)
-        self._reach = WINDOW_MARGIN_SECONDS + max((r.seconds for r in limits.rates), default=0.0)
+        self._reach = reach(limits)
         self._permits = struct.Struct(f"<{self._places}d")
         self._own = LocalLimits(limits)
         self._trouble: OSError | None = None
         self._opened = False
         self._open()
+
+    def keep_to(self, limits: Limits) -> None:
+        """Keep to other limits from now on, in this process; the others hear of them themselves."""
+        self._limits, self._reach = limits, max(self._reach, reach(limits))
+        self._own.keep_to(limits)
 
     @property
     def trouble(self) -> OSError | None:
@@ -149,34 +135,34 @@ class SharedLimits:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
-            _lock(descriptor)
+            lock(descriptor)
             try:
                 _allocate(descriptor, size)
             finally:
-                _unlock(descriptor)
+                unlock(descriptor)
             return descriptor, mmap.mmap(descriptor, size)
         except BaseException:
             os.close(descriptor)
             raise
 
     def close(self) -> None:
-        """Let go of the file; what is in it stays for the others."""
+        """Close the file; its content stays for the other processes."""
         if self._opened:
             self._map.close()
             os.close(self._descriptor)
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        _lock(self._descriptor)
+        lock(self._descriptor)
         try:
             yield
         finally:
-            _unlock(self._descriptor)
+            unlock(self._descriptor)
 
     # --- holds ---
 
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
-        """Let nothing leave for a time, and no look for another, in no process; a longer hold stays."""
+        """Hold back submissions and polls of all processes; a longer hold stays."""
         if not self._open():
             self._own.hold(seconds, looks_seconds)
             return
@@ -190,7 +176,7 @@ class SharedLimits:
             _HOLD.pack_into(self._map, _HOLD_AT, looks_until, now, until)
 
     def held(self, *, look: bool = False) -> float:
-        """Return the seconds that are left of a hold."""
+        """Return the remaining seconds of a hold."""
         if not self._open():
             return self._own.held(look=look)
         with self._locked():
@@ -198,7 +184,7 @@ class SharedLimits:
 
     def _held(self, now: float, *, look: bool) -> float:
         looks_until, since, until = _HOLD.unpack_from(self._map, _HOLD_AT)
-        if since > now:  # from before the machine was started: it must not come true later
+        if since > now:  # from before the last reboot: remove it, or the clock would reach it later
             _HOLD.pack_into(self._map, _HOLD_AT, 0.0, 0.0, 0.0)
             return 0.0
         return max(0.0, (looks_until if look else until) - now)
@@ -206,7 +192,7 @@ class SharedLimits:
     # --- rates ---
 
     def delay(self, *, look: bool = False) -> float:
-        """Return the seconds until a request may leave."""
+        """Return the seconds until a request may be sent."""
         if not self._open():
             return self._own.delay(look=look)
         with self._locked():
@@ -225,7 +211,7 @@ class SharedLimits:
         return free_at - now
 
     def free(self) -> float:
-        """Return how many requests may leave now; infinity where nothing limits them."""
+        """Return how many requests may be sent now; infinity without rates."""
         if not self._open():
             return self._own.free()
         with self._locked():
@@ -253,7 +239,7 @@ class SharedLimits:
             return capacity_of(rates, 0, over, now, seconds, held)
 
     def take(self, *, look: bool = False) -> int | None:
-        """Count a request that leaves now; None if it may not."""
+        """Count a request that is sent now; None if it may not be sent."""
         if not self._open():
             return None if self._own.take(look=look) is None else _OWN
         with self._locked():
@@ -269,7 +255,7 @@ class SharedLimits:
             return place
 
     def done(self, token: int, *, counts: bool) -> None:
-        """Say that a request is over; one that was never sent does not count."""
+        """Report that a request is over; one that was never sent does not count."""
         if token == _OWN:
             self._own.done(token, counts=counts)
             return
@@ -279,7 +265,7 @@ class SharedLimits:
             self._put(token, self._clock() if counts else _FREE)
 
     def _counts(self, at: float, now: float) -> bool:
-        """Tell whether an entry still reaches into a window, and is not from an earlier clock."""
+        """Tell whether an entry still counts in a window and is not from before a reboot."""
         return at != _FREE and now < at + self._reach and at <= now + LONGEST_REQUEST_SECONDS
 
     def _put(self, place: int, at: float) -> None:
@@ -288,7 +274,7 @@ class SharedLimits:
     # --- slots ---
 
     def slot_free(self, job_id: str) -> bool:
-        """Tell whether the job has a concurrency slot or may take one."""
+        """Tell whether the job has a concurrency slot or could take one."""
         if not self._open():
             return self._own.slot_free(job_id)
         if self._limits.concurrent_jobs is None:
@@ -327,7 +313,7 @@ class SharedLimits:
         return place is not None
 
     def _taken(self) -> dict[int, int]:
-        """Return the slots in use: hash of the job -> place in the table."""
+        """Return the slots in use, as hash of the job -> place in the table."""
         now = self._clock()
         table = self._map[:_HOLD_AT]
         return {

@@ -119,6 +119,9 @@ class ZskyEmulator(Emulator):
 
     Beside what every emulator takes:
 
+    requests_per_minute, concurrent_jobs: what this account may do, where it is not what the page
+        says (limits are raised on request).
+    used_elsewhere: what other programs of this account had made before, this month and today.
     overage: generations beyond the month's allowance are made, and charged for.
     soft_cap: generations beyond the day's cap are refused with 429.
     retry_after: a 429 that a wait can help carries Retry-After.
@@ -143,6 +146,9 @@ class ZskyEmulator(Emulator):
         seed: int = 0,
         time_scale: float = 1.0,
         offload: Offload | None = None,
+        requests_per_minute: int = REQUESTS_PER_MINUTE,
+        concurrent_jobs: int = CONCURRENT_JOBS,
+        used_elsewhere: Mapping[Kind, int] | None = None,
         overage: bool = False,
         soft_cap: bool = True,
         retry_after: bool = False,
@@ -161,6 +167,7 @@ class ZskyEmulator(Emulator):
             offload=offload,
         )
         self.busy: Busy | None = None
+        self._concurrent_jobs = concurrent_jobs
         self._overage = overage
         self._soft_cap = soft_cap
         self._retry_after = retry_after
@@ -171,9 +178,12 @@ class ZskyEmulator(Emulator):
         # invented: the shape of errors; ``error`` is what a blocked job has
         self._error_body = error_body or _error_body
         self.keys = {
-            key: _Account(SlidingWindow(REQUESTS_PER_MINUTE, WINDOW_SECONDS))
+            key: _Account(SlidingWindow(requests_per_minute, WINDOW_SECONDS))
             for key in (TEST_KEY, OTHER_KEY)
         }
+        for kind, number in (used_elsewhere or {}).items():
+            for period in self._periods():
+                self.keys[TEST_KEY].used[kind, period] = number
         self._assets: dict[str, _Job] = {}
         self._signer = Signer(self.random.randbytes(32), "X-Amz", clock)
 
@@ -273,7 +283,7 @@ class ZskyEmulator(Emulator):
     def _admit(self, kind: Kind, account: _Account) -> None:
         now = self.clock()
         running = [job.finishes_at for job in account.jobs.values() if now < job.finishes_at]
-        if len(running) >= CONCURRENT_JOBS:  # invented: the status of a fourth job
+        if len(running) >= self._concurrent_jobs:  # invented: the status of a fourth job
             raise self._limited("Too many concurrent jobs", min(running) - now)
         month, day = self._periods()
         if account.used[kind, month] >= ALLOWANCE[kind] and not self._overage:

@@ -186,6 +186,7 @@ class ZyngEmulator(Emulator):
             offload=offload,
         )
         self.keys = dict(TEST_KEYS if keys is None else keys)
+        self._replaced: dict[str, str] = {}
         self.deliveries: list[Delivery] = []
         self._answers = {**ANSWERS, **(answers or {})}
         self._on_mismatch = on_mismatch
@@ -218,6 +219,15 @@ class ZyngEmulator(Emulator):
             return routed
         body = await read_json_object(request) or {}
         return "register_request" if body.get("task") == "register_request" else routed
+
+    def replace_key(self, old: str, new: str) -> None:
+        """Give the account of ``old`` another key, as its owner does on the provider's own page."""
+        self.keys[new] = self.keys.pop(old)
+        self._replaced[old] = new
+        self._starts[new] = self._starts.pop(old, deque())
+        for registration in self._registrations.values():
+            if registration.key == old:
+                registration.key = new
 
     async def settle(self) -> None:
         """Bring every image up to the clock: fetch what is due, list it, tell the webhook."""
@@ -264,6 +274,7 @@ class ZyngEmulator(Emulator):
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise self._answer("bad_request")
         body = await read_json_object(request) or {}
+        key = self._replaced.get(key, key)  # while the request was being read
         details = (body.get("workflowDetails"), body.get("outputDetails"))
         if not all(isinstance(each, dict) for each in details):
             raise self._answer("bad_request")
@@ -337,6 +348,7 @@ class ZyngEmulator(Emulator):
         if not rid:
             raise self._answer("bad_request")
         await self.settle()
+        key = self._replaced.get(key, key)
         registration = self._registrations.get(rid)
         if registration is None or registration.key != key:
             raise self._answer("unknown_rid_polled")

@@ -1,7 +1,7 @@
 """What Claid's image edit takes (https://docs.claid.ai/image-editing-api, "Image edit contract").
 
-The schema that a model sees has to stay small, so limits of numbers and some object forms of the
-page are checked and taken here without standing in it.
+The schema for the model must stay small. Therefore limits of numbers, and some object forms of the
+page, are checked or accepted here without being in the schema.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.providers import AddressMark, Params, StartParams, check_address
+from darkroom.providers import AddressMark, Params, StartParams, check_address, outward_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic.config import JsonDict
 
     from darkroom.providers import JsonObject, JsonValue
+    from darkroom_tools.providers.claid.provider import Settings
 
 STORAGE = "storage://"
 LONGEST_ADDRESS = 4096
@@ -36,14 +37,14 @@ LONGEST_ADDRESS = 4096
 
 
 def check_source(value: str, info: ValidationInfo) -> str:
-    """Let through what lies in a storage that is connected to the account."""
+    """Accept an address in a storage that is connected to the account."""
     if value.startswith(STORAGE) and len(STORAGE) < len(value) <= LONGEST_ADDRESS:
         return value
     return check_address(value, info)
 
 
 def check_destination(value: str, info: ValidationInfo) -> str:
-    """Let through where something can be written: no output of a job is."""
+    """Accept an address that can be written to, which the output of a job is not."""
     if value.startswith("job:"):
         raise PydanticCustomError("destination", "expected storage://name/path, or an address")
     return check_source(value, info)
@@ -55,7 +56,7 @@ Source = Annotated[str, AfterValidator(check_source), AddressMark()]
 
 
 def read_side(value: object) -> object:
-    """Take pixels as a number or in words, percentages and ``auto``."""
+    """Accept pixels as a number or a text, percentages, and ``auto``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(int(value)) if value == int(value) else str(value)
     if isinstance(value, str) and not re.fullmatch(r"auto|[1-9][0-9]{0,5}%?", value):
@@ -66,7 +67,7 @@ def read_side(value: object) -> object:
 
 
 def within(low: int, high: int, unit: str = "") -> AfterValidator:
-    """Bound a number, or a text by its characters."""
+    """Return a limit for a number, or for the characters of a text."""
 
     def check(value: float | str) -> float | str:
         if not low <= (len(value) if isinstance(value, str) else value) <= high:
@@ -78,7 +79,7 @@ def within(low: int, high: int, unit: str = "") -> AfterValidator:
 
 
 def written(pattern: str, expected: str) -> AfterValidator:
-    """Let through a text that is written in one way."""
+    """Accept only a text that matches a pattern."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -89,12 +90,12 @@ def written(pattern: str, expected: str) -> AfterValidator:
 
 
 def shown(*words: str) -> WithJsonSchema:
-    """Show these words only; the object forms of the page are taken as well."""
+    """Show only these words in the schema; the object forms of the page are accepted, too."""
     return WithJsonSchema({"type": "string", "enum": list(words)})
 
 
 EMPTY_IS_A_VALUE: JsonDict = {"minProperties": 0}
-"""Of an object that asks for something even when it is empty."""
+"""Schema of an object that has a meaning even if it is empty."""
 
 HALF = r"([0-9]|[1-4][0-9]|50)%"
 
@@ -133,7 +134,7 @@ class Upscale(Params):
 
 
 class Restorations(Params):
-    """Mending a poor original."""
+    """Improving a poor original."""
 
     decompress: Literal["moderate", "strong", "auto"] | None = None
     upscale: (
@@ -147,7 +148,7 @@ class Restorations(Params):
 
 
 class Fit(Params):
-    """How a crop or an outpainting is done; the page's ``type`` follows from what is given."""
+    """How to crop or outpaint; the page's ``type`` follows from the given fields."""
 
     crop: Literal["center", "smart"] | None = None
     feathering: Feathering | None = None
@@ -158,7 +159,7 @@ FIT_FIELDS = {"crop": {"crop"}, "outpaint": {"feathering", "outpaint_by"}}
 
 
 def read_fit(value: object) -> object:
-    """Take ``{type: ..., ...}`` as the page has it."""
+    """Accept ``{type: ..., ...}`` as on the page."""
     if not isinstance(value, dict) or "type" not in value:
         return cast("object", value)
     rest = dict(cast("dict[str, object]", value))
@@ -176,7 +177,7 @@ FitWord: TypeAlias = Literal["crop", "cover", "bounds", "canvas", "outpaint"]
 
 
 class Resizing(Params):
-    """The new frame."""
+    """The new size and frame."""
 
     width: Side | None = None
     height: Side | None = None
@@ -184,7 +185,7 @@ class Resizing(Params):
 
 
 class Hdr(Params):
-    """Light and dark, made even; ``{}`` is done as Claid likes best."""
+    """HDR: balance of light and dark; ``{}`` uses Claid's defaults."""
 
     model_config = ConfigDict(json_schema_extra=EMPTY_IS_A_VALUE)
 
@@ -203,7 +204,7 @@ class Adjustments(Params):
 
 
 def read_selective(value: object) -> object:
-    """Take ``selective: {object_to_keep}`` as the page has it."""
+    """Accept ``selective: {object_to_keep}`` as on the page."""
     if not isinstance(value, dict) or "selective" not in value:
         return cast("object", value)
     rest = dict(cast("dict[str, object]", value))
@@ -217,7 +218,7 @@ Category: TypeAlias = Literal["general", "cars", "products"]
 
 
 class Remove(Params):
-    """How the background goes; ``{}`` is ``true``."""
+    """How the background is removed; ``{}`` means ``true``."""
 
     model_config = ConfigDict(json_schema_extra=EMPTY_IS_A_VALUE)
 
@@ -227,7 +228,7 @@ class Remove(Params):
 
 
 class Blur(Params):
-    """How the background blurs; ``{}`` is ``true``."""
+    """How the background is blurred; ``{}`` means ``true``."""
 
     model_config = ConfigDict(json_schema_extra=EMPTY_IS_A_VALUE)
 
@@ -238,7 +239,7 @@ class Blur(Params):
 
 
 class Background(Params):
-    """What becomes of the background."""
+    """What is done to the background."""
 
     remove: bool | Annotated[Remove, BeforeValidator(read_selective)] | None = None
     blur: bool | Annotated[Blur, BeforeValidator(read_selective)] | None = None
@@ -246,7 +247,7 @@ class Background(Params):
 
 
 class Privacy(Params):
-    """What must not be recognised."""
+    """What is made unrecognisable."""
 
     blur_car_plate: bool | None = None
     identity_crop: bool | None = None
@@ -263,7 +264,7 @@ class StyleTransfer(Params):
 
 
 class Generative(Params):
-    """What is drawn anew."""
+    """What is generated."""
 
     style_transfer: StyleTransfer | None = None
 
@@ -284,14 +285,14 @@ class Operations(Params):
 
 
 class Compression(Params):
-    """How a file is compressed, with its quality where that loses something."""
+    """How a file is compressed, and its quality if that is lossy."""
 
     type: Literal["lossy", "lossless"]
     quality: Quality | None = None
 
 
 class Format(Params):
-    """A format with what belongs to it."""
+    """A format and its options."""
 
     type: Literal["jpeg", "png", "webp", "avif", "tiff"]
     quality: Quality | None = None
@@ -306,7 +307,7 @@ class Format(Params):
 
 
 class Target(Params):
-    """Where the result goes, and what it is."""
+    """The destination, format and metadata of the result."""
 
     destination: Destination | None = None
     format: Literal["jpeg", "png", "webp", "avif", "tiff"] | Format | None = None
@@ -320,12 +321,14 @@ class StartImageEdit(StartParams):
     output: Destination | Target | None = None
 
 
-# --- what no schema says ---
+# --- what a schema cannot express ---
 
 
-def mistakes(params: StartImageEdit, settings: object) -> Iterable[str]:
-    """Name what does not go together."""
-    del settings
+def mistakes(params: StartImageEdit, settings: Settings) -> Iterable[str]:
+    """Name what does not go together, and where no result may go."""
+    given = params.output
+    target = given.destination if isinstance(given, Target) else given
+    yield from outward_mistakes("output", target, settings.output_hosts, "[claid] output_hosts")
     if (resizing := params.operations.resizing) is not None:
         yield from _sides(resizing)
         if (
@@ -363,11 +366,11 @@ def _format(given: Format) -> Iterable[str]:
         yield f"{path} without loss has no quality"
 
 
-# --- as it is sent ---
+# --- the request ---
 
 
 def body(params: StartImageEdit) -> JsonObject:
-    """Build the edit request: digits as integers, objects in the forms of the page."""
+    """Build the edit request: digits become integers, objects get the forms of the page."""
     operations = cast("JsonObject", params.operations.model_dump(exclude_none=True))
     resizing, background = operations.get("resizing"), operations.get("background")
     if isinstance(resizing, dict):

@@ -38,28 +38,31 @@ NAME, TITLE = "claid", "Claid"
 REQUESTS_PER_MINUTE = 120
 REQUESTS_PER_SECOND = 4
 ADDRESS_SECONDS = 86_400
-"""``tmp_url`` is good for 24 hours."""
+"""``tmp_url`` is valid for 24 hours."""
 
 EDIT_SECONDS = 5.0
-"""No document says how long an edit takes."""
+"""An assumption: no document says how long an edit takes."""
 
 LONGEST_EDIT_SECONDS = 900.0
 
 
 class Settings(ProviderSettings):
-    """Where Claid's documents differ."""
+    """Settings for points in which Claid's documents differ."""
 
     path_prefix: str = Field(
         default="/v1-beta1",
         pattern=r"^(/[\w.-]+)*$",
         description="What every path begins with; newer pages of the provider say /v1.",
     )
+    output_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts and storages that output may name; results go there."
+    )
 
 
-# --- answers ---
+# --- responses ---
 
 STATUSES: dict[str, Status] = {"DONE": "completed", "ERROR": "failed", "CANCELLED": "cancelled"}
-"""Terminal statuses; ACCEPTED, PROCESSING, WAITING, PAUSED and what is new are on their way."""
+"""Terminal statuses; ACCEPTED, PROCESSING, WAITING, PAUSED and unknown ones count as running."""
 
 MEDIA_TYPES = {
     "jpg": "image/jpeg",
@@ -80,7 +83,7 @@ ENDED = State(status="completed", provider_status="DONE")
 
 
 def data(response: Response) -> JsonObject:
-    """Return what ``data`` wraps, or the answer itself."""
+    """Return the object in ``data``, or the response itself."""
     inner = response.object.get("data")
     return inner if isinstance(inner, dict) else response.object
 
@@ -109,7 +112,7 @@ def read_state(response: Response) -> State:
 
 
 def read_output(response: Response, fields: JsonObject) -> Output:
-    """Read ``result.output_object``: at a temporary address, or in the account's own storage."""
+    """Read ``result.output_object``: a temporary address, or a file in the account's storage."""
     result = fields.get("result")
     made = result.get("output_object") if isinstance(result, dict) else None
     if not isinstance(made, dict):
@@ -134,11 +137,11 @@ def read_output(response: Response, fields: JsonObject) -> Output:
 
 
 STORED_AS = ("claid_storage_uri", "object_uri", "object_key")
-"""Where the result is that went to a destination of the account's own."""
+"""Return a warning that says where a result in the account's own storage is."""
 
 
 def source_of(arguments: JsonObject) -> str:
-    """Return what a result is called after: the last part of the picture's address."""
+    """Return the text that files are named after: the last part of the picture's address."""
     path = (reading.text(arguments, "input") or "").partition("?")[0]
     return path.rstrip("/").rpartition("/")[2].rpartition(".")[0] or "edit"
 
@@ -163,7 +166,11 @@ START_IMAGE_EDIT = JobOperation(
     longest_seconds=LONGEST_EDIT_SECONDS,
     cost=lambda _params, _settings: Cost(1, "credits"),  # "consumes API call credits"
     label=source_of,
-    texts=("operations.generative.style_transfer.prompt",),
+    texts=(
+        "operations.generative.style_transfer.prompt",
+        "operations.background.remove.object_to_keep",
+        "operations.background.blur.object_to_keep",
+    ),
 )
 
 CHECK_IMAGE_EDIT = CheckOperation(

@@ -1,1 +1,1 @@
-"""ZNYX: policy evaluation of what goes into and comes out of models."""
+"""ZNYX: policy evaluation of the inputs and outputs of models."""

@@ -1,7 +1,8 @@
-"""What ZNYX's operations take (https://pprd.znyx.ai/docs/api), and where it is filled in."""
+"""The arguments of ZNYX's operations (https://pprd.znyx.ai/docs/api), and their defaults."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
@@ -9,7 +10,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from darkroom.providers import Params, Request
+from darkroom.providers import Params, Request, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +26,7 @@ MOST_CHUNKS = 1_000
 
 
 def not_empty(value: str) -> str:
-    """Want a name that a path can hold; said here, for a schema costs tokens in every tool."""
+    """Accept only a name that can be in a path; in a schema this would cost tokens per tool."""
     if not 0 < len(value) <= LONGEST_NAME or set(value) <= {"."}:
         raise PydanticCustomError(
             "name", "expected a name of at most {longest} characters", {"longest": LONGEST_NAME}
@@ -33,11 +34,21 @@ def not_empty(value: str) -> str:
     return value
 
 
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+def one_of_three(value: str) -> str:
+    """Want an environment that ZNYX has; said here for the same reason."""
+    if value not in ENVIRONMENTS:
+        raise PydanticCustomError("environment", "expected one of 'dev', 'staging', 'prod'")
+    return value
+
+
 Name = Annotated[str, AfterValidator(not_empty)]
 
 
 class Scope(Params):
-    """Whom an evaluation is for, and what its trace is found by."""
+    """The scope of an evaluation, and the ids with which its trace can be found."""
 
     tenant_id: str | None = None
     app_id: str | None = None
@@ -86,14 +97,14 @@ def scoped(params: Scope, settings: Settings, remembered: JsonObject) -> Scope:
 
 
 def stream_body(params: EvaluateStream, settings: Settings) -> JsonObject:
-    """Build the request; whom a stream is for may be left out."""
+    """Build the request; for a stream the scope may be left out."""
     body: JsonObject = {"request_id": str(uuid.uuid4()), **params.model_dump(exclude_none=True)}
     scope = {"tenant_id": settings.org_id, "app_id": settings.project_id}
     return {**body, **{name: value for name, value in scope.items() if value is not None}}
 
 
 def scope_missing(params: Scope, settings: Settings) -> Iterable[str]:
-    """Name what of the scope is neither given nor configured."""
+    """Yield the parts of the scope that are neither given nor configured."""
     if not (params.tenant_id or settings.org_id):
         yield missing("tenant_id", "ZNYX_ORG_ID")
     if not (params.app_id or settings.project_id):
@@ -101,7 +112,7 @@ def scope_missing(params: Scope, settings: Settings) -> Iterable[str]:
 
 
 def missing(argument: str, variable: str) -> str:
-    """Say how to give what is missing."""
+    """Return a mistake that says how to give a missing argument."""
     return f"{argument}: missing; give it, or ask the person to set {variable}"
 
 
@@ -117,13 +128,13 @@ class LatestBundle(Params):
 
 
 class OfOrg(Params):
-    """What belongs to an organisation."""
+    """Arguments of operations on an organisation."""
 
     org_id: Name | None = None
 
 
 class OfProject(OfOrg):
-    """What belongs to a project."""
+    """Arguments of operations on a project."""
 
     project_id: Name | None = None
 
@@ -131,7 +142,7 @@ class OfProject(OfOrg):
 class OfEnv(OfProject):
     """``.../envs/{env}``: ``dev``, ``staging``, ``prod``."""
 
-    env: Name
+    env: Annotated[str, AfterValidator(one_of_three)]
 
 
 class OfBundle(OfEnv):
@@ -145,6 +156,18 @@ class PublishBundle(OfEnv):
 
     policies: dict[str, object]
     published_by: str | None = None
+
+
+MOST_POLICIES_NAMED = 5
+
+
+def policies_said(params: PublishBundle) -> str:
+    """Say how many policies there are, how large they are, and what the first ones are called."""
+    names = [name for name in params.policies if is_name(name)][:MOST_POLICIES_NAMED]
+    size = len(json.dumps(params.policies, ensure_ascii=False, default=str))
+    rest = len(params.policies) - len(names)
+    named = [f'"{name}"' for name in names] + ([f"{rest} more"] if rest else [])
+    return f"They are {size} characters: {', '.join(named) or 'no policy at all'}."
 
 
 class ListTokens(OfOrg):
@@ -186,7 +209,7 @@ class GetTrace(OfOrg):
 
 
 def placed(params: OfOrg, settings: Settings, remembered: JsonObject) -> OfOrg:
-    """Fill in organisation and, where the path has one, project."""
+    """Fill in the organisation and, if the path has one, the project."""
     del remembered
     known = {"org_id": params.org_id or settings.org_id}
     if isinstance(params, OfProject):
@@ -195,7 +218,7 @@ def placed(params: OfOrg, settings: Settings, remembered: JsonObject) -> OfOrg:
 
 
 def place_missing(params: OfOrg, settings: Settings) -> Iterable[str]:
-    """Name what of the place is neither given nor configured."""
+    """Yield which of organisation and project are neither given nor configured."""
     if not (params.org_id or settings.org_id):
         yield missing("org_id", "ZNYX_ORG_ID")
     if isinstance(params, OfProject) and not (params.project_id or settings.project_id):
@@ -206,7 +229,7 @@ WITHOUT_PROJECT = "admin"
 
 
 def token_place_missing(params: CreateToken, settings: Settings) -> Iterable[str]:
-    """Name what is missing of the place, and what an admin token does not have."""
+    """Yield what is missing, and arguments that an admin token cannot have."""
     if params.token_type == WITHOUT_PROJECT:
         if params.environment_id is not None:
             yield "environment_id: an admin token has none; leave it out"
@@ -217,7 +240,7 @@ def token_place_missing(params: CreateToken, settings: Settings) -> Iterable[str
 
 
 def creation(params: CreateToken, settings: Settings) -> Request:
-    """Build the request that makes a token of the kind that is wanted."""
+    """Build the request that creates a token of the given kind."""
     del settings
     fields = (
         {"project_id", "environment_id"} if params.token_type != WITHOUT_PROJECT else set[str]()

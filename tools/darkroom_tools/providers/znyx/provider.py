@@ -40,6 +40,7 @@ from darkroom_tools.providers.znyx.arguments import (
     creation,
     place_missing,
     placed,
+    policies_said,
     scope_missing,
     scoped,
     stream_body,
@@ -55,7 +56,7 @@ ANY = (RUNTIME, CI, ADMIN)
 
 
 class Settings(ProviderSettings):
-    """Whose policies they are."""
+    """The default organisation and project."""
 
     org_id: str | None = Field(
         default=None, description="Organisation of calls that name none (ZNYX_ORG_ID sets it too)."
@@ -66,7 +67,7 @@ class Settings(ProviderSettings):
 
 
 BEGINNING = "gr_"
-"""What "some tokens" begin with; ``raw_key`` names a new one."""
+"""The beginning of "some tokens"; a new one is in ``raw_key``."""
 
 VARIABLES = {"ZNYX_ORG_ID": "org_id", "ZNYX_PROJECT_ID": "project_id"}
 
@@ -190,6 +191,7 @@ PUBLISH_BUNDLE = CallOperation(
     check=place_missing,
     repeatable=False,
     asks="Publish new policies to {env} of project {project_id}?",
+    summary=policies_said,
     result=znyx_answers.required,
 )
 
@@ -345,6 +347,7 @@ PROVIDER = Provider(
     units=("evaluations",),
     variables=VARIABLES,
     limits=lambda _: Limits(),  # quotas by plan, no rates
+    statuses={423: "suspended"},  # "account locked" after too many logins; a token never logs in
     refusals=frozenset({400, 401, 403, 404, 409, 422, 423, 429}),  # "Errors"
     operations=(
         EVALUATE_INPUT,

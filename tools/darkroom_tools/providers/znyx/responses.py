@@ -1,4 +1,4 @@
-"""How ZNYX's answers are read. What cannot be understood never counts as allowed."""
+"""Readers of ZNYX's responses. A response that cannot be understood never counts as allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NOT_MODIFIED = 304
 
 BY_SEVERITY = ("BLOCK", "REDACT", "TRANSFORM", "WARN", "ALLOW")
-"""EvaluationResponse.decision, the worst first; what is not here is worse still."""
+"""EvaluationResponse.decision, from the worst to the best; an unknown one is worse than all."""
 
 AS_IT_IS = frozenset({"ALLOW", "WARN"})
 WHEN_CLEANED = frozenset({"REDACT", "TRANSFORM"})
@@ -27,8 +27,8 @@ CLEANED = ("sanitized_text", "sanitized_tool_args")
 def evaluation(response: Response, params: Params) -> JsonObject:
     """Return the EvaluationResponse with ``allowed``, without the many fields that are null.
 
-    REDACT and TRANSFORM allow what was cleaned; where nothing cleaned came (a tool's result has
-    none), they allow nothing.
+    REDACT and TRANSFORM allow the sanitized text; if the response has none (as for a tool's
+    result), they allow nothing.
     """
     del params
     if not isinstance(response.body, dict) or "decision" not in response.body:
@@ -41,7 +41,7 @@ def evaluation(response: Response, params: Params) -> JsonObject:
 
 
 def verdict(result: JsonObject) -> PolicyVerdict:
-    """Read an evaluation as a verdict on a text: what is cleaned is sent in its place."""
+    """Return the decision about a text; a sanitized text is sent instead of it."""
     decision = str(result.get("decision"))
     rules = tuple(
         str(hit.get("rule_id") or hit.get("message") or "")
@@ -61,9 +61,9 @@ def verdict(result: JsonObject) -> PolicyVerdict:
 
 
 def stream(response: Response, params: Params) -> JsonObject:
-    """Sum up the event stream: its worst window decides, for nothing cleaned ever comes.
+    """Return the decision about a stream: its worst window, because there is no sanitized text.
 
-    ``final_decision`` of the provider is only ever ALLOW or BLOCK.
+    The provider's ``final_decision`` is always ALLOW or BLOCK.
     """
     del params
     decisions: list[str] = []
@@ -84,7 +84,7 @@ def stream(response: Response, params: Params) -> JsonObject:
 
 
 def events(body: JsonValue) -> Iterator[tuple[str, JsonObject]]:
-    """Read ``text/event-stream``: names and the JSON objects of their data."""
+    """Read ``text/event-stream``: the names of the events and their JSON objects."""
     if not isinstance(body, str):
         raise UnreadableError("no event stream")
     for block in body.replace("\r\n", "\n").split("\n\n"):
@@ -100,7 +100,7 @@ def events(body: JsonValue) -> Iterator[tuple[str, JsonObject]]:
 
 
 def without_null(value: JsonValue) -> JsonValue:
-    """Leave out members that are null, however deep."""
+    """Leave out members that are null, at any depth."""
     if isinstance(value, dict):
         return {name: without_null(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -112,14 +112,14 @@ def without_null(value: JsonValue) -> JsonValue:
 
 
 def latest_bundle(response: Response, params: Params) -> JsonObject:
-    """Return the bundle, or that it is the one of the last time."""
+    """Return the bundle, or ``not_modified`` if it has not changed."""
     if response.status == NOT_MODIFIED:
         return {"not_modified": True}
     return required(response, params)
 
 
 def required(response: Response, params: Params) -> JsonObject:
-    """Return the provider's object; anything else is no answer."""
+    """Return the provider's object; anything else is not understood."""
     del params
     if not isinstance(response.body, dict):
         raise UnreadableError("no object")
@@ -127,7 +127,7 @@ def required(response: Response, params: Params) -> JsonObject:
 
 
 def listed(name: str) -> Callable[[Response, Params], JsonObject]:
-    """Read a list: a bare array, or an object that wraps one under ``name`` or ``items``."""
+    """Read a list: an array, or an object with an array under ``name`` or ``items``."""
 
     def read(response: Response, params: Params) -> JsonObject:
         del params

@@ -1,0 +1,221 @@
+"""Processes the outcome of the request that starts a job: records it and takes the next step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from darkroom.core.errors import CallError, DarkroomError, failure
+from darkroom.jobs import slots
+from darkroom.jobs.account_queue import AccountQueue
+from darkroom.jobs.evidence import look_for_evidence
+from darkroom.providers.client.account import ACCOUNT_WIDE
+from darkroom.providers.client.outcomes import (
+    BLOCKED,
+    Accepted,
+    Later,
+    NeverLeft,
+    Refused,
+    Unknown,
+)
+from darkroom.providers.client.resend import NEVER_LEFT
+from darkroom.providers.messages import UNREADABLE, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from darkroom.core.errors import Failure
+    from darkroom.jobs.context import JobContext
+    from darkroom.jobs.fan_out import ItemSender
+    from darkroom.jobs.model import Job, QueuedFor
+    from darkroom.jobs.poller import Poller
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.providers.client.outcomes import Outcome
+    from darkroom.providers.client.provider_client import ProviderClient
+    from darkroom.providers.operations import JobOperation
+
+
+class WithdrawnError(DarkroomError):
+    """The job was cancelled before its request was sent."""
+
+
+class StartOutcomes:
+    """Settles the attempts that start jobs.
+
+    ``enqueue_later(job, reason, seconds)`` queues a job again after a time.
+    """
+
+    def __init__(
+        self,
+        context: JobContext,
+        poller: Poller,
+        items: ItemSender,
+        enqueue_later: Callable[[LiveJob, QueuedFor | None, float], None],
+    ) -> None:
+        self._context = context
+        self._poller = poller
+        self._items = items
+        self._enqueue_later = enqueue_later
+        self.accounts = AccountQueue(context, enqueue_later, self._refuse)
+        self._tries: dict[str, int] = {}
+        """The number of requests of each job that did not arrive or were refused for now."""
+
+    def forget(self, job: Job) -> None:
+        """Reset a job's number of tries, because it is not tried again."""
+        self._tries.pop(job.job_id, None)
+        self.accounts.forget(job)
+
+    async def settle(
+        self, live: LiveJob, operation: JobOperation, client: ProviderClient, outcome: Outcome
+    ) -> None:
+        """Record the outcome of a request, and take the next step."""
+        match outcome:
+            case Accepted(provider_job_id):
+                await self.accept(live, "accepted", provider_job_id)
+            case Refused(error) if error.code in ACCOUNT_WIDE and not self.accounts.is_waited_for(
+                live
+            ):
+                await self._back_to_queue(live)
+                self.accounts.wait_for_current_key(live)
+            case Refused(error):
+                await self._refuse(live, error)
+            case Later():
+                await self._try_later(live, operation, client, outcome)
+            case NeverLeft(error):
+                await self._try_again(live, error)
+            case Unknown(error, evidence):
+                now = self._context.clock()
+                self.forget(live.job)
+                slots.keep(self._context, live.job, operation.longest_seconds)
+                await self._context.record(
+                    live,
+                    lambda job: job.next(
+                        status="unknown", updated_at=now, error=error, evidence=evidence
+                    ),
+                    live.answered(now, "unknown", evidence=evidence),
+                )
+                look_for_evidence(self._context, live)
+
+    async def accept(
+        self, live: LiveJob, state: Literal["accepted"] | None, provider_job_id: str | None
+    ) -> None:
+        """Follow a job that the provider accepted; without a ``state`` no request was necessary."""
+        now = self._context.clock()
+        attempts = live.answered(now, state, provider_id=provider_job_id) if state else ()
+
+        def change(job: Job) -> Job:
+            if state is None and job.status != "queued":
+                raise WithdrawnError
+            return job.next(
+                status="running",
+                updated_at=now,
+                holder=self._context.registry.holder,
+                submitted_at=job.submitted_at or now,
+                provider_job_id=provider_job_id,
+                error=None,
+                evidence=None,
+                queued_for=None,
+                starts_at=None,
+            )
+
+        await self._context.record(live, change, attempts)
+        self.forget(live.job)
+        if live.items:
+            self._items.start(live)
+        self._poller.follow(live)
+
+    async def _refuse(self, live: LiveJob, error: Failure) -> None:
+        now = self._context.clock()
+        status = "blocked" if error.code in BLOCKED else "failed"
+        items = [
+            attempt.next(state="refused", answered_at=now)
+            for attempt in (live.items or {}).values()
+        ]
+        await self._context.record(
+            live,
+            lambda job: job.next(
+                status=status,
+                updated_at=now,
+                ended_at=now,
+                error=error,
+                queued_for=None,
+                starts_at=None,
+            ),
+            [*live.answered(now, "refused", evidence={"code": error.code}), *items],
+        )
+        self.forget(live.job)
+        slots.release(self._context, live.job)
+
+    async def _try_later(
+        self,
+        live: LiveJob,
+        operation: JobOperation,
+        client: ProviderClient,
+        later: Later,
+    ) -> None:
+        """Queue a job again that the provider will accept later; end it if the allowance is used up."""
+        if later.seconds is None and await self._exhausted(live.job, operation, client):
+            title = client.provider.title
+            said = failure(
+                "quota_exhausted", title, provider_message=later.failure.provider_message
+            )
+            await self._refuse(live, said)
+            return
+        wait = 0.0
+        if not later.key_replaced:
+            account = client.account(live.job.fingerprint)
+            wait = account.put_off(later.seconds)
+            if account.giving_up:
+                await self._refuse(live, later.failure)
+                return
+        limiter = client.limiter(live.job.fingerprint)
+        limiter.hold("start", wait)
+        await self._back_to_queue(live)
+        limiter.release(live.job.job_id)
+        self._enqueue_later(live, "pacing", wait)
+
+    async def _exhausted(self, job: Job, operation: JobOperation, client: ProviderClient) -> bool:
+        """Ask the provider whether a 429 means that the allowance is used up."""
+        allowance = client.provider.allowance
+        if allowance is None:
+            return False
+        try:
+            key = self._context.credentials.key(
+                client.provider, operation.credential, owner=job.owner
+            )
+            response = await client.read(Request(method="GET", path=allowance.path), key)
+            return response.ok and allowance.exhausted(response, operation.name)
+        except (CallError, *UNREADABLE):
+            return False
+
+    async def _try_again(self, live: LiveJob, error: Failure) -> None:
+        """Send a request again that certainly never arrived, at most a few times."""
+        tries = self._tries[live.job.job_id] = self._tries.get(live.job.job_id, 0) + 1
+        if NEVER_LEFT.over(tries):
+            await self._refuse(live, error)
+            return
+        await self._back_to_queue(live)
+        slots.release(self._context, live.job)
+        self._enqueue_later(live, None, NEVER_LEFT.wait(tries))
+
+    async def _back_to_queue(self, live: LiveJob) -> None:
+        """Close the attempt and prepare the next one, in one write."""
+        now = self._context.clock()
+        closed = live.answered(now, "refused")
+        if live.attempt is None:
+            return
+        live.attempt = dataclasses.replace(
+            live.attempt,
+            attempt_id=self._context.new_id(),
+            state="prepared",
+            created_at=now,
+            sent_at=None,
+            answered_at=None,
+            evidence=None,
+            version=1,
+        )
+        await self._context.record(
+            live,
+            lambda job: job.next(status="queued", updated_at=now, submitted_at=None),
+            [*closed, live.attempt],
+        )
