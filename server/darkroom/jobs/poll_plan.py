@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from darkroom.jobs.fan_out_state import last_sent
 from darkroom.jobs.poll_timing import PollEstimate
+from darkroom.providers.client.rate_limiter import REQUESTS_PER_JOB
 
 if TYPE_CHECKING:
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.client.rate_limiter import RateLimiter
+
+RESERVED_SHARE = 1 / 4
+"""Share of the spare requests that a batch leaves for what is started next."""
 
 
 class PollPlan:
@@ -27,6 +31,8 @@ class PollPlan:
         self._estimates: dict[str, PollEstimate] = {}
         self._running: dict[tuple[str, str], set[str]] = {}
         """The jobs that are asked about, by provider and key."""
+        self._probing: dict[str, str] = {}
+        """The first job of each operation: it tests the first estimate for those that follow."""
 
     def next(self, live: LiveJob) -> float:
         """Count a job as running; return the seconds until it is asked about."""
@@ -34,7 +40,13 @@ class PollPlan:
         self._running.setdefault((job.provider, job.fingerprint), set()).add(job.job_id)
         age = max(0.0, self._context.clock() - last_sent(live))
         least = self._limiter(job).least_distance(self._looks(job))
-        return self.estimate(job.operation).next(age, self.spare_looks(live, age), least)
+        return self.estimate(job.operation).next(
+            age, self.spare_looks(live, age), least, probing=self._probes(job)
+        )
+
+    def _probes(self, job: Job) -> bool:
+        """Tell whether this job is the one that tests a first estimate for all of its operation."""
+        return self._probing.setdefault(job.operation, job.job_id) == job.job_id
 
     def too_early(self, live: LiveJob) -> float:
         """Return the seconds for which a job is left alone because no request is to spare."""
@@ -57,9 +69,13 @@ class PollPlan:
         left = max(estimate.latest() - age, estimate.interval)
         seconds = left + (limiter.rounds(jobs) - 1) * estimate.mean
         spare = limiter.to_spare(self._looks(job), seconds, size)
-        if job.batch_id is None:  # whoever starts jobs one by one may start more
-            spare -= limiter.to_fill_slots
-        return spare / math.ceil(jobs / size)
+        # What is started next is not known; it must not wait because we looked too often.
+        reserve = float(max(limiter.to_fill_slots, REQUESTS_PER_JOB))
+        if job.batch_id is not None:  # one by one, more is started than is known now
+            reserve = min(reserve, RESERVED_SHARE * (spare + live.polls))
+        spare -= reserve
+        even = spare / math.ceil(jobs / size)
+        return even if even >= 1 or spare < 1 else 1.0  # the first that ask get what is left
 
     def _looks(self, job: Job) -> int:
         """Return how many questions it takes to ask about every job that runs with this key."""

@@ -18,7 +18,7 @@ EARLY_DEVIATIONS = 1.5
 FIRST_DEVIATION = 0.12
 """Assumed deviation, as a share of the duration, before any job of the operation has ended."""
 
-LATE_DEVIATIONS = 2.5
+LATE_DEVIATIONS = 2.1
 LEARNING = 0.2
 """Least weight of the newest observation; the first ones weigh more."""
 
@@ -37,7 +37,7 @@ LEAST_PROBE_GROWTH = 1.25
 MOST_PROBE_GROWTH = 1.5
 """Of a probe's age to the next one's; with few requests to spare the first one is asked later."""
 
-MOST_PROBES = 8
+MOST_PROBES = 5
 PROBED_SHARE = 0.5
 """Of the requests to spare; the others are for the time at which the guess expects the end."""
 
@@ -73,19 +73,22 @@ class PollEstimate:
         """
         return max(self.earliest(), min(self.latest(), spare))
 
-    def next(self, age: float, extra: float = math.inf, least: float = 0.0) -> float:
+    def next(
+        self, age: float, extra: float = math.inf, least: float = 0.0, *, probing: bool = True
+    ) -> float:
         """Return the seconds until the next poll of a job of this ``age``.
 
         ``extra`` is how many requests may be spent on this job beside the one that sees its end;
-        ``least`` is the interval at which the polls of all jobs can be sent.
+        ``least`` is the interval at which the polls of all jobs can be sent. ``probing``: this job
+        may test a first estimate that was never confirmed.
         """
         early = self.earliest()
         if extra < 1:
-            if early - age >= self.interval:
-                return early - age
+            if (left := self.latest() - age) >= min(self.interval, SHORTEST_INTERVAL_SECONDS):
+                return left
             return min(max(self.interval, SHARE_OF_AGE * age), LONGEST_INTERVAL_SECONDS)
         least = max(least, SHORTEST_INTERVAL_SECONDS)
-        probe = self._probe(age, extra)
+        probe = self._probe(age, extra) if probing else None
         if probe is not None:
             return max(probe, least)
         even = (self.latest() - max(age, early)) / (extra + 1)
