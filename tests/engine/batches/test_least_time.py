@@ -69,7 +69,7 @@ async def test_a_few_pictures_are_seen_soon_after_they_end(
     assert all(request.status != 429 for request in asked(dependencies, "zsky"))
 
 
-@pytest.mark.parametrize(("count", "times"), [(6, 1), (7, 0), (200, 0)])
+@pytest.mark.parametrize(("count", "times"), [(9, 1), (10, 0), (200, 0)])
 @pytest.mark.parametrize("dry_run", [True, False])
 async def test_the_allowance_is_asked_about_only_with_a_request_that_no_job_needs(
     clock: Callable[[], float], tmp_path: Path, count: int, times: int, *, dry_run: bool

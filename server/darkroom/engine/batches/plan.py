@@ -364,9 +364,8 @@ async def _left(
 ) -> int | None:
     """Return what the provider says is left of the month's allowance; None if it does not say.
 
-    The provider is asked only if requests are to spare beside the ``needed`` ones of the batch:
-    they show sooner that jobs have ended, and a last poll that has to wait for the next window
-    waits a minute at ZSky.
+    The provider is asked only if a request is left after the ``needed`` requests of the batch:
+    otherwise its last poll would have to wait for the next window, a minute at ZSky.
     """
     allowance = provider.allowance
     if allowance is None or allowance.left is None:
@@ -374,8 +373,7 @@ async def _left(
     client = runtime.context.clients[provider.name]
     try:
         key = runtime.context.credentials.key(provider, operation.credential, owner=owner)
-        limiter = client.limiter(key.fingerprint)
-        if limiter.free() - needed <= limiter.to_fill_slots:
+        if client.limiter(key.fingerprint).free() <= needed:
             return None
         response = await client.read(Request(method="GET", path=allowance.path), key)
         return allowance.left(response, operation.name) if response.ok else None
