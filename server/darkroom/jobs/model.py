@@ -175,12 +175,18 @@ class Job:
     run_at: float | None = None
     """When the present run was begun, where it is not the first."""
 
+    asked: bool = False
+    """Whether the person said yes to what the present run costs. Otherwise it passed unasked."""
+
     error: Failure | None = None
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     sandbox: bool = False
     concluded: bool = False
     """The job ended by our conclusion, not by the provider's word: a check asks once more."""
+
+    cancel_wanted: bool = False
+    """The person wants it cancelled: nothing more of it is sent, see `engine.cancellation`."""
 
     @property
     def unapproved(self) -> bool:
@@ -196,6 +202,11 @@ class Job:
     def shown_status(self) -> ShownStatus:
         """The status that results and messages show: every text and view takes it from here."""
         return shown(self.status)
+
+    @property
+    def sending(self) -> bool:
+        """Tell whether the request that starts the job is on its way."""
+        return self.status == "submitting"
 
     @property
     def ended(self) -> bool:

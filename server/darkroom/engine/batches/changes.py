@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 from darkroom.core.deadlines import CANCEL_SECONDS
 from darkroom.core.errors import CallError, DarkroomError
+from darkroom.engine import cancellation
+from darkroom.engine.batches.growth import went_on
 from darkroom.engine.batches.plan import quotas_said
 from darkroom.jobs.store import UNDER_WAY
-from darkroom.providers.operations import CallOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from darkroom.engine.batches.growth import Followed, Growth
     from darkroom.engine.batches.report import Report, Reports
     from darkroom.engine.batches.start import Opener
     from darkroom.engine.calls import Caller
@@ -23,18 +26,14 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.engine.starts import Starter
     from darkroom.jobs.model import AttemptState, Job
+    from darkroom.jobs.registry import LiveJob
     from darkroom.providers.operations import JobOperation
-    from darkroom.providers.provider import Provider
     from darkroom.providers.values import Cost, Unit
 
 RETRY = "retry_batch"
 
 PAID: frozenset[AttemptState] = frozenset({"sent", "accepted", "unknown"})
 """States of an item that the provider has, or may have."""
-
-
-SENDING_SECONDS = 45.0
-"""As long as a request may be on its way."""
 
 MOST_ROUNDS = 5
 """How often it is looked again what waits; nothing grows any more once the wish is written."""
@@ -47,14 +46,12 @@ class _FasterError(DarkroomError):
 class Canceller:
     """Cancels the jobs of a batch that can be cancelled; the others go on."""
 
-    def __init__(
-        self, runtime: Runtime, providers: Mapping[str, Provider], reports: Reports
-    ) -> None:
+    def __init__(self, runtime: Runtime, reports: Reports) -> None:
+        self._runtime = runtime
         self._context = runtime.context
-        self._providers = providers
         self._reports = reports
 
-    async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
+    async def cancel(self, report: Report, caller: Caller) -> None:
         """Cancel what has not started, and what the provider lets us cancel.
 
         The wish is written down first: from then on no second stage grows.
@@ -67,29 +64,14 @@ class Canceller:
             for job in reversed(queued):  # what depends on others goes before they do
                 await self._queued(job, caller)
             report = await self._reports.of(report.batch.job_id)  # what has grown meanwhile
-        done = anyio.Event()
-        jobs = report.jobs
-
-        async def cancel_running() -> None:
-            try:
-                for job in jobs:
-                    await self._answered(job)
-                    if self._reports.latest(job).shown_status == "running":
-                        await self._running(job, caller, person)
-            finally:
-                done.set()
-
-        self._context.spawn(cancel_running)
+        wished = [live for job in report.jobs if (live := await self._wish(job)) is not None]
         with anyio.move_on_after(CANCEL_SECONDS):
-            await done.wait()
-
-    async def _answered(self, job: Job) -> None:
-        """Wait for the answer to a request that is on its way: only then it can be cancelled."""
-        live = self._context.registry.known(job.job_id)
-        if live is not None:
-            await self._context.registry.wait(
-                live, SENDING_SECONDS, until=lambda live: live.job.status != "submitting"
-            )
+            for live in wished:
+                await self._context.registry.wait(
+                    live,
+                    CANCEL_SECONDS,
+                    until=lambda live: live.job.ended or not live.job.cancel_wanted,
+                )
 
     async def _mark(self, report: Report) -> None:
         live = await self._context.registry.get(report.batch.job_id)
@@ -115,31 +97,31 @@ class Canceller:
             if error.failure.code != "conflict":
                 raise  # otherwise it has just left
 
-    async def _running(self, job: Job, caller: Caller, person: Person) -> None:
-        provider = self._providers[job.provider]
-        name = self._context.operations[job.operation].cancel
-        call = provider.operation(name) if name is not None else None
-        if not isinstance(call, CallOperation):
-            return
-        try:
-            await caller.call(provider, call, call.params(job_id=job.job_id), person)  # pyright: ignore[reportCallIssue] -- such calls take JobParams
-        except CallError:
-            return  # the job goes on, as its state shows
+    async def _wish(self, job: Job) -> LiveJob | None:
+        """Begin to cancel a job that the provider has or is about to get, if that is possible."""
+        if job.ended or job.operation not in self._context.operations:
+            return None
+        live = await self._context.registry.get(job.job_id)
+        if live is None or not cancellation.possible(self._runtime, live):
+            return None
+        await cancellation.wish(self._runtime, live)
+        return live
 
 
 class Retrier:
     """Runs jobs of a batch again; the caps apply again."""
 
-    def __init__(self, runtime: Runtime, starter: Starter, opener: Opener) -> None:
+    def __init__(self, runtime: Runtime, starter: Starter, opener: Opener, growth: Growth) -> None:
         self._runtime = runtime
         self._context = runtime.context
         self._starter = starter
         self._opener = opener
+        self._growth = growth
 
     async def retry(self, report: Report, person: Person) -> int:
         """Run the failed jobs again that may succeed now, and the jobs that waited for them.
 
-        Returns how many. An ``unknown`` job is never run again.
+        A second stage that stopped goes on for the outputs that it has no job for. Returns how many. An ``unknown`` job is never run again.
 
         Raises
         ------
@@ -157,18 +139,23 @@ class Retrier:
             for job in (*failed, *missed)
             if job.operation in self._context.operations and not await self._partly_sent(job)
         ]
-        if not again:
+        outputs = self._growth.missing(report)
+        by_item = {job.item: job for job in report.jobs}
+        followers = [by_item[f"{job.item}>0"] for job, _ in outputs]
+        if not again and not outputs:
             return 0
         costs: Counter[tuple[str, Unit]] = Counter()
-        for job in again:
+        for job in (*again, *followers):
             cost = self._cost(job, self._context.operations[job.operation])
             if cost is not None:
                 costs[job.provider, cost.unit] += cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
         await self._opener.admit(report.batch, costs)
-        said, _ = await quotas_said(self._runtime, again)
-        what = f"Run {len(again)} jobs again"
-        await self._opener.ask(RETRY, what, costs, said, report.batch, person)
-        return await self._context.detached(lambda: self._restart_all(report.batch, again))
+        said, _ = await quotas_said(self._runtime, [*again, *followers])
+        what = _what(len(again), len(outputs))
+        asked = await self._opener.ask(RETRY, what, costs, said, report.batch, person)
+        return await self._context.detached(
+            lambda: self._restart_all(report.batch, again, outputs, asked=asked)
+        )
 
     async def _partly_sent(self, job: Job) -> bool:
         """Tell whether items of a job were accepted, or may have been: they are paid for."""
@@ -203,10 +190,14 @@ class Retrier:
         key = self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
         return key.charged(operation.cost(params, client.settings))
 
-    async def _restart_all(self, batch: Job, again: Sequence[Job]) -> int:
+    async def _restart_all(
+        self, batch: Job, again: Sequence[Job], outputs: Sequence[Followed], *, asked: bool
+    ) -> int:
         retried = 0
         for job in again:
-            retried += await self._restart(job, self._context.operations[job.operation])
+            operation = self._context.operations[job.operation]
+            retried += await self._restart(job, operation, asked=asked)
+        retried += await self._go_on(batch, outputs, asked=asked)
         parent = await self._context.registry.get(batch.job_id)
         if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
@@ -215,7 +206,17 @@ class Retrier:
             )
         return retried
 
-    async def _restart(self, old: Job, operation: JobOperation) -> bool:
+    async def _go_on(self, batch: Job, outputs: Sequence[Followed], *, asked: bool) -> int:
+        """Start the second stage for outputs that it stopped at; return for how many."""
+        parent = await self._context.registry.get(batch.job_id)
+        if not outputs or parent is None:
+            return 0
+        await self._context.registry.update(
+            parent, lambda job: job.next(warnings=went_on(job), updated_at=self._context.clock())
+        )
+        return len(outputs) if await self._growth.start(batch, outputs, asked=asked) else 0
+
+    async def _restart(self, old: Job, operation: JobOperation, *, asked: bool) -> bool:
         context, now = self._context, self._context.clock()
         live = await context.registry.get(old.job_id)
         if live is None:
@@ -237,12 +238,17 @@ class Retrier:
                 error=None,
                 evidence=None,
                 warnings=(),
+                cancel_wanted=False,
                 runs=job.runs + 1,
                 run_at=now,
                 cost=self._cost(job, operation),
+                asked=asked,
             )
 
-        caps = context.tariff.caps_for(old, now)
+        caps = [*context.tariff.caps_for(old, now)]
+        if not asked:
+            anew = replace(old, asked=False)
+            caps += context.tariff.unasked_caps_for(anew, RETRY, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
@@ -251,3 +257,12 @@ class Retrier:
         live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
         self._runtime.queue(live, attempts)
         return True
+
+
+def _what(again: int, outputs: int) -> str:
+    """Return what a retry does, as the question begins."""
+    parts = [f"Run {again} jobs again"] if again else []
+    if outputs:
+        parts.append(f"start {outputs} jobs of the second stage that were not approved yet")
+    what = " and ".join(parts)
+    return what[0].upper() + what[1:]
