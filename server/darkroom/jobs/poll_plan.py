@@ -71,7 +71,9 @@ class PollPlan:
         spare = limiter.to_spare(self._looks(job), seconds, size)
         # What is started next is not known; it must not wait because we looked too often.
         reserve = float(max(limiter.to_fill_slots, REQUESTS_PER_JOB))
-        if job.batch_id is not None:  # one by one, more is started than is known now
+        if job.batch_id is None:  # whoever starts jobs one by one goes on
+            reserve *= 2
+        else:
             reserve = min(reserve, RESERVED_SHARE * (spare + live.polls))
         spare -= reserve
         even = spare / math.ceil(jobs / size)
