@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 
 from darkroom.core.locks import lock, unlock
 from darkroom.providers.client.capacity import WINDOW_MARGIN_SECONDS, capacity_of
-from darkroom.providers.client.rate_limiter import LONGEST_SLOT_SECONDS, LocalLimits, reach
+from darkroom.providers.client.local_limits import LocalLimits, reach
+from darkroom.providers.client.rate_limiter import LONGEST_SLOT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
