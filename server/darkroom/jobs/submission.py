@@ -18,7 +18,6 @@ from darkroom.jobs.quota import DAY_SECONDS, outlook
 from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.jobs.store import NoShareError
-from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
     Refused,
     judge,
@@ -278,7 +277,7 @@ class Submitter:
             try:
                 provider_id = operation.accepted(response)
             except UNREADABLE:
-                response = LostError("bad_response: the answer could not be understood")
+                provider_id = None
         outcome = judge(
             client.provider,
             response,
