@@ -13,12 +13,15 @@ from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
 from darkroom.core.foreign import is_name
 from darkroom.core.log import log
+from darkroom.engine import lost_calls
 from darkroom.engine.arguments.validation import canonical_arguments
+from darkroom.engine.lost_calls import LOST
 from darkroom.jobs.model import Attempt
 from darkroom.jobs.receipts import remember
 from darkroom.jobs.spending import CapReached, Entry, passes, wants
 from darkroom.providers import secret_files
 from darkroom.providers.client.outcomes import Accepted, Unknown, describe, judge
+from darkroom.providers.client.resend import explained
 from darkroom.providers.messages import UNREADABLE, UnreadableError
 from darkroom.providers.requests import build_request
 
@@ -36,8 +39,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import CallOperation
     from darkroom.providers.params import Params
     from darkroom.providers.provider import Provider
-
-LOST = "look at the present state before trying again"
 
 
 class Caller:
@@ -121,7 +122,8 @@ class Caller:
         try:
             response = await client.read(request, key, statuses=call.statuses, lost=lost)
             if not response.ok and response.status not in call.accepts:
-                raise CallError(describe(provider, response, call.statuses))
+                failed = describe(provider, response, call.statuses)
+                raise CallError(explained(self._context.credentials, key, failed))
             counted += 1
         finally:
             with anyio.CancelScope(shield=True):
@@ -239,12 +241,13 @@ class Caller:
             return accepted
         if isinstance(outcome, Unknown):
             await self._close(attempt, "unknown", outcome.evidence)
+            lost_calls.note(context, provider, call, attempt)
             raise CallError(with_next_step(outcome.failure, call.if_lost or LOST))
         await self._close(attempt, "refused", {"code": outcome.failure.code})
         if outcome.failure.code == "auth_failed" and (newer := context.credentials.renewed(key)):
             # the key was rotated meanwhile
             return await self._change(provider, call, request, params, newer, live, target)
-        raise CallError(outcome.failure)
+        raise CallError(explained(context.credentials, key, outcome.failure))
 
     async def _close(self, attempt: Attempt, state: str, evidence: JsonObject | None) -> None:
         """Record the outcome of an attempt; if the journal fails, it is written later."""

@@ -65,6 +65,9 @@ class JobContext:
     stopping: bool = False
     """The process is ending: waits return at once."""
 
+    lost_calls_told: bool = False
+    """The calls of unknown fate that earlier servers left were told of."""
+
     closing: bool = False
     """No new requests are sent."""
 

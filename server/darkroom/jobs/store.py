@@ -288,6 +288,10 @@ class Store(Protocol):
         """
         ...
 
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
+        ...
+
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
         ...

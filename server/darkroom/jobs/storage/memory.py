@@ -220,6 +220,11 @@ class MemoryStore:
             return []
         return sorted(found, key=lambda attempt: attempt.created_at)
 
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
+        lost = [a for a in self._attempts.values() if a.job_id is None and a.state == "unknown"]
+        return sorted(lost, key=lambda attempt: attempt.created_at)
+
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
         jobs = [j for j in self._jobs.values() if (j.owner, j.operation) == (owner, operation)]

@@ -20,6 +20,7 @@ OPEN = f"status NOT IN ({_names(frozenset(ENDED))})"
 COUNTED = f"(status IN ({_names(frozenset(ACCEPTED))}) OR provider_job_id IS NOT NULL)"
 COUNTED_AT = "coalesce(submitted_at, created_at)"
 UNSETTLED = "job_id IS NULL AND state IN ('prepared', 'sent')"
+LOST_CALLS = "job_id IS NULL AND state = 'unknown'"
 
 
 def _of_unknown_fate(table: str) -> str:

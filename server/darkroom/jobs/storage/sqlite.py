@@ -264,6 +264,10 @@ class SqliteStore:
 
         return await self._read(look)
 
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
+        return await self._read(lambda database: rows.attempts(database, schema.LOST_CALLS, ()))
+
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
         return await self._read(lambda database: rows.usage(database, owner, operation, since))
