@@ -140,7 +140,14 @@ class Starter:
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
+        ahead = outlook_of(
+            self._context,
+            provider,
+            operation,
+            forecast.usage,
+            intent.fingerprint,
+            intent.created_at,
+        )
         if (refusal := ahead.refusal) is not None:
             raise refusal
         question = self._question(provider, intent, ahead, anyway=forecast.asks)
@@ -355,7 +362,7 @@ class Starter:
             identical_since=self.identical_since(),
             entry=context.tariff.reservation(intent),
             caps=self._caps(intent, now),
-            used_since=beginnings(context, provider, operation, now),
+            used_since=beginnings(context, provider, operation, intent.fingerprint, now),
         )
 
     def _caps(self, intent: Intent, now: float) -> Sequence[Cap]:

@@ -14,7 +14,7 @@ from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.jobs import slots, suspension
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import DAY_SECONDS, outlook
+from darkroom.jobs.quota import DAY_SECONDS, outlook, read_counters
 from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.jobs.store import NoShareError
@@ -231,9 +231,15 @@ class Submitter:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
             async with self._daily:
+                await read_counters(self._context, client.provider, operation, key)
                 while True:
                     ahead = await outlook(
-                        self._context, client.provider, operation, live.job.owner, behind=False
+                        self._context,
+                        client.provider,
+                        operation,
+                        live.job.owner,
+                        key.fingerprint,
+                        behind=False,
                     )
                     if (refusal := ahead.refusal) is not None:
                         permit.give_back()

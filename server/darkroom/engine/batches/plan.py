@@ -330,7 +330,8 @@ async def _quota_said(
     declared, of = context.clients[provider].provider, context.operations[operation]
     if of.quota is None:
         return [], 0.0
-    ahead = await outlook(context, declared, of, owner)
+    key = context.credentials.key(declared, of.credential, owner=owner)
+    ahead = await outlook(context, declared, of, owner, key.fingerprint)
     said: list[str] = []
     seconds = 0.0
     if ahead.day is not None and (over := count - ahead.day.left) > 0:
