@@ -213,6 +213,13 @@ PROMISES = {
             "engine/test_outcomes.py::test_an_id_that_another_job_has_is_not_taken_in_silence",
         ),
     ),
+    "overage-refused": Promise(
+        "Without leave for overage, nothing beyond the month's allowance is started, whatever else "
+        "uses the account.",
+        (
+            "engine/test_daily_cap.py::test_a_start_beyond_what_others_have_used_is_refused_before_it_is_charged",
+        ),
+    ),
     "schemas-hosts-accept": Promise(
         "No tool has a name or a schema that a host rejects, and none asks for more tokens than "
         "its budget.",
