@@ -30,6 +30,9 @@ DAY_SECONDS = 86_400.0
 COUNTERS_SECONDS = 240.0
 """After this the provider's counters are read again before a start."""
 
+CONTENDED_COUNTERS_SECONDS = 600.0
+"""The same while starts need every request: then the last of them would wait a minute longer."""
+
 COUNTERS_WAIT_SECONDS = 5.0
 """How long a start waits for them; then it is decided without."""
 
@@ -136,8 +139,13 @@ async def read_counters(
         return
     client, now = context.clients[provider.name], context.clock()
     account, limiter = client.account(key.fingerprint), client.limiter(key.fingerprint)
-    if account.counters_at is not None and (
-        now - account.counters_at < COUNTERS_SECONDS or limiter.contended
+    if account.counters_at is None:
+        account.counters_since = account.counters_since or now
+    age = now - (account.counters_at or account.counters_since)
+    open_jobs = sum(live.job.provider == provider.name for live in context.registry)
+    spare = limiter.free() > open_jobs  # each needs a poll; what waits to start is counted already
+    if age < CONTENDED_COUNTERS_SECONDS and (
+        not spare or (account.counters_at is not None and age < COUNTERS_SECONDS)
     ):
         return
     account.counters_at = now

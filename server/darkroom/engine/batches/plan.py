@@ -377,6 +377,11 @@ async def _left(
         if client.limiter(key.fingerprint).free() <= needed:
             return None
         response = await client.read(Request(method="GET", path=allowance.path), key)
-        return allowance.left(response, operation.name) if response.ok else None
+        if not response.ok:
+            return None
+        left = allowance.left(response, operation.name)
+        account = client.account(key.fingerprint)
+        account.counters, account.counters_at = response, runtime.context.clock()
+        return left  # noqa: TRY300 -- one way through
     except (CallError, *UNREADABLE):
         return None

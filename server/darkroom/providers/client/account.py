@@ -157,6 +157,8 @@ class Account:
         """The provider's counters of the month, as they were last read."""
         self.counters_at: float | None = None
         """When they were last asked for (seconds since the epoch)."""
+        self.counters_since = 0.0
+        """Since when a start has needed them that had no request to spare."""
         self._suspended_seconds = suspended_seconds
         self._refusal: Failure | None = None
         self._refused_at = self._until = self._look_until = -math.inf
