@@ -33,6 +33,7 @@ from darkroom.core.errors import CallError, DarkroomError, call_error
 from darkroom.engine.arguments.explain import nearest
 from darkroom.engine.arguments.validation import unpacked
 from darkroom.engine.engine import Engine
+from darkroom.mcp.owner import owner_of
 from darkroom.mcp.tasks import TaskListenHandler, TasksExtension
 
 if TYPE_CHECKING:
@@ -243,11 +244,11 @@ class DarkroomServer(MCPServer[Engine]):
             self._find(str(params.uri))
         except ResourceNotFoundError as error:
             raise MCPError(INVALID_PARAMS, str(error), {"uri": str(params.uri)}) from None
-        self._changes.subscribed(str(params.uri), context.session)
+        self._changes.subscribed(str(params.uri), owner_of(context.request), context.session)
         return EmptyResult()
 
     async def _unsubscribe(
         self, context: ServerRequestContext[Engine, Any], params: UnsubscribeRequestParams
     ) -> EmptyResult:
-        self._changes.unsubscribed(str(params.uri), context.session)
+        self._changes.unsubscribed(str(params.uri), owner_of(context.request), context.session)
         return EmptyResult()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from darkroom.config.settings import Settings
+    from darkroom.mcp.http.access import Access
     from darkroom.mcp.server import DarkroomServer
 
 PATH = "/mcp"
@@ -50,7 +51,6 @@ request on a connection that we are just closing would be lost, and the client c
 
 READY_SECONDS = 5.0
 BACKLOG = 1024
-UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
 
 
 def loopback(host: str) -> bool:
@@ -125,18 +125,18 @@ def _readable(send: Send, origin: bytes) -> Send:
 
 
 class Gate:
-    """Passes on requests with a known host, an accepted origin and the token.
+    """Passes on requests with a known host and an accepted origin from who has access.
 
     ``mcp`` answers at `PATH`; ``app`` has the lifespan.
     """
 
     def __init__(
-        self, app: ASGIApp, mcp: ASGIApp, names: Names, token: bytes, ready: Callable[[], Any]
+        self, app: ASGIApp, mcp: ASGIApp, names: Names, access: Access, ready: Callable[[], Any]
     ) -> None:
         self._app = app
         self._mcp = mcp
         self._names = names
-        self._token = token
+        self._access = access
         self._ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,10 +150,12 @@ class Gate:
             if origins := headers.get(b"origin"):
                 send = _readable(send, origins[0])
             answer = await self._without_token(scope, headers)
-            if answer is not None:
+            if answer is None:
+                answer = await self._admitted(scope, headers)
+            if isinstance(answer, Response):
                 await answer(scope, receive, send)
                 return
-            await self._mcp({**scope, "path": PATH}, receive, send)
+            await self._mcp({**answer, "path": PATH}, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -168,13 +170,15 @@ class Gate:
         return None
 
     async def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
-        """Answer what needs no token, and refuse who bears none."""
+        """Answer what needs no token."""
         path = scope["path"]
         if path == "/healthz":
             return PlainTextResponse("ok\n")
         if path == "/readyz":
             ready = await self._ready()
             return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+        if (published := self._access.published(path)) is not None:
+            return published
         if path.rstrip("/") != PATH:  # no issuer, no registration: clients then use their token
             return PlainTextResponse("there is nothing here\n", 404)
         if scope["method"] == "OPTIONS":
@@ -183,19 +187,20 @@ class Gate:
             if b"origin" in headers:
                 response.raw_headers += preflight_headers(asked)
             return response
-        given = headers.get(b"authorization", [])
-        if len(given) != 1 or not bearer.bears(given[0], self._token):
-            challenge = {"www-authenticate": "Bearer"}
-            return PlainTextResponse(UNAUTHORISED, 401, challenge)
-        bears = scope.get("state", {}).get(BEARS)
-        if bears is not None:  # without a socket there is none
-            bears()
         return None
+
+    async def _admitted(self, scope: Scope, headers: Headers) -> Scope | Response:
+        """Return the scope of a request whose sender has access, or a refusal."""
+        answer = await self._access.admit(scope, headers.get(b"authorization", []))
+        bears = scope.get("state", {}).get(BEARS)
+        if bears is not None and not isinstance(answer, Response):  # without a socket there is none
+            bears()
+        return answer
 
 
 def web_app(
     server: DarkroomServer,
-    token: bytes,
+    access: Access,
     *,
     host: str = DEFAULT_HOST,
     names: Iterable[str] = (),
@@ -226,7 +231,7 @@ def web_app(
     )
     # Straight to the transport: the layers in between are for pages, which we have none of.
     mcp = Clients(Sessions(server.session_manager.handle_request, most_sessions))
-    return Gate(app, mcp, Names(host, names), token, ready)
+    return Gate(app, mcp, Names(host, names), access, ready)
 
 
 async def _begun() -> None:
