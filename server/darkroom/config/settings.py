@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_a
 
 from pydantic import Field, ValidationError, create_model
 
+from darkroom.config.team import TeamSection
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.names import nearest
@@ -208,6 +209,7 @@ class Settings(Section):
     guard: GuardSection = GuardSection()
     http: HttpSection = HttpSection()
     serve: ServeSection = ServeSection()
+    team: TeamSection = TeamSection()
 
     def provider(self, name: str) -> ProviderSettings:
         """Return a provider's section."""

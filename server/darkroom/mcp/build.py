@@ -28,6 +28,7 @@ from darkroom.engine.engine import Engine, running
 from darkroom.mcp.elicitation import HostPerson, InputNeededError
 from darkroom.mcp.icon import ICON
 from darkroom.mcp.job_tasks import JobTasks
+from darkroom.mcp.owner import engine_for
 from darkroom.mcp.prompts import Prompts
 from darkroom.mcp.server import DarkroomServer
 from darkroom.mcp.subscriptions import Changes
@@ -82,7 +83,7 @@ class DarkroomTool(SdkTool):
         del convert_result
         handler = cast("ToolHandler", self.handler)
         request = context.request_context
-        engine = cast("Engine", request.lifespan_context)
+        engine = engine_for(request)
         person = HostPerson(context, knows_tasks=known(request), use=engine.use_yes)
         try:
             result = await handler.run(engine, arguments, person)

@@ -11,6 +11,9 @@ from darkroom.jobs.model import LOCAL_OWNER
 
 if TYPE_CHECKING:
     from mcp.server.auth.provider import AccessToken
+    from mcp.server.context import ServerRequestContext
+
+    from darkroom.engine.engine import Engine
 
 
 class TeamMember(AuthenticatedUser):
@@ -40,3 +43,9 @@ def owner_of(request: Any = None) -> str:
     """Return the owner of the jobs that a request may see."""
     found = member(request)
     return found.owner if found is not None else LOCAL_OWNER
+
+
+def engine_for(context: ServerRequestContext[Engine, Any]) -> Engine:
+    """Return the engine of whoever sends a request: nothing else is reached through it."""
+    engine, owner = context.lifespan_context, owner_of(context.request)
+    return engine if engine.owner == owner else engine.of(owner)

@@ -33,7 +33,7 @@ from darkroom.core.errors import CallError, DarkroomError, call_error
 from darkroom.engine.arguments.explain import nearest
 from darkroom.engine.arguments.validation import unpacked
 from darkroom.engine.engine import Engine
-from darkroom.mcp.owner import owner_of
+from darkroom.mcp.owner import engine_for, owner_of
 from darkroom.mcp.tasks import TaskListenHandler, TasksExtension
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class DarkroomServer(MCPServer[Engine]):
         if context is None:
             raise ResourceError("a resource is read within a request")
         try:
-            content = await resource.read(context.request_context.lifespan_context, variables)
+            content = await resource.read(engine_for(context.request_context), variables)
         except CallError as error:
             kind = ResourceNotFoundError if error.failure.code == "not_found" else ResourceError
             raise kind(error.text) from None
@@ -213,7 +213,7 @@ class DarkroomServer(MCPServer[Engine]):
         self, context: ServerRequestContext[Engine, Any], params: CompleteRequestParams
     ) -> CompleteResult:
         values: Sequence[str] = ()
-        asked, engine = params.argument, context.lifespan_context
+        asked, engine = params.argument, engine_for(context)
         if isinstance(params.ref, PromptReference):
             values = await self._completed(
                 self._prompts.complete(engine, params.ref.name, asked.name, asked.value)

@@ -23,6 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from darkroom.core.errors import CallError, ConfigurationError
 from darkroom.mcp.http import token as bearer
+from darkroom.mcp.http.access import OneToken
 from darkroom.mcp.http.clients import METHODS, Clients, page_headers, preflight_headers
 from darkroom.mcp.http.connections import ACCEPTED_AT_ONCE, BEARS, OnceAMinute, watched
 from darkroom.mcp.http.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
@@ -283,14 +284,18 @@ async def serve_http(
     ------
     ConfigurationError: the address cannot be used, or the token is missing.
     """
-    if not loopback(host) and settings.http.token_file is None:
+    issuer = settings.team.issuer
+    if issuer is None and not loopback(host) and settings.http.token_file is None:
         raise ConfigurationError(
             f"{host} can be reached from other machines: put a token into a file and name it in "
             "[http] token_file (DARKROOM_HTTP__TOKEN_FILE)"
         )
-    token = bearer.token(settings)
+    token = bearer.token(settings) if issuer is None else b""
     listening = _listen(host, port)
-    app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}{PATH}"
+    access = OneToken(token) if issuer is None else team_access(settings, address)
+    app = web_app(server, access, host=host, names=settings.http.hosts, stopping=stopping)
     config = uvicorn.Config(
         cast("Any", app),
         http=cast("Any", watched()),
@@ -312,13 +317,18 @@ async def serve_http(
 
     logging.getLogger("asyncio").addFilter(OnceAMinute())
     with listening:
-        bound = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(
-            f"darkroom: http://{shown}:{bound}{PATH}, token in {bearer.path_of(settings)}\n"
-        )
+        who = f"token in {bearer.path_of(settings)}" if issuer is None else f"sign in at {issuer}"
+        sys.stderr.write(f"darkroom: {address}, {who}\n")
         sys.stderr.flush()
         await _Uvicorn(config, server, begin_end).serve(sockets=[listening])
+
+
+def team_access(settings: Settings, address: str) -> Access:
+    """Return the access of a team, whose clients reach the server at the address."""
+    # A server of one person pays nothing for checking signatures.
+    from darkroom.mcp.http.team_access import TeamAccess  # noqa: PLC0415 -- see the comment
+
+    return TeamAccess(settings.team, address)
 
 
 def _listen(host: str, port: int) -> socket.socket:
