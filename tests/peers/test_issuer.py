@@ -1,0 +1,94 @@
+"""A team's whole way in: a real issuer, the SDK's client, and the shipped server as a process."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx2
+import pytest
+from mcp.client.streamable_http import streamable_http_client
+
+from mcp import Client
+from tests.harness import ERAS, Era, call
+from tests.peers.issuer import Browser, Issuer, issuer
+from tests.peers.shipped import Shipped, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+SECONDS = 60.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def at() -> Generator[Issuer]:
+    with issuer() as found:
+        yield found
+
+
+@pytest.fixture
+def team(at: Issuer, tmp_path: Path) -> Generator[Shipped]:
+    settings = {
+        "DARKROOM_TEAM__ISSUER": at.address,
+        "DARKROOM_TEAM__SCOPES": '["pictures"]',
+        "DARKROOM_TEAM__ADMIN_CLAIM": "roles",
+        "DARKROOM_TEAM__ADMIN_VALUES": '["admins"]',
+    }
+    with serving(tmp_path, "--sandbox", environment=settings) as server:
+        yield server
+
+
+@asynccontextmanager
+async def signed_in(server: Shipped, person: Browser, era: Era) -> AsyncGenerator[Client]:
+    auth: Any = person.auth(server.url)
+    async with httpx2.AsyncClient(auth=auth, timeout=httpx2.Timeout(SECONDS)) as web:
+        transport: Any = streamable_http_client(server.url, http_client=web)
+        async with Client(transport, mode=era) as client:
+            yield client
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_client_registers_signs_in_and_works(team: Shipped, era: Era) -> None:
+    anna = Browser("anna")
+    with anyio.fail_after(SECONDS):
+        async with signed_in(team, anna, era) as client:
+            job = await call(client, "zsky_start_image", prompt="A boat")
+            ended = await call(client, "zsky_check_job", job_id=job["job_id"])
+        assert ended["status"] == "completed"
+    assert anna.client is not None
+    assert anna.tokens is not None
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_two_people_see_nothing_of_each_other(team: Shipped, era: Era) -> None:
+    with anyio.fail_after(SECONDS):
+        async with (
+            signed_in(team, Browser("anna"), era) as anna,
+            signed_in(team, Browser("bert"), era) as bert,
+        ):
+            job = await call(anna, "zsky_start_image", prompt="A boat")
+            assert (await call(bert, "list_jobs"))["jobs"] == []
+            assert [each["job_id"] for each in (await call(anna, "list_jobs"))["jobs"]] == [
+                job["job_id"]
+            ]
+            again = await call(bert, "zsky_start_image", prompt="A boat")
+            assert again["job_id"] != job["job_id"]
+
+
+async def test_a_key_that_the_issuer_changes_is_followed(at: Issuer, team: Shipped) -> None:
+    with anyio.fail_after(SECONDS):
+        async with signed_in(team, Browser("anna"), "2026-07-28") as client:
+            await call(client, "list_jobs")
+        old = Browser("bert")
+        async with signed_in(team, old, "2026-07-28") as client:
+            at.rotate()
+            await call(client, "list_jobs")  # signed with a key that is known here
