@@ -107,7 +107,9 @@ async def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_made(
     async with Decoder(inline, started).session() as session:
         with pytest.raises(NoPictureError, match="more than 1 seconds"):
             await session.thumbnail(opening(SLOW), "image/jpeg", 768)
-        monkeypatch.setattr(decoding, "LONGEST_SECONDS", 60.0)  # a busy machine starts a process slowly
+        monkeypatch.setattr(
+            decoding, "LONGEST_SECONDS", 60.0
+        )  # a busy machine starts a process slowly
         assert (await session.thumbnail(opening(SOUND), "image/png", 30)).size == (30, 20)
     assert len(started.children) == 2
 

@@ -295,7 +295,7 @@ async def serve_http(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}{PATH}"
     access = OneToken(token) if issuer is None else team_access(settings, address)
-    app = web_app(server, access, host=host, names=settings.http.hosts, stopping=stopping)
+    app = web_app(server, access, host=host, names=_names_of(settings), stopping=stopping)
     config = uvicorn.Config(
         cast("Any", app),
         http=cast("Any", watched()),
@@ -323,12 +323,19 @@ async def serve_http(
         await _Uvicorn(config, server, begin_end).serve(sockets=[listening])
 
 
+def _names_of(settings: Settings) -> list[str]:
+    """Return the host names by which clients may reach the server."""
+    public = settings.http.public_url
+    return [*settings.http.hosts, *([urlsplit(public).hostname or ""] if public else [])]
+
+
 def team_access(settings: Settings, address: str) -> Access:
-    """Return the access of a team, whose clients reach the server at the address."""
+    """Return the access of a team; ``address`` is where its clients reach the server by default."""
     # A server of one person pays nothing for checking signatures.
     from darkroom.mcp.http.team_access import TeamAccess  # noqa: PLC0415 -- see the comment
 
-    return TeamAccess(settings.team, address)
+    public = settings.http.public_url
+    return TeamAccess(settings.team, public + PATH if public else address)
 
 
 def _listen(host: str, port: int) -> socket.socket:
