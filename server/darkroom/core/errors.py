@@ -16,7 +16,9 @@ DarkroomError
 ├── _FasterError            engine.batches.changes: somebody else has changed the job
 ├── NotKeptError            results.integrity: a file is no longer what was downloaded
 ├── NoPictureError          results.problems: a file is no picture that can be shown
-└── InputNeededError        mcp.elicitation: the host has to ask the person first
+├── InputNeededError        mcp.elicitation: the host has to ask the person first
+├── TokenError              mcp.http.sign_in: a token is not good
+└── IssuerUnreachableError  mcp.http.sign_in: the issuer's keys cannot be fetched
 
 `UnreadableError` (providers.messages) is what readers of answers raise, beside the built-in errors.
 
