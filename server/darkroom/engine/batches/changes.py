@@ -74,7 +74,7 @@ class Canceller:
             try:
                 for job in jobs:
                     await self._answered(job)
-                    if self._reports.latest(job).shown_status == "running":
+                    if self._context.registry.latest(job).shown_status == "running":
                         await self._running(job, caller, person)
             finally:
                 done.set()
@@ -92,7 +92,7 @@ class Canceller:
             )
 
     async def _mark(self, report: Report) -> None:
-        live = await self._context.registry.get(report.batch.job_id)
+        live = await self._context.registry.get(report.batch.owner, report.batch.job_id)
         if live is None or report.status != "running":
             return
         now = self._context.clock()
@@ -106,7 +106,7 @@ class Canceller:
         )
 
     async def _queued(self, job: Job, caller: Caller) -> None:
-        live = await self._context.registry.get(job.job_id)
+        live = await self._context.registry.get(job.owner, job.job_id)
         if live is None:
             return
         try:
@@ -172,7 +172,7 @@ class Retrier:
 
     async def _partly_sent(self, job: Job) -> bool:
         """Tell whether items of a job were accepted, or may have been: they are paid for."""
-        attempts = await self._context.registry.store.attempts(job.job_id)
+        attempts = await self._context.registry.store.attempts(job.owner, job.job_id)
         return any(each.item is not None and each.state in PAID for each in attempts)
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
@@ -207,7 +207,7 @@ class Retrier:
         retried = 0
         for job in again:
             retried += await self._restart(job, self._context.operations[job.operation])
-        parent = await self._context.registry.get(batch.job_id)
+        parent = await self._context.registry.get(batch.owner, batch.job_id)
         if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
             await self._context.registry.update(
@@ -217,7 +217,7 @@ class Retrier:
 
     async def _restart(self, old: Job, operation: JobOperation) -> bool:
         context, now = self._context, self._context.clock()
-        live = await context.registry.get(old.job_id)
+        live = await context.registry.get(old.owner, old.job_id)
         if live is None:
             return False
         attempts = self._starter.attempts_again(old, operation)

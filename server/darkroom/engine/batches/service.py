@@ -65,8 +65,6 @@ class Batches:
         self._canceller = Canceller(runtime, providers, self._reports)
         self._retrier = Retrier(runtime, starter, self._opener)
         self._writing = anyio.Lock()
-        runtime.tracker.on_change.append(self._changed)
-        runtime.go_on.append(self.take_up)
 
     # --- what the tools call ---
 
@@ -117,8 +115,9 @@ class Batches:
 
     # --- after a change of a job ---
 
-    def _changed(self, job: Job) -> None:
-        if job.owner != self._owner or job.batch_id is None:
+    def changed(self, job: Job) -> None:
+        """Write the manifest soon, and continue with the second stage, after a change of a job."""
+        if job.batch_id is None:
             return
         self._write_soon(job.batch_id)
         if job.status == "completed" and any(output.index for output in job.outputs):
@@ -143,7 +142,7 @@ class Batches:
                 )
             except OSError as error:
                 log.error("no manifest was written: %s", error.strerror)
-        live = await self._context.registry.get(batch_id)
+        live = await self._context.registry.get(self._owner, batch_id)
         if live is None or live.job.status != "running" or report.status == "running":
             return
         now = self._context.clock()
@@ -158,7 +157,7 @@ class Batches:
 
     async def _grow(self, job: Job) -> None:
         """Start the second stage for the outputs of a job beyond its first."""
-        parent = await self._context.registry.get(job.batch_id or "")
+        parent = await self._context.registry.get(self._owner, job.batch_id or "")
         stage = parent.job.arguments.get("then") if parent is not None else None
         if parent is None or not isinstance(stage, dict) or ">" in (job.item or ""):
             return
@@ -175,7 +174,7 @@ class Batches:
         for output in job.outputs:
             if output.index == 0 or output in beyond:
                 continue  # it was planned with the batch, or nobody has said yes to it
-            newest = await self._context.registry.store.job(parent.job.job_id)
+            newest = await self._context.registry.store.job(self._owner, parent.job.job_id)
             if newest is None or newest.status == "cancelled":
                 return
             given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
@@ -211,7 +210,7 @@ class Batches:
 
     async def _warn(self, batch_id: str, error: CallError) -> None:
         """Add a warning to the batch: its second stage was not continued, and why."""
-        live = await self._context.registry.get(batch_id)
+        live = await self._context.registry.get(self._owner, batch_id)
         said = f"the second stage did not go on: {error.failure.message}"
         if live is not None:
             await self._context.registry.update(
