@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from darkroom.core.digests import digest
-from darkroom.core.errors import CallError, call_error
+from darkroom.core.errors import CallError, call_error, failure
 from darkroom.jobs.model import Job
 from darkroom.providers.client.outcomes import describe
 from darkroom.providers.messages import UNREADABLE
@@ -47,6 +47,8 @@ async def adopt(
     response = await client.read(operation.state.request(params.job_id), key)
     if not response.ok:
         raise CallError(describe(provider, response))
+    if await context.registry.store.taken(owner, provider.name, params.job_id):
+        raise CallError(failure("not_found", provider.title))
     try:
         operation.state.read(response)
     except UNREADABLE:

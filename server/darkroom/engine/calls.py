@@ -76,6 +76,10 @@ class Caller:
             if live is not None and live.job.status == "queued" and call.withdraws:
                 waiting = live
                 return await context.detached(lambda: self.withdraw(waiting))
+            if live is None and await context.registry.store.taken(
+                self._owner, provider.name, given
+            ):
+                raise CallError(failure("not_found", provider.title))
             sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
         target = await self._target(provider, call, key)
         if call.asks is not None and call.name not in context.settings.approval.never_ask:

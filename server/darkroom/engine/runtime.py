@@ -179,7 +179,7 @@ async def open_runtime(
     inputs = Inputs(context, downloader)
     items = ItemSender(context, poller, inputs)
     submitter = Submitter(context, poller, items, inputs)
-    registry.watchers.append(lambda job: inputs.ended(job.job_id) if job.ended else None)
+    registry.watchers.append(lambda job: inputs.ended(job.owner, job.job_id) if job.ended else None)
     return Runtime(
         context,
         poller,

@@ -9,7 +9,7 @@ import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.core.errors import CallError, JournalError, call_error, failure
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of
@@ -133,7 +133,7 @@ class Starter:
         screened, bound = await self._prepared(provider, operation, params, intent, person, {})
         arguments = intent.arguments if bound is params else canonical_arguments(bound)
         job = intent.job(arguments, warnings=screened.warnings)
-        if missing := await self._runtime.inputs.missing(job, self._owner):
+        if missing := await self._runtime.inputs.missing(job):
             raise call_error(
                 "invalid_argument",
                 f"there is no job behind {', '.join(missing)}",
@@ -279,6 +279,9 @@ class Starter:
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
         store = self._context.registry.store
+        if await store.taken(self._owner, to.provider, opened):
+            title = self._context.clients[to.provider].provider.title
+            raise CallError(failure("not_found", title))
         used = await store.sent_items(self._owner, to.provider, opened)
         if again := [name for name in operation.items(params) if name in used]:
             raise call_error(
@@ -421,7 +424,7 @@ class Starter:
             )
         if not job.ended:
             await recover_from(self._runtime, [job.holder])
-        live = await self._context.registry.get(job.job_id) or LiveJob(job)
+        live = await self._context.registry.get(self._owner, job.job_id) or LiveJob(job)
         return Started(live, identical=not by_key, known=True)
 
 

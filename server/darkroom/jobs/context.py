@@ -125,7 +125,10 @@ class JobContext:
 
     async def _newest(self, live: LiveJob, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Return the attempts as the next versions of the rows that are stored now."""
-        rows = {row.attempt_id: row for row in await self.registry.store.attempts(live.job.job_id)}
+        rows = {
+            row.attempt_id: row
+            for row in await self.registry.store.attempts(live.job.owner, live.job.job_id)
+        }
         newest = [
             replace(attempt, version=rows[attempt.attempt_id].version + 1)
             if attempt.attempt_id in rows

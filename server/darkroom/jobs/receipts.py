@@ -39,7 +39,7 @@ async def remember(
 
 async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject:
     """Return what is stored under an id; an empty object if the id is not known."""
-    receipt = await store.attempt(_key(owner, provider, provider_id))
+    receipt = await store.attempt(owner, _key(owner, provider, provider_id))
     if receipt is not None:
         return receipt.evidence or {}
     job = await store.find(owner, provider, provider_id)

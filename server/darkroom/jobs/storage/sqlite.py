@@ -192,17 +192,23 @@ class SqliteStore:
             replace, "so nothing was sent" if unsent else "so this change is not recorded"
         )
 
-    async def job(self, job_id: str) -> Job | None:
-        """Return a job by our id."""
-        return _first(await self._jobs("job_id = ?", job_id))
+    async def job(self, owner: str, job_id: str) -> Job | None:
+        """Return the owner's job with this id of ours."""
+        return _first(await self._jobs("job_id = ? AND owner = ?", job_id, owner))
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first."""
-        return await self._attempts("job_id = ?", job_id)
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
+        """Return the attempts of the owner's job, oldest first."""
+        return await self._attempts(owner, "job_id = ?", job_id)
 
-    async def attempt(self, attempt_id: str) -> Attempt | None:
-        """Return an attempt by its id."""
-        return _first(await self._attempts("attempt_id = ?", attempt_id))
+    async def attempt(self, owner: str, attempt_id: str) -> Attempt | None:
+        """Return the owner's attempt with this id."""
+        return _first(await self._attempts(owner, "attempt_id = ?", attempt_id))
+
+    async def owners(self) -> list[str]:
+        """Return everybody who owns a job, in order."""
+        return await self._read(
+            lambda database: [owner for (owner,) in database.execute(schema.OWNERS)]
+        )
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
         """Return the owner's job with this id at the provider, the newest if there are several."""
@@ -212,6 +218,13 @@ class SqliteStore:
                 *(owner, provider, provider_job_id),
                 limit=1,
             )
+        )
+
+    async def taken(self, owner: str, provider: str, provider_job_id: str) -> bool:
+        """Tell whether somebody else than the owner has a job with this id at the provider."""
+        wanted = (owner, provider, provider_job_id)
+        return await self._read(
+            lambda database: database.execute(schema.TAKEN, wanted).fetchone() is not None
         )
 
     async def list(self, query: Query) -> list[Job]:
@@ -380,8 +393,9 @@ class SqliteStore:
             lambda database: [rows.read_job(row) for row in database.execute(statement, values)]
         )
 
-    async def _attempts(self, condition: str, *values: str) -> list[Attempt]:
-        return await self._read(lambda database: rows.attempts(database, condition, values))
+    async def _attempts(self, owner: str, condition: str, *values: str) -> list[Attempt]:
+        found = await self._read(lambda database: rows.attempts(database, condition, values))
+        return [attempt for attempt in found if attempt.owner == owner]
 
 
 def _data_version(database: sqlite3.Connection) -> int:
