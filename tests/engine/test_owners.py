@@ -60,7 +60,7 @@ async def test_what_one_owner_starts_another_finds_through_no_method_of_the_engi
     async with servers(clock, tmp_path, 1) as ((one,), sandbox, _):
         kim = one.engine.of(KIM)
         told: list[Job] = []
-        kim.watch(told.append)
+        one.engine.process.watch(told.append)
         _, row = await a_finished_tryon(one)
         batch = await one.call("start_batch", tool=IMAGE.start, arguments=IMAGE.arguments, copies=2)
         provider = kim.providers[row.provider]

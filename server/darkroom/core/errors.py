@@ -278,6 +278,15 @@ def with_next_step(error: Failure, next_step: str) -> Failure:
     return replace(error, next_step=next_step)
 
 
+def unknown_job(job_id: str) -> CallError:
+    """Return the error for an id that nothing here has: another person's job is told the same."""
+    return call_error(
+        "not_found",
+        f"there is no job {job_id}",
+        "list_jobs shows the jobs known here; ended ones are forgotten after a time",
+    )
+
+
 def clean(text: str | None) -> str:
     """Reduce a provider's text to quoted data.
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,7 +17,7 @@ from darkroom.core.errors import (
     ConfigurationError,
     JournalError,
     Stale,
-    call_error,
+    unknown_job,
 )
 from darkroom.engine.process import Process
 from darkroom.engine.progress import wait_telling
@@ -24,7 +25,7 @@ from darkroom.jobs.model import LOCAL_OWNER, Attempt
 from darkroom.providers.operations import JobOperation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from darkroom.config.settings import Settings
     from darkroom.core.json_types import JsonObject
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import CallOperation, CheckOperation
     from darkroom.providers.params import CheckParams, Params, StartParams
     from darkroom.providers.provider import Provider
+    from darkroom.providers.values import Output
     from darkroom.results.outputs import Outputs
 
 
@@ -57,18 +59,25 @@ class Engine:
     here. Methods that need the journal wait for it.
     """
 
-    def __init__(self, process: Process, owner: str = LOCAL_OWNER) -> None:
+    def __init__(
+        self, process: Process, owner: str = LOCAL_OWNER, *, whole_account: bool = True
+    ) -> None:
         self.process = process
         self.owner = owner
+        self.whole_account = whole_account
         self.providers = process.providers
         self.settings = process.settings
         self.credentials = process.credentials
         self.clock = process.clock
         self.admitted = process.admitted
 
-    def of(self, owner: str) -> Engine:
-        """Return the engine of another owner, in the same process."""
-        return Engine(self.process, owner)
+    def of(self, owner: str, *, whole_account: bool = True) -> Engine:
+        """Return the engine of another owner, in the same process.
+
+        ``whole_account``: whether they may see and change what belongs to everybody who shares a
+        provider's account: its jobs that nobody here owns, its usage, its keys.
+        """
+        return Engine(self.process, owner, whole_account=whole_account)
 
     async def _owned(self) -> Owned:
         return (await self.process.owners()).of(self.owner)
@@ -148,6 +157,8 @@ class Engine:
         if live is None:
             from darkroom.engine.adoption import adopt  # noqa: PLC0415 -- see `Process.run`
 
+            if not self.whole_account:
+                raise unknown_job(params.job_id)
             live = await adopt(runtime, self.owner, self.find, provider, check, params)
         elif (
             check.adopted is not None
@@ -184,9 +195,7 @@ class Engine:
 
         live = await self.job(job_id)
         if live is None:
-            raise call_error(
-                "not_found", f"there is no job {job_id}", "list_jobs shows the jobs known here"
-            )
+            raise unknown_job(job_id)
         return await settle(await self.runtime(), live, verdict, provider_job_id, person)
 
     async def use_yes(self, serial: str, tool: str) -> bool:
@@ -222,13 +231,28 @@ class Engine:
         operation = self.providers[job.provider].operation(job.operation)
         return operation.check_tool if isinstance(operation, JobOperation) else "list_jobs"
 
+    @property
+    def local(self) -> bool:
+        """Whether the person is on this machine, so that a path means something to them."""
+        return self.process.links is None
+
+    def shown(self, job: Job) -> Job:
+        """Return a job as its owner sees it: with links instead of paths, where they are elsewhere."""
+        if self.process.links is None:
+            return job
+        outputs = (self.shown_output(job.job_id, output) for output in job.outputs)
+        return replace(job, outputs=tuple(outputs))
+
+    def shown_output(self, job_id: str, output: Output) -> Output:
+        """Return an output as the owner of its job sees it; see `shown`."""
+        if self.process.links is None or output.file is None:
+            return output
+        link, until = self.process.links.make(self.owner, job_id, output.index)
+        return replace(output, file=None, url=link, expires_at=until)
+
     async def outputs(self) -> Outputs:
         """Return the finished outputs of jobs, for tools that show or copy them."""
         return (await self.runtime()).outputs
-
-    def watch(self, watcher: Callable[[Job], None]) -> None:
-        """Call ``watcher`` with every job of the owner that this process has changed."""
-        self.process.watch(self.owner, watcher)
 
     # --- calls ---
 
@@ -236,7 +260,9 @@ class Engine:
         self, provider: Provider, call: CallOperation, params: Params, person: Person
     ) -> JsonObject:
         """Make a call that answers at once; see `Caller.call`."""
-        return await (await self._owned()).caller.call(provider, call, params, person)
+        return await (await self._owned()).caller.call(
+            provider, call, params, person, whole_account=self.whole_account
+        )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ poller. It is opened in the background; whoever needs it awaits `Process.owners`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -35,6 +35,14 @@ QUIET_SECONDS = 0.25
 """How long the journal stays closed while no tool is called: hosts list the tools first."""
 
 
+class Links(Protocol):
+    """Makes links by which people get results that are kept on this machine."""
+
+    def make(self, owner: str, job_id: str, index: int) -> tuple[str, float]:
+        """Return the link to an output, and when it ends (seconds since the epoch)."""
+        ...
+
+
 class Process:
     """Opens the runtime, takes over the jobs of dead processes, and closes it at the end."""
 
@@ -54,7 +62,10 @@ class Process:
         self._ready = anyio.Event()
         self._broken: ConfigurationError | JournalError | None = None
         self._owners: Owners | None = None
-        self._watchers: dict[str, list[Callable[[Job], None]]] = {}
+        self._watchers: list[Callable[[Job], None]] = []
+        self.links: Links | None = None
+        """Makes links to results, if the people are on other machines than the files."""
+
         self.opened: Runtime | None = None
         """The runtime, as soon as the journal is open."""
 
@@ -182,10 +193,10 @@ class Process:
             )
         return self._owners
 
-    def watch(self, owner: str, watcher: Callable[[Job], None]) -> None:
-        """Call ``watcher`` with every job of an owner that this process has changed."""
-        self._watchers.setdefault(owner, []).append(watcher)
+    def watch(self, watcher: Callable[[Job], None]) -> None:
+        """Call ``watcher`` with every job that this process has changed, whoever owns it."""
+        self._watchers.append(watcher)
 
     def _tell(self, job: Job) -> None:
-        for watcher in self._watchers.get(job.owner, ()):
+        for watcher in self._watchers:
             watcher(job)

@@ -256,7 +256,7 @@ class Starter:
             and (opened := operation.opened(params)) is not None
         ):
             store = context.registry.store
-            remembered = await recall(store, self._owner, provider.name, opened)
+            remembered = await recall(store, self._owner, provider.name, opened) or {}
         settings = context.clients[provider.name].settings
         return cast("StartParams", operation.bind(params, settings, remembered))
 
@@ -279,7 +279,10 @@ class Starter:
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
         store = self._context.registry.store
-        if await store.taken(self._owner, to.provider, opened):
+        team = self._context.settings.team.issuer is not None
+        if await store.taken(self._owner, to.provider, opened) or (
+            team and await recall(store, self._owner, to.provider, opened) is None
+        ):
             title = self._context.clients[to.provider].provider.title
             raise CallError(failure("not_found", title))
         used = await store.sent_items(self._owner, to.provider, opened)

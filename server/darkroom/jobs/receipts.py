@@ -37,13 +37,13 @@ async def remember(
         return
 
 
-async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject:
-    """Return what is stored under an id; an empty object if the id is not known."""
+async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject | None:
+    """Return what is stored under an id; None if the owner's journal does not have it."""
     receipt = await store.attempt(owner, _key(owner, provider, provider_id))
     if receipt is not None:
         return receipt.evidence or {}
     job = await store.find(owner, provider, provider_id)
-    return job.arguments if job is not None else {}
+    return job.arguments if job is not None else None
 
 
 def _key(owner: str, provider: str, provider_id: str) -> str:

@@ -15,6 +15,7 @@ from mcp_types import (
     Icon,
     ImageContent,
     InputRequiredResult,
+    ResourceLink,
     TextContent,
     ToolAnnotations,
 )
@@ -102,8 +103,12 @@ def to_sdk(result: Result) -> CallToolResult:
         )
         for each in result.pictures
     ]
+    links = [
+        ResourceLink(type="resource_link", uri=each.url, name=each.name, mime_type=each.media_type)
+        for each in result.links
+    ]
     return CallToolResult(
-        content=[TextContent(type="text", text=result.text), *pictures],
+        content=[TextContent(type="text", text=result.text), *pictures, *links],
         structured_content=cast("dict[str, Any] | None", result.structured),
         _meta=cast("Any", result.meta),
     )
@@ -160,8 +165,12 @@ def build_server(
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Engine]) -> AsyncGenerator[Engine]:
-        async with running(providers, settings, dependencies) as engine, changes.told_by(engine):
+        async with (
+            running(providers, settings, dependencies) as engine,
+            changes.told_by(engine.process),
+        ):
             server.engine = engine
+            engine.process.links = server.links
             try:
                 yield engine
             finally:

@@ -47,5 +47,5 @@ def owner_of(request: Any = None) -> str:
 
 def engine_for(context: ServerRequestContext[Engine, Any]) -> Engine:
     """Return the engine of whoever sends a request: nothing else is reached through it."""
-    engine, owner = context.lifespan_context, owner_of(context.request)
-    return engine if engine.owner == owner else engine.of(owner)
+    engine, user = context.lifespan_context, member(context.request)
+    return engine if user is None else engine.of(user.owner, whole_account=user.admin)

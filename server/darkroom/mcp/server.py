@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult, InputRequiredResult
 
     from darkroom.catalogue.declarations import Resource
+    from darkroom.engine.process import Links
     from darkroom.mcp.prompts import Prompts
     from darkroom.mcp.subscriptions import (
         Changes,
@@ -87,6 +88,9 @@ class DarkroomServer(MCPServer[Engine]):
 
     engine: Engine | None = None
     """The engine of the current lifespan; over HTTP there is only one."""
+
+    links: Links | None = None
+    """Makes links to results; set before the lifespan begins, for people who are elsewhere."""
 
     def __init__(
         self,

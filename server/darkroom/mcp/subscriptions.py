@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcp.server.session import ServerSession
     from mcp.server.subscriptions import ServerEvent
 
-    from darkroom.engine.engine import Engine
+    from darkroom.engine.process import Process
     from darkroom.jobs.model import Job
 
 
@@ -109,8 +109,8 @@ class Changes(InMemorySubscriptionBus):
             self._connections.pop(address, None)
 
     @asynccontextmanager
-    async def told_by(self, engine: Engine) -> AsyncGenerator[None]:
-        """Pass on the changes of an engine's jobs while the context lasts."""
+    async def told_by(self, process: Process) -> AsyncGenerator[None]:
+        """Pass on the changes of a process's jobs while the context lasts."""
         send, receive = anyio.create_memory_object_stream[Address](MOST_WAITING)
 
         def changed(job: Job) -> None:
@@ -126,7 +126,7 @@ class Changes(InMemorySubscriptionBus):
                 except anyio.WouldBlock:
                     log.warning("a host does not take notifications")
 
-        engine.watch(changed)
+        process.watch(changed)
         async with anyio.create_task_group() as tasks, send, receive:
             tasks.start_soon(self._deliver, receive)
             try:

@@ -9,6 +9,7 @@ import pytest
 
 from darkroom.config.team import TeamSection
 from darkroom.mcp.http import server as web
+from darkroom.mcp.http.links import Links
 from darkroom.mcp.http.sign_in import IssuerKeys
 from darkroom.mcp.http.team_access import TeamAccess
 from tests.harness import rig
@@ -47,7 +48,8 @@ async def team(clock: Callable[[], float], tmp_path: Path) -> Any:
     issuer = Issuer()
     server = rig(clock, tmp_path).server
     section = TeamSection(issuer=ISSUER, scopes=("pictures",))
-    access = TeamAccess(section, AUDIENCE, IssuerKeys(ISSUER, issuer.get))
+    links = Links(f"https://{HOST}", b"s" * 32, clock)
+    access = TeamAccess(section, AUDIENCE, links, IssuerKeys(ISSUER, issuer.get))
     app: Any = web.web_app(server, access, names=[HOST])  # pyright: ignore[reportArgumentType] -- a DarkroomServer
     async with server.session_manager.run():
         yield Team(app, issuer)

@@ -13,11 +13,18 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
+    from darkroom.mcp.http.links import Links
+
 UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
 
 
 class Access(Protocol):
-    """Decides about each request to `PATH`, before anything of it is read."""
+    """Decides about each request to `PATH`, before anything of it is read.
+
+    ``links`` make links to results, if those who have access are on other machines.
+    """
+
+    links: Links | None
 
     async def admit(self, scope: Scope, authorization: Sequence[bytes]) -> Scope | Response:
         """Return the scope to serve, with who sends the request, or a refusal."""
@@ -30,6 +37,8 @@ class Access(Protocol):
 
 class OneToken:
     """One person, whose hosts all have the same token."""
+
+    links: Links | None = None
 
     def __init__(self, token: bytes) -> None:
         self._token = token

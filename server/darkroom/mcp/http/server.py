@@ -10,14 +10,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import secrets
 import socket
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse, Response
 
@@ -26,6 +29,8 @@ from darkroom.mcp.http import token as bearer
 from darkroom.mcp.http.access import OneToken
 from darkroom.mcp.http.clients import METHODS, Clients, page_headers, preflight_headers
 from darkroom.mcp.http.connections import ACCEPTED_AT_ONCE, BEARS, OnceAMinute, watched
+from darkroom.mcp.http.links import PATH as FILES
+from darkroom.mcp.http.links import Files, Links
 from darkroom.mcp.http.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
 
 if TYPE_CHECKING:
@@ -132,13 +137,20 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, mcp: ASGIApp, names: Names, access: Access, ready: Callable[[], Any]
+        self,
+        app: ASGIApp,
+        mcp: ASGIApp,
+        names: Names,
+        access: Access,
+        ready: Callable[[], Any],
+        files: Files | None,
     ) -> None:
         self._app = app
         self._mcp = mcp
         self._names = names
         self._access = access
         self._ready = ready
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on."""
@@ -180,6 +192,8 @@ class Gate:
             return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
         if (published := self._access.published(path)) is not None:
             return published
+        if self._files is not None and path.startswith(FILES):
+            return await self._files.answer(scope)
         if path.rstrip("/") != PATH:  # no issuer, no registration: clients then use their token
             return PlainTextResponse("there is nothing here\n", 404)
         if scope["method"] == "OPTIONS":
@@ -232,7 +246,12 @@ def web_app(
     )
     # Straight to the transport: the layers in between are for pages, which we have none of.
     mcp = Clients(Sessions(server.session_manager.handle_request, most_sessions))
-    return Gate(app, mcp, Names(host, names), access, ready)
+    files = None
+    if access.links is not None:
+        server.links = access.links
+        files = Files(access.links, lambda: server.engine)
+    # What a request leaves behind (a session, a question) is bound to who sent it.
+    return Gate(app, AuthContextMiddleware(mcp), Names(host, names), access, ready, files)
 
 
 async def _begun() -> None:
@@ -334,8 +353,9 @@ def team_access(settings: Settings, address: str) -> Access:
     # A server of one person pays nothing for checking signatures.
     from darkroom.mcp.http.team_access import TeamAccess  # noqa: PLC0415 -- see the comment
 
-    public = settings.http.public_url
-    return TeamAccess(settings.team, public + PATH if public else address)
+    base = settings.http.public_url or address.removesuffix(PATH)
+    links = Links(base, secrets.token_bytes(32), time.time)
+    return TeamAccess(settings.team, base + PATH, links)
 
 
 def _listen(host: str, port: int) -> socket.socket:

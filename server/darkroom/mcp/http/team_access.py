@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from darkroom.config.team import TeamSection
+    from darkroom.mcp.http.links import Links
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
@@ -38,8 +39,15 @@ class TeamAccess:
     ``resource`` is the address of the MCP endpoint as clients reach it.
     """
 
-    def __init__(self, team: TeamSection, resource: str, keys: IssuerKeys | None = None) -> None:
+    def __init__(
+        self,
+        team: TeamSection,
+        resource: str,
+        links: Links,
+        keys: IssuerKeys | None = None,
+    ) -> None:
         issuer = team.issuer or ""
+        self.links: Links | None = links
         self._scopes = team.scopes
         self._verifier = Verifier(team, team.audiences or (resource,), keys or IssuerKeys(issuer))
         at = build_resource_metadata_url(AnyHttpUrl(resource))
