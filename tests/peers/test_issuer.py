@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,41 @@ async def test_two_people_see_nothing_of_each_other(team: Shipped, era: Era) -> 
             assert again["job_id"] != job["job_id"]
 
 
-async def test_a_key_that_the_issuer_changes_is_followed(at: Issuer, team: Shipped) -> None:
+async def test_a_person_stays_signed_in_when_the_issuer_changes_its_key(
+    at: Issuer, team: Shipped
+) -> None:
     with anyio.fail_after(SECONDS):
         async with signed_in(team, Browser("anna"), "2026-07-28") as client:
-            await call(client, "list_jobs")
-        old = Browser("bert")
-        async with signed_in(team, old, "2026-07-28") as client:
             at.rotate()
-            await call(client, "list_jobs")  # signed with a key that is known here
+            assert (await call(client, "list_jobs"))["jobs"] == []
+
+
+async def test_a_stranger_is_told_where_to_sign_in(at: Issuer, team: Shipped) -> None:
+    async with httpx2.AsyncClient(timeout=httpx2.Timeout(SECONDS)) as web:
+        refused = await web.post(team.url, json={})
+        assert refused.status_code == 401
+        found = re.search(r'resource_metadata="([^"]+)"', refused.headers["www-authenticate"])
+        assert found is not None
+        about = (await web.get(found[1])).json()
+        assert about["authorization_servers"] == [at.address]
+        assert about["resource"] == team.url
+
+
+async def test_a_result_is_a_link_that_needs_no_login_and_cannot_be_changed(team: Shipped) -> None:
+    with anyio.fail_after(SECONDS):
+        async with signed_in(team, Browser("anna"), "2026-07-28") as client:
+            job = await call(client, "zsky_start_image", prompt="A boat")
+            ended = await client.call_tool("zsky_check_job", {"job_id": job["job_id"]})
+        shown = (ended.structured_content or {})["outputs"][0]
+        links = [each for each in ended.content if each.type == "resource_link"]
+        assert [each.uri for each in links] == [shown["url"]]
+        assert "file" not in shown
+        async with httpx2.AsyncClient(timeout=httpx2.Timeout(SECONDS)) as web:
+            whole = await web.get(shown["url"])
+            part = await web.get(shown["url"], headers={"range": "bytes=0-9"})
+            changed = await web.get(shown["url"].replace("/0?", "/1?"))
+        assert whole.status_code == 200
+        assert whole.headers["content-type"] == shown["media_type"]
+        assert whole.headers["x-content-type-options"] == "nosniff"
+        assert (part.status_code, part.content) == (206, whole.content[:10])
+        assert changed.status_code == 404

@@ -45,7 +45,10 @@ class Issuer:
         assert self.process.stdout is not None
         self.process.stdin.write("rotate\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline().strip() == "did rotate"
+        for line in self.process.stdout:  # its own warnings stand there, too
+            if line.strip() == "did rotate":
+                return
+        raise AssertionError("the issuer has ended")
 
 
 @contextmanager
@@ -62,8 +65,10 @@ def issuer() -> Generator[Issuer]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        yield Issuer(process.stdout.readline().strip(), process)
-        process.kill()
+        try:
+            yield Issuer(next(line.strip() for line in process.stdout if "://" in line), process)
+        finally:
+            process.kill()
 
 
 @dataclass
