@@ -122,7 +122,14 @@ def model(providers: Iterable[Provider]) -> type[Settings]:
     sections: dict[str, Any] = {
         provider.name: (provider.settings, provider.settings()) for provider in providers
     }
-    spending = create_model("Spending", __base__=SpendingSection, **_spending(providers))
+    caps = _spending(providers)
+    person = create_model(
+        "PersonSpending",
+        __base__=SpendingSection,
+        **{name: field for name, field in caps.items() if not name.endswith("_price")},
+    )
+    each = Field(default=person(), description="Caps for each person of a team.")
+    spending = create_model("Spending", __base__=SpendingSection, person=(person, each), **caps)
     sections["spending"] = (spending, spending())
     return create_model("Settings", __base__=Settings, **sections)
 

@@ -12,6 +12,7 @@ import anyio.to_thread
 from darkroom.core.errors import JournalError
 from darkroom.core.log import log
 from darkroom.core.scheduler import HeapScheduler
+from darkroom.engine import cancellation
 from darkroom.engine.batches.tracker import Tracker
 from darkroom.jobs.context import JobContext
 from darkroom.jobs.fan_out import ItemSender
@@ -180,7 +181,7 @@ async def open_runtime(
     items = ItemSender(context, poller, inputs)
     submitter = Submitter(context, poller, items, inputs)
     registry.watchers.append(lambda job: inputs.ended(job.owner, job.job_id) if job.ended else None)
-    return Runtime(
+    runtime = Runtime(
         context,
         poller,
         downloader,
@@ -194,6 +195,10 @@ async def open_runtime(
         run,
         folder,
     )
+    registry.watchers.append(
+        lambda job: cancellation.changed(runtime, job) if job.cancel_wanted else None
+    )
+    return runtime
 
 
 async def _open_storage(settings: Settings, dependencies: Dependencies, run: Executor) -> Storage:
@@ -203,7 +208,14 @@ async def _open_storage(settings: Settings, dependencies: Dependencies, run: Exe
         from darkroom.jobs.storage.memory import MemoryStore  # noqa: PLC0415 -- one of two is needed
 
         holder = dependencies.new_id()
-        return Storage(MemoryStore(holder=holder, began=dependencies.clock()), Alone(holder))
+        return Storage(
+            MemoryStore(
+                holder=holder,
+                began=dependencies.clock(),
+                shared=settings.team.issuer is not None,
+            ),
+            Alone(holder),
+        )
     from darkroom.jobs.storage.local import open_local  # noqa: PLC0415 -- one of two is needed
 
     return await open_local(
@@ -211,4 +223,5 @@ async def _open_storage(settings: Settings, dependencies: Dependencies, run: Exe
         run=run,
         journal=dependencies.run,
         monotonic=dependencies.monotonic,
+        shared=settings.team.issuer is not None,
     )

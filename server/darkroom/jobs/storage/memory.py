@@ -41,8 +41,11 @@ class MemoryStore:
     ``began``: nothing is known about earlier times.
     """
 
-    def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
+    def __init__(
+        self, *, holder: str | None = None, began: float | None = None, shared: bool = False
+    ) -> None:
         self._holder = holder
+        self._shared = shared
         self._began = began
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -237,7 +240,11 @@ class MemoryStore:
 
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
-        jobs = [j for j in self._jobs.values() if (j.owner, j.operation) == (owner, operation)]
+        jobs = [
+            j
+            for j in self._jobs.values()
+            if j.operation == operation and (self._shared or j.owner == owner)
+        ]
         taken = [j for j in jobs if j.status in ACCEPTED or j.provider_job_id is not None]
         return Usage(
             sum(job.status == "queued" and not job.asks for job in jobs),
@@ -251,7 +258,7 @@ class MemoryStore:
         found: list[tuple[float, Status]] = [
             (job.submitted_at, job.status)
             for job in self._jobs.values()
-            if job.owner == owner
+            if (self._shared or job.owner == owner)
             and job.operation in operations
             and job.submitted_at is not None
             and job.submitted_at >= since

@@ -42,12 +42,18 @@ class SqliteStore:
     """A `Store` in one SQLite file. Every method may also raise `JournalError`."""
 
     def __init__(
-        self, database: sqlite3.Connection, path: Path, run: Executor, holder: str | None
+        self,
+        database: sqlite3.Connection,
+        path: Path,
+        run: Executor,
+        holder: str | None,
+        shared: bool,  # noqa: FBT001 -- only `open` calls it
     ) -> None:
         self._database = database
         self._path = path
         self._run = run
         self._holder = holder
+        self._shared = shared
         self._file = SameFile(path)
         self._data_version = 0
         self._under_way = 0
@@ -55,16 +61,28 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, run: Executor | None = None, holder: str | None = None
+        cls,
+        path: Path,
+        *,
+        run: Executor | None = None,
+        holder: str | None = None,
+        shared: bool = False,
     ) -> SqliteStore:
         """Open or create the journal. ``holder`` is the holder that writes (see `Store.unsettled`).
+
+        ``shared``: all owners use the same accounts, so that what a provider counts is counted for
+        all of them together.
 
         Raises `ConfigurationError` if the file cannot be used; the file is then not changed.
         """
         run = run or worker_thread()
-        store = cls(await run(lambda: connect(path)), path, run, holder)
+        store = cls(await run(lambda: connect(path)), path, run, holder, shared)
         store._data_version = await store._read(_data_version)
         return store
+
+    def _payer(self, owner: str) -> str | None:
+        """Return whose jobs count against an account; None for everybody's."""
+        return None if self._shared else owner
 
     async def create(
         self,
@@ -137,7 +155,9 @@ class SqliteStore:
                     entry, caps, lambda cap: ledger.used(database, intended.owner, cap)
                 )
             if used_since:
-                usage = rows.usage(database, intended.owner, intended.operation, used_since)
+                usage = rows.usage(
+                    database, self._payer(intended.owner), intended.operation, used_since
+                )
             known = rows.same_intent(database, intended, identical_since)
             return Forecast(known, doubtful, reached, usage, asks)
 
@@ -180,7 +200,8 @@ class SqliteStore:
                 ledger.check_all(database, entry, caps)
             if job is not None:
                 for share in shares:
-                    if rows.count(database, job.owner, share.operation, share.since) >= share.most:
+                    payer = self._payer(job.owner)
+                    if rows.count(database, payer, share.operation, share.since) >= share.most:
                         raise NoShareError(share.operation)
                 rows.update_job(database, job)
             rows.put_attempts(database, attempts, self._holder)
@@ -279,7 +300,8 @@ class SqliteStore:
 
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
-        return await self._read(lambda database: rows.usage(database, owner, operation, since))
+        payer = self._payer(owner)
+        return await self._read(lambda database: rows.usage(database, payer, operation, since))
 
     async def outcomes(
         self, owner: str, operations: Sequence[str], since: float
@@ -291,8 +313,11 @@ class SqliteStore:
             f"AND operation IN ({marks}) AND {schema.COUNTED_AT} >= ? "
             "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
         )
+        payer = self._payer(owner)
         return await self._read(
-            lambda database: database.execute(statement, (owner, *operations, since)).fetchall()
+            lambda database: database.execute(
+                rows.whoever(statement, payer), (payer, *operations, since)
+            ).fetchall()
         )
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
