@@ -99,7 +99,7 @@ async def test_what_one_owner_starts_another_finds_through_no_method_of_the_engi
             batches, batch_id = await kim.batches(), batch["batch_id"]
             assert await refused(batches.report(batch_id)) == "not_found"
             assert await refused(batches.wait(batch_id, 0, Yes())) == "not_found"
-            assert await refused(batches.cancel(batch_id, await kim.caller(), Yes())) == "not_found"
+            assert await refused(batches.cancel(batch_id, await kim.caller())) == "not_found"
             assert await refused(batches.retry(batch_id, Yes())) == "not_found"
 
         async def has_no_outputs() -> None:
@@ -128,7 +128,8 @@ async def test_what_one_owner_starts_another_finds_through_no_method_of_the_engi
             "start": starts_a_job_of_its_own,
             "call": calls_about_none,
             "caller": "as call",
-            "watch": "below",
+            "shown": "takes a job that only `job` returns",
+            "shown_output": "takes an output that only `job` returns",
             "answer": "takes a job that only `job` returns",
             "poll_after": "takes a job that only `job` returns",
             "check_tool": "takes a job that only `job` returns",

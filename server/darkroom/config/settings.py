@@ -129,7 +129,7 @@ def model(providers: Iterable[Provider]) -> type[Settings]:
         **{name: field for name, field in caps.items() if not name.endswith("_price")},
     )
     each = Field(default=person(), description="Caps for each person of a team.")
-    spending = create_model("Spending", __base__=SpendingSection, person=(person, each), **caps)
+    spending = create_model("Spending", __base__=SpendingSection, **caps, person=(person, each))
     sections["spending"] = (spending, spending())
     return create_model("Settings", __base__=Settings, **sections)
 

@@ -17,7 +17,7 @@ from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
 from darkroom.engine.recovery import recover_from
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
-from darkroom.jobs.receipts import recall
+from darkroom.jobs.receipts import foreign, recall
 from darkroom.jobs.registry import LiveJob
 from darkroom.jobs.spending import CapReached
 from darkroom.providers.operations import FanOutOperation
@@ -296,12 +296,9 @@ class Starter:
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
         store = self._context.registry.store
-        team = self._context.settings.team.issuer is not None
-        if await store.taken(self._owner, to.provider, opened) or (
-            team and await recall(store, self._owner, to.provider, opened) is None
-        ):
-            title = self._context.clients[to.provider].provider.title
-            raise CallError(failure("not_found", title))
+        if await foreign(store, self._owner, to.provider, opened, team=self._context.team):
+            provider = self._context.clients[to.provider].provider
+            raise CallError(failure("not_found", provider.title))
         used = await store.sent_items(self._owner, to.provider, opened)
         if again := [name for name in operation.items(params) if name in used]:
             raise call_error(

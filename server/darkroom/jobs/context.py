@@ -72,6 +72,11 @@ class JobContext:
     idle: anyio.Event = field(default_factory=anyio.Event)
     _pool: TaskPool = field(init=False)
 
+    @property
+    def team(self) -> bool:
+        """Whether several owners share this server and its accounts."""
+        return self.settings.team.issuer is not None
+
     def __post_init__(self) -> None:
         self._pool = TaskPool(self.tasks)
 

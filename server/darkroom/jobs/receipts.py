@@ -46,5 +46,15 @@ async def recall(store: Store, owner: str, provider: str, provider_id: str) -> J
     return job.arguments if job is not None else None
 
 
+async def foreign(store: Store, owner: str, provider: str, provider_id: str, *, team: bool) -> bool:
+    """Tell whether what the provider gave an id to is another person's, as far as is known here.
+
+    In a ``team`` that shares its keys, what is not in the owner's own journal counts as another's.
+    """
+    if team:
+        return await recall(store, owner, provider, provider_id) is None
+    return await store.taken(owner, provider, provider_id)
+
+
 def _key(owner: str, provider: str, provider_id: str) -> str:
     return digest("receipt", owner, provider, provider_id)

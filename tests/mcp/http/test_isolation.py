@@ -186,7 +186,7 @@ async def test_a_reference_to_a_foreign_job_is_one_to_nothing(team: Team) -> Non
 async def test_completions_name_only_own_jobs(team: Team) -> None:
     job = await finished(team.anna)
     reference = {"type": "ref/resource", "uri": "darkroom://jobs/{job_id}"}
-    asked = {"ref": reference, "argument": {"name": "job_id", "value": ""}}
+    asked: dict[str, Any] = {"ref": reference, "argument": {"name": "job_id", "value": ""}}
     own = await team.anna.ask("completion/complete", **asked)
     assert job["job_id"] in own["result"]["completion"]["values"]
     assert (await team.bert.ask("completion/complete", **asked))["result"]["completion"][
@@ -235,17 +235,17 @@ class TestALink:
     @pytest.mark.parametrize(
         "change",
         [
-            lambda link: link.replace("/0?", "/1?"),
-            lambda link: re.sub(r"of=\w+", "of=local", link),
-            lambda link: re.sub(r"until=\d", "until=9", link),
-            lambda link: re.sub(r"sig=[^&]+", "sig=", link),
-            lambda link: re.sub(r"&sig=[^&]+", "", link),
-            lambda link: link + "&until=99999999999",
-            lambda link: link.partition("?")[0],
-            lambda link: re.sub(r"/files/\w+/", "/files/../../etc/", link),
+            (r"/0\?", "/1?"),
+            (r"of=\w+", "of=local"),
+            (r"until=\d", "until=9"),
+            (r"sig=[^&]+", "sig="),
+            (r"&sig=[^&]+", ""),
+            ("$", "&until=99999999999"),
+            (r"\?.*", ""),
+            (r"/files/\w+/", "/files/../../etc/"),
         ],
     )
-    async def test_opens_nothing_else(self, team: Team, change: Callable[[str], str]) -> None:
+    async def test_opens_nothing_else(self, team: Team, change: tuple[str, str]) -> None:
         job = await finished(team.anna)
-        changed = change(job["outputs"][0]["url"])
+        changed = re.sub(*change, job["outputs"][0]["url"])
         assert (await team.anna.client.get(changed)).status_code == 404
