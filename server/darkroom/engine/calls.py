@@ -10,7 +10,14 @@ import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
+from darkroom.core.errors import (
+    CallError,
+    JournalError,
+    call_error,
+    failure,
+    unknown_job,
+    with_next_step,
+)
 from darkroom.core.foreign import is_name
 from darkroom.core.log import log
 from darkroom.engine import lost_calls
@@ -56,9 +63,17 @@ class Caller:
         self._find = find
 
     async def call(
-        self, provider: Provider, call: CallOperation, params: Params, person: Person
+        self,
+        provider: Provider,
+        call: CallOperation,
+        params: Params,
+        person: Person,
+        *,
+        whole_account: bool = True,
     ) -> JsonObject:
         """Make a call and return its result in the form that the operation declares.
+
+        Without ``whole_account`` it must be about a job of the owner, or personal.
 
         Raises
         ------
@@ -68,15 +83,29 @@ class Caller:
         client = context.clients[provider.name]
         key = context.credentials.key(provider, call.credential, owner=self._owner)
         live: LiveJob | None = None
+        about_a_job = "{job_id}" in call.path
+        if not (whole_account or about_a_job or call.personal):
+            raise call_error(
+                "forbidden",
+                f"{call.name} shows or changes what everybody shares who uses this account; "
+                "nothing was sent",
+                "only an administrator of this server may call it; tell the person",
+            )
         if call.bind is not None:
             params = call.bind(params, client.settings, {})
         sent = params
-        if "{job_id}" in call.path:
+        if about_a_job:
             given: str = getattr(params, "job_id", "")
             live = await self._find(provider, given)
             if live is not None and live.job.status == "queued" and call.withdraws:
                 waiting = live
                 return await context.detached(lambda: self.withdraw(waiting))
+            if live is None and not whole_account:
+                raise unknown_job(given)
+            if live is None and await context.registry.store.taken(
+                self._owner, provider.name, given
+            ):
+                raise CallError(failure("not_found", provider.title))
             sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
         target = await self._target(provider, call, key)
         if call.asks is not None and call.name not in context.settings.approval.never_ask:
@@ -363,9 +392,7 @@ def _question(call: CallOperation, params: Params) -> str:
 def _provider_id(provider: Provider, given: str, live: LiveJob | None) -> str:
     if live is None:
         if given.startswith(f"{provider.name}_"):
-            raise call_error(
-                "not_found", f"there is no job {given}", "list_jobs shows the jobs known here"
-            )
+            raise unknown_job(given)
         return given
     if live.job.provider_job_id is None:
         raise call_error(

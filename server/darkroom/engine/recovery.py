@@ -99,7 +99,7 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
 async def _take_up(runtime: Runtime, live: LiveJob) -> None:
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
-    attempts = await context.registry.store.attempts(job.job_id)
+    attempts = await context.registry.store.attempts(job.owner, job.job_id)
     live.load(attempts)
     fate = unknown(context.clients[job.provider].provider, STOPPED)
     lost = [

@@ -79,7 +79,7 @@ class Submitter:
             self._ask(live)
         elif state == "waiting":
             self._show(live, "input", None)
-            self._inputs.when_ended(job_id, lambda: self.enqueue(live))
+            self._inputs.when_ended(live.job.owner, job_id, lambda: self.enqueue(live))
         else:
             await self._without_input(live, gone(job_id))
 

@@ -231,8 +231,8 @@ async def _missing(runtime: Runtime, planned: Sequence[Planned], own: set[str]) 
         for reference in runtime.inputs.of(each.job):
             if reference.job_id in own:
                 continue
-            source = await runtime.context.registry.get(reference.job_id)
-            if source is None or source.job.owner != each.job.owner:
+            source = await runtime.context.registry.get(each.job.owner, reference.job_id)
+            if source is None:
                 mistakes.append(f"item '{each.job.item}': there is no job {reference.job_id}")
     return mistakes
 

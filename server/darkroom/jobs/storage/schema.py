@@ -64,6 +64,21 @@ SENT_ITEMS = (
     " AND jobs.provider_job_id = ? AND attempts.state != 'refused' AND item IS NOT NULL"
 )
 
+_EACH_OWNER = (
+    "WITH RECURSIVE owners(owner) AS (SELECT min(owner) FROM jobs UNION ALL"
+    " SELECT (SELECT min(jobs.owner) FROM jobs WHERE jobs.owner > owners.owner)"
+    " FROM owners WHERE owners.owner IS NOT NULL)"
+    " SELECT owner FROM owners WHERE owner IS NOT NULL"
+)
+"""One step in an index for each owner, however many jobs there are."""
+
+OWNERS = _EACH_OWNER
+TAKEN = (
+    f"{_EACH_OWNER} AND owner != ? AND EXISTS"  # noqa: S608 -- our names
+    " (SELECT 1 FROM jobs WHERE jobs.owner = owners.owner"
+    " AND provider = ? AND provider_job_id = ?)"
+)
+
 STEPS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE jobs (
