@@ -14,6 +14,7 @@ from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of
 from darkroom.engine.recovery import recover_from
+from darkroom.engine.resemblance import resembling
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
 from darkroom.jobs.receipts import recall
@@ -41,6 +42,8 @@ IDENTICAL = (
 MOST_NAMED = 20
 """Maximum number of items that an error names."""
 
+SEND_ALL_THE_SAME = "Send this call too, and perhaps pay twice?"
+
 STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
 
 
@@ -51,7 +54,7 @@ class Started:
     live: LiveJob
     warnings: tuple[str, ...] = ()
     identical: bool = False
-    """Whether an earlier identical call without a key had started it."""
+    """Whether an earlier identical call, without a key or with another one, had started it."""
 
     known: bool = False
     """An earlier call had started it."""
@@ -95,9 +98,7 @@ class Starter:
         intent = self._intent(provider, operation, params)
         forecast = await self._foresee(provider, operation, intent)
         if forecast.known is not None:  # whatever has become of what it was made of
-            started = await self._again(
-                forecast.known, intent.intent, by_key=params.idempotency_key is not None
-            )
+            started = await self._again(forecast.known, intent)
         else:
             started = await self._start_new(provider, operation, params, intent, forecast, person)
         left = began + ANSWER_SECONDS - anyio.current_time()
@@ -131,7 +132,10 @@ class Starter:
         ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        question = self._question(provider, intent, ahead)
+        doubt = self._doubt(operation, intent, forecast)
+        question, tool = self._question(provider, intent, ahead), intent.operation
+        if doubt is not None and forecast.doubtful is None and self._may_ask(tool, person):
+            question = " ".join(filter(None, [question, f"{doubt}. {SEND_ALL_THE_SAME}"]))
         if question is not None and forecast.reached is not None:
             raise forecast.reached
         if question is not None and person.answers_tasks:
@@ -144,9 +148,8 @@ class Starter:
             if ahead.charge is not None:
                 job = intent.job(arguments, warnings=(*screened.warnings, ahead.charge))
         started = await self._context.detached(lambda: self._begin(operation, bound, job))
-        if (other := forecast.doubtful) is not None and not started.known:
-            said = f"{other.job_id} has the same arguments and is of unknown fate"
-            return replace(started, warnings=(*started.warnings, said))
+        if doubt is not None and not started.known:
+            return replace(started, warnings=(*started.warnings, doubt))
         return started
 
     async def _prepared(
@@ -249,7 +252,9 @@ class Starter:
             await self.refuse_sent_names(operation, params, intent)
         except CallError:
             store = self._context.registry.store
-            if await store.identical(intent, since=self.identical_since()) is None:
+            since = self.identical_since()
+            known = await store.identical(intent, since=since, by_key_only=self.by_key_only)
+            if known is None:
                 raise
 
     async def refuse_sent_names(
@@ -318,6 +323,7 @@ class Starter:
         return await context.registry.store.foresee(
             intent,
             identical_since=self.identical_since(),
+            by_key_only=self.by_key_only,
             entry=context.tariff.reservation(intent),
             caps=context.tariff.caps(provider.name, cost.unit, now) if cost is not None else (),
             used_since=beginnings(context, provider, operation, now),
@@ -327,6 +333,28 @@ class Starter:
         """Return the time since when a completed job is returned to an identical call, if any."""
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
+
+    @property
+    def by_key_only(self) -> bool:
+        """Whether a new key is a new intent, whatever the arguments are."""
+        return self._context.settings.jobs.new_key == "new"
+
+    def _doubt(self, operation: JobOperation, intent: Intent, forecast: Forecast) -> str | None:
+        """Return what is said about an unknown job that may be the same wish."""
+        if (other := forecast.doubtful) is not None:
+            return f"{other.job_id} has the same arguments and is of unknown fate"
+        if not forecast.unknown:
+            return None
+        other = resembling(operation, intent.arguments, forecast.unknown)
+        if other is None:
+            return None
+        return (
+            f"{other.job_id} asked for the same in other words, and it is not known whether "
+            f"{self._context.clients[other.provider].provider.title} accepted it"
+        )
+
+    def _may_ask(self, tool: str, person: Person) -> bool:
+        return person.can_ask and tool not in self._context.settings.approval.never_ask
 
     def _question(self, provider: Provider, intent: Intent, ahead: Outlook) -> str | None:
         """Return what the person is asked before a cost above the configured amount, if it is.
@@ -344,7 +372,7 @@ class Starter:
         attempts = [] if job.asks else self.attempts(operation, params, job)
         created, live = await self._insert(job, attempts)
         if not created.made:
-            return await self._again(created.job, job.intent, by_key=created.by_key)
+            return await self._again(created.job, job)
         return Started(live)
 
     async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
@@ -354,6 +382,7 @@ class Starter:
             job,
             attempts,
             identical_since=self.identical_since(),
+            by_key_only=self.by_key_only,
             entry=context.tariff.entry(job),
             caps=context.tariff.caps_for(job, context.clock()),
         )
@@ -381,9 +410,10 @@ class Starter:
             for name in names
         ]
 
-    async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
-        """Return the existing job with the same intent."""
-        if by_key and job.intent != intent:
+    async def _again(self, job: Job, asked: Intent | Job) -> Started:
+        """Return the existing job with the same intent, or the same key."""
+        by_key = asked.idempotency_key is not None and job.idempotency_key == asked.idempotency_key
+        if by_key and job.intent != asked.intent:
             raise call_error(
                 "conflict",
                 f"this idempotency_key belongs to {job.job_id}, started with other arguments",

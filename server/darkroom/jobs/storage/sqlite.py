@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from darkroom.core.errors import Stale
 from darkroom.core.executor import worker_thread
-from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
+from darkroom.jobs.model import attempt_from_json, row_to_json
 from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage import ledger
 from darkroom.jobs.storage import schema as tables
@@ -20,6 +20,9 @@ from darkroom.jobs.storage.journal import (
     BUSY_TIMEOUT_SECONDS,
     SameFile,
     connect,
+    job_of,
+    open_unknown,
+    same_intent,
     transaction,
     translated,
 )
@@ -78,15 +81,16 @@ class SqliteStore:
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = _same_intent(database, job, identical_since)
+            known = same_intent(database, job, identical_since, by_key_only=by_key_only)
             if known is not None:
-                return Created(known, made=False, by_key=job.idempotency_key is not None)
+                return Created(known, made=False)
             if entry is not None:
                 ledger.check_all(database, entry, caps)
                 ledger.put(database, entry)
@@ -102,14 +106,15 @@ class SqliteStore:
         children: Sequence[Child],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
         """Insert a batch with all its jobs at once, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = _same_intent(database, parent, identical_since)
+            known = same_intent(database, parent, identical_since, by_key_only=by_key_only)
             if known is not None:
-                return Created(known, made=False, by_key=parent.idempotency_key is not None)
+                return Created(known, made=False)
             for total, caps in totals:
                 ledger.check_all(database, total, caps)
             _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, parent)
@@ -127,6 +132,7 @@ class SqliteStore:
         intended: Intent,
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None,
         caps: Sequence[Cap],
         used_since: Sequence[float],
@@ -137,7 +143,7 @@ class SqliteStore:
             doubtful, reached, usage = None, None, Usage(0, ())
             if intended.idempotency_key is not None:
                 keyless = replace(intended, idempotency_key=None)
-                doubtful = _same_intent(database, keyless, None)
+                doubtful = same_intent(database, keyless, None)
             try:
                 if entry is not None:
                     ledger.check_all(database, entry, caps)
@@ -145,14 +151,19 @@ class SqliteStore:
                 reached = error
             if used_since:
                 usage = _usage(database, intended.owner, intended.operation, used_since)
-            known = _same_intent(database, intended, identical_since)
-            return Forecast(known, doubtful, reached, usage)
+            known = same_intent(database, intended, identical_since, by_key_only=by_key_only)
+            unknown = [] if known is not None else open_unknown(database, intended)
+            return Forecast(known, doubtful, reached, usage, unknown)
 
         return await self._read(look)
 
-    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+    async def identical(
+        self, intended: Intended, *, since: float | None, by_key_only: bool = False
+    ) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
-        return await self._read(lambda database: _same_intent(database, intended, since))
+        return await self._read(
+            lambda database: same_intent(database, intended, since, by_key_only=by_key_only)
+        )
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -251,7 +262,7 @@ class SqliteStore:
                 f"SELECT row FROM jobs WHERE {condition} ORDER BY created_at, job_id",  # noqa: S608 -- our names
                 dead,
             )
-            taken = [_job(row).next(holder=holder) for row in found.fetchall()]
+            taken = [job_of(row).next(holder=holder) for row in found.fetchall()]
             for job in taken:
                 _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
             return taken
@@ -384,7 +395,7 @@ class SqliteStore:
             f"ORDER BY created_at DESC, job_id DESC LIMIT {limit:d}"
         )
         return await self._read(
-            lambda database: [_job(row) for row in database.execute(statement, values)]
+            lambda database: [job_of(row) for row in database.execute(statement, values)]
         )
 
     async def _attempts(self, condition: str, *values: str) -> list[Attempt]:
@@ -414,23 +425,6 @@ def _usage(
     (waiting,) = database.execute(tables.WAITING, (owner, operation)).fetchone()
     accepted = (database.execute(tables.ACCEPTED_SINCE, (owner, operation, at)) for at in since)
     return Usage(waiting, tuple(found.fetchone()[0] for found in accepted))
-
-
-def _same_intent(
-    database: sqlite3.Connection, job: Intended, identical_since: float | None
-) -> Job | None:
-    if job.idempotency_key is not None:
-        found = database.execute(
-            "SELECT row FROM jobs WHERE owner = ? AND idempotency_key = ?",
-            (job.owner, job.idempotency_key),
-        )
-    elif job.batch_id is not None:
-        return None
-    else:
-        identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
-        found = database.execute(tables.SELECT_IDENTICAL, identical)
-    row = found.fetchone()
-    return None if row is None else _job(row)
 
 
 def _holders(database: sqlite3.Connection, table: str, condition: str) -> set[str]:
@@ -468,10 +462,6 @@ def _put(
     text = json.dumps(row_to_json(row), separators=(",", ":"))
     if database.execute(statement, {**values, **more, "row": text}).rowcount != 1:
         raise Stale(f"{values[columns[0]]}, version {row.version}")
-
-
-def _job(row: tuple[str]) -> Job:
-    return job_from_json(read_row(row[0]))
 
 
 def _first(rows: Sequence[T]) -> T | None:
