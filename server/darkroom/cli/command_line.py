@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 SANDBOX = "use the providers' emulators inside this process: no key, no network, no cost"
 USAGE_ERROR = 2
 LAST_PORT = 65_535
-HOST_NAMES = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
+HOST_NAMES = (
+    "claude-desktop",
+    "claude-code",
+    "cursor",
+    "vscode",
+    "codex",
+    "gemini-cli",
+    "opencode",
+    "windsurf",
+    "zed",
+    "lm-studio",
+    "goose",
+    "continue",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,6 +158,20 @@ def parser() -> argparse.ArgumentParser:
                 "--with-keys",
                 action="store_true",
                 help="write the keys into the file, where everybody who can read it sees them",
+            )
+            changing.add_argument(
+                "--ask-keys",
+                action="store_true",
+                help="ask for each missing key, without showing it, and keep it in a file for you "
+                "alone that the entry names",
+            )
+            changing.add_argument(
+                "--http",
+                nargs="?",
+                const="http://127.0.0.1:8811/mcp",
+                metavar="URL",
+                help="an entry for a server that runs over HTTP, with the token from the variable "
+                "DARKROOM_TOKEN (default: %(const)s)",
             )
             changing.add_argument("--sandbox", action="store_true", help=SANDBOX)
             _add_filters(changing)
