@@ -84,7 +84,11 @@ def remove(text: str, where: tuple[str, str]) -> str:
 
 def _line(name: str, entry: Entry) -> str:
     text = json.dumps(entry, ensure_ascii=False)
-    return f"{name}: {_NOT_IN_YAML.sub(lambda each: f'\\u{ord(each[0]):04x}', text)}"
+    return f"{name}: {_NOT_IN_YAML.sub(_escaped, text)}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _entry(value: str, content: list[str]) -> Entry:
