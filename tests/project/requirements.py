@@ -305,11 +305,24 @@ PROMISES = {
     ),
     "yes-binds": Promise(
         "A yes to a batch is for what it sends: a second stage is counted by the outputs of the "
-        "first, and what goes beyond it is not sent. A retry counts on its own day.",
+        "first, and what goes beyond it is not sent before the person was asked anew. A retry "
+        "counts on its own day.",
         (
             "engine/batches/test_growing.py::test_the_question_counts_an_edit_for_every_image_of_the_first_stage",
             "engine/batches/test_growing.py::test_outputs_beyond_what_was_approved_are_not_followed_up",
+            "engine/batches/test_growing.py::test_a_retry_asks_anew_for_outputs_beyond_what_was_approved",
+            "engine/batches/test_growing.py::test_a_yes_to_a_batch_is_none_to_what_it_did_not_say",
             "engine/batches/test_changing.py::test_a_retry_counts_on_the_day_on_which_it_runs",
+        ),
+        against="a model",
+    ),
+    "unasked-adds-up": Promise(
+        "What is spent without asking the person adds up for each day, also over calls side by "
+        "side and batches, and beyond the configured amount the person is asked.",
+        (
+            "engine/test_approval.py::test_the_person_is_asked_when_too_much_would_pass_unasked_on_a_day",
+            "engine/test_approval.py::test_starts_side_by_side_do_not_pass_the_day_unasked",
+            "engine/test_approval.py::test_what_the_person_said_yes_to_does_not_count_as_unasked",
         ),
         against="a model",
     ),

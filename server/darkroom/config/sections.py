@@ -1,7 +1,4 @@
-"""The sections of the settings that do not belong to a provider.
-
-`darkroom.config.settings` reads them; each field's description is its documentation.
-"""
+"""The sections of the settings that belong to no provider, each key with what it means."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from darkroom.providers.params import MAX_WAIT_SECONDS
-from darkroom.providers.setting_values import (  # pydantic evaluates the annotations
-    PathValue,  # noqa: TC001 -- at run time
-    PolicyName,  # noqa: TC001 -- at run time
-    ToolName,  # noqa: TC001 -- at run time
-    UnitName,  # noqa: TC001 -- at run time
+from darkroom.providers.setting_values import (  # noqa: TC001 -- pydantic reads the annotations
+    PathValue,
+    PolicyName,
+    ToolName,
+    UnitName,
 )
 from darkroom.providers.settings import Section
 
@@ -81,6 +78,11 @@ class ApprovalSection(Section):
         default_factory=dict[str, float],
         description="Ask before a call that costs more than this: money, or a provider's unit "
         "(zsky_videos). A unit without a price is above any amount of money.",
+    )
+    above_per_day: dict[UnitName, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict[str, float],
+        description="Ask before a call with which more than this would be spent on a UTC day "
+        "without asking. The units are those of above.",
     )
     never_ask: tuple[ToolName, ...] = Field(
         default=(), description="Tools that may run without asking the person first."

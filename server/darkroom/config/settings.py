@@ -30,7 +30,10 @@ from darkroom.core.names import nearest
 from darkroom.core.nested import leaves, merge, texts
 from darkroom.core.templates import unfilled
 from darkroom.core.text_files import read_text
-from darkroom.providers.setting_values import Kind, Reading
+from darkroom.providers.setting_values import (
+    Kind,
+    Reading,
+)
 from darkroom.providers.settings import ProviderSettings, Section
 
 if TYPE_CHECKING:

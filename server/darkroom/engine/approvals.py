@@ -87,6 +87,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
             holder=context.registry.holder,
             queued_for=None,
             approval=replace(asked, given_at=now),
+            asked=True,
             warnings=tuple(dict.fromkeys((*job.warnings, *screened.warnings, *charge))),
             updated_at=now,
         )
@@ -98,5 +99,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
 
 def _sentences(context: JobContext, provider: Provider, job: Job, ahead: Outlook) -> list[str]:
     """Return the question that would be asked now; None if none is needed any more."""
-    question = context.tariff.question(job.operation, provider, job.cost) if job.cost else None
+    if job.cost is None:
+        return []
+    question = context.tariff.question(job.operation, provider, job.cost, anyway=True)
     return [question, *ahead.said] if question is not None else []

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from darkroom.core.json_types import JsonObject
-    from darkroom.jobs.model import Job
+    from darkroom.jobs.model import Intent, Job
+    from darkroom.jobs.store import Forecast
     from darkroom.providers.operations import JobOperation
+    from darkroom.providers.provider import Provider
 
 ALIKE = 0.6
 """From this similarity on, two texts are taken for the same wish.
@@ -20,6 +22,20 @@ ALIKE = 0.6
 A text with words added or replaced has about 0.7 and more; two unrelated English sentences have
 about 0.3.
 """
+
+
+def doubt_about(
+    provider: Provider, operation: JobOperation, intent: Intent, forecast: Forecast
+) -> str | None:
+    """Return what is said about an unknown job that may be the same wish, if there is one."""
+    if (other := forecast.doubtful) is not None:
+        return f"{other.job_id} has the same arguments and is of unknown fate"
+    if (other := resembling(operation, intent.arguments, forecast.unknown)) is None:
+        return None
+    return (
+        f"{other.job_id} asked for the same in other words, and it is not known whether "
+        f"{provider.title} accepted it"
+    )
 
 
 def resembling(

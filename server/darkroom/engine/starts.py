@@ -14,15 +14,16 @@ from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of
 from darkroom.engine.recovery import recover_from
-from darkroom.engine.resemblance import resembling
+from darkroom.engine.resemblance import doubt_about
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
 from darkroom.jobs.receipts import recall
 from darkroom.jobs.registry import LiveJob
+from darkroom.jobs.spending import CapReached
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from darkroom.core.json_types import JsonObject
     from darkroom.engine.person import Person
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Job
     from darkroom.jobs.quota import Outlook
+    from darkroom.jobs.spending import Cap
     from darkroom.jobs.store import Created, Forecast
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
@@ -100,7 +102,16 @@ class Starter:
         if forecast.known is not None:  # whatever has become of what it was made of
             started = await self._again(forecast.known, intent)
         else:
-            started = await self._start_new(provider, operation, params, intent, forecast, person)
+            try:
+                started = await self._start_new(
+                    provider, operation, params, intent, forecast, person
+                )
+            except CapReached as reached:
+                if not reached.cap.unasked:
+                    raise
+                # Calls side by side have used what was left, so that the person is asked after all.
+                asks = replace(forecast, asks=True)
+                started = await self._start_new(provider, operation, params, intent, asks, person)
         left = began + ANSWER_SECONDS - anyio.current_time()
         live = await context.registry.wait(
             started.live, min(left, SENDING_SECONDS), until=_has_left_or_waits
@@ -132,8 +143,9 @@ class Starter:
         ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        doubt = self._doubt(operation, intent, forecast)
-        question, tool = self._question(provider, intent, ahead), intent.operation
+        doubt = doubt_about(provider, operation, intent, forecast) if forecast.doubts else None
+        question = self._question(provider, intent, ahead, anyway=forecast.asks)
+        tool = intent.operation
         if doubt is not None and forecast.doubtful is None and self._may_ask(tool, person):
             question = " ".join(filter(None, [question, f"{doubt}. {SEND_ALL_THE_SAME}"]))
         if question is not None and forecast.reached is not None:
@@ -147,6 +159,7 @@ class Starter:
                 await person.approve(intent.operation, question, binding)
             if ahead.charge is not None:
                 job = intent.job(arguments, warnings=(*screened.warnings, ahead.charge))
+            job = replace(job, asked=question is not None)
         started = await self._context.detached(lambda: self._begin(operation, bound, job))
         if doubt is not None and not started.known:
             return replace(started, warnings=(*started.warnings, doubt))
@@ -220,12 +233,19 @@ class Starter:
         operation: JobOperation,
         arguments: JsonObject,
         place: Place,
+        *,
+        tool: str,
+        asked: bool,
     ) -> None:
-        """Add a job to a running batch; calling it again, in any process, has no effect."""
+        """Add a job to a running batch; calling it again, in any process, has no effect.
+
+        ``tool`` started the batch; ``asked`` tells whether the person said yes to this job.
+        """
         params = validate(operation.params, arguments, admitted=self._context.admitted)
         given = cast("StartParams", params)
         once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
-        await self._insert(*await self.rows(provider, operation, given, Nobody(), {}, once))
+        job, attempts = await self.rows(provider, operation, given, Nobody(), {}, once)
+        await self._insert(replace(job, asked=asked), attempts, tool)
 
     async def _bind(
         self, provider: Provider, operation: JobOperation, params: StartParams
@@ -319,15 +339,22 @@ class Starter:
     ) -> Forecast:
         """Look up, in one turn to the store, all that decides about a start."""
         context, now = self._context, intent.created_at
-        cost = intent.cost
         return await context.registry.store.foresee(
             intent,
             identical_since=self.identical_since(),
             by_key_only=self.by_key_only,
             entry=context.tariff.reservation(intent),
-            caps=context.tariff.caps(provider.name, cost.unit, now) if cost is not None else (),
+            caps=self._caps(intent, now),
             used_since=beginnings(context, provider, operation, now),
         )
+
+    def _caps(self, intent: Intent, now: float) -> Sequence[Cap]:
+        """Return the caps on a job, and those beyond which the person is asked."""
+        if intent.cost is None:
+            return ()
+        tariff, provider, unit = self._context.tariff, intent.provider, intent.cost.unit
+        unasked = tariff.unasked_caps(intent.operation, provider, unit, now)
+        return [*tariff.caps(provider, unit, now), *unasked]
 
     def identical_since(self) -> float | None:
         """Return the time since when a completed job is returned to an identical call, if any."""
@@ -339,24 +366,12 @@ class Starter:
         """Whether a new key is a new intent, whatever the arguments are."""
         return self._context.settings.jobs.new_key == "new"
 
-    def _doubt(self, operation: JobOperation, intent: Intent, forecast: Forecast) -> str | None:
-        """Return what is said about an unknown job that may be the same wish."""
-        if (other := forecast.doubtful) is not None:
-            return f"{other.job_id} has the same arguments and is of unknown fate"
-        if not forecast.unknown:
-            return None
-        other = resembling(operation, intent.arguments, forecast.unknown)
-        if other is None:
-            return None
-        return (
-            f"{other.job_id} asked for the same in other words, and it is not known whether "
-            f"{self._context.clients[other.provider].provider.title} accepted it"
-        )
-
     def _may_ask(self, tool: str, person: Person) -> bool:
         return person.can_ask and tool not in self._context.settings.approval.never_ask
 
-    def _question(self, provider: Provider, intent: Intent, ahead: Outlook) -> str | None:
+    def _question(
+        self, provider: Provider, intent: Intent, ahead: Outlook, *, anyway: bool
+    ) -> str | None:
         """Return what the person is asked before a cost above the configured amount, if it is.
 
         A yes holds for what was said with the question, and for nothing dearer or later.
@@ -364,27 +379,29 @@ class Starter:
         context = self._context
         if intent.cost is None or intent.operation in context.settings.approval.never_ask:
             return None
-        question = context.tariff.question(intent.operation, provider, intent.cost)
+        question = context.tariff.question(intent.operation, provider, intent.cost, anyway=anyway)
         return " ".join([question, *ahead.said]) if question is not None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
         """Write the job with its attempts, and queue it; return the existing one if there is one."""
         attempts = [] if job.asks else self.attempts(operation, params, job)
-        created, live = await self._insert(job, attempts)
+        created, live = await self._insert(job, attempts, operation.name)
         if not created.made:
             return await self._again(created.job, job)
         return Started(live)
 
-    async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
+    async def _insert(
+        self, job: Job, attempts: list[Attempt], tool: str
+    ) -> tuple[Created, LiveJob]:
         """Write a job with its attempts in one transaction, and queue it if it is new."""
-        context = self._context
+        context, tariff, now = self._context, self._context.tariff, self._context.clock()
         created = await context.registry.store.create(
             job,
             attempts,
             identical_since=self.identical_since(),
             by_key_only=self.by_key_only,
-            entry=context.tariff.entry(job),
-            caps=context.tariff.caps_for(job, context.clock()),
+            entry=tariff.entry(job),
+            caps=[*tariff.caps_for(job, now), *tariff.unasked_caps_for(job, tool, now)],
         )
         if not created.made:
             return created, LiveJob(created.job)

@@ -16,6 +16,7 @@ from darkroom.jobs.account_queue import look_wait
 from darkroom.jobs.bounds import believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
 from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
+from darkroom.jobs.state_changes import ending, going_on, is_news
 from darkroom.jobs.store import Query
 from darkroom.providers.client.http import LostError, NotSentError
 from darkroom.providers.client.outcomes import TOO_MANY_REQUESTS, describe
@@ -24,7 +25,6 @@ from darkroom.providers.client.rate_limiter import LONGEST_PAUSE_OF_LOOKS_SECOND
 from darkroom.providers.client.resend import Backoff, newer_key
 from darkroom.providers.messages import UNREADABLE, Request, Response, State, UnreadableError
 from darkroom.providers.operations import FanOutOperation
-from darkroom.providers.values import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -362,14 +362,18 @@ class Poller:
             )
             if state.status == job.status == "unknown":
                 return
-        if job.ended and not _news(job, state):
+        if job.ended and not is_news(job, state):
             return
+        now = self._context.clock()
         if state.status == "running":
             live.missed_at = self._context.clock() - last_sent(live)
             changed = state.provider_status != job.provider_status or state.progress != job.progress
             if changed or job.status != "running" or adopted:
+                holder = self._context.registry.holder
                 await self._context.registry.update(
-                    live, lambda job: self._merged(job, state, live.polls), adopted
+                    live,
+                    lambda job: going_on(job, state, at=now, polls=live.polls, holder=holder),
+                    adopted,
                 )
             self.follow(live)
             return
@@ -377,7 +381,7 @@ class Poller:
         live.fetching = state.status == "completed" and self._outputs.wanted(state.outputs)
         try:
             await self._context.registry.update(
-                live, lambda job: self._ended(job, state, live.polls), adopted
+                live, lambda job: ending(job, state, at=now, polls=live.polls), adopted
             )
         except BaseException:
             live.fetching = False
@@ -420,55 +424,3 @@ class Poller:
         if response.ok:
             with self._looked(live):
                 await self.take_in(live, response, key)
-
-    def _merged(self, job: Job, state: State, polls: int) -> Job | None:
-        if job.ended and not job.concluded:
-            return None
-        again: dict[str, object] = {}
-        if job.ended:  # it goes on, whatever we had concluded
-            holder = self._context.registry.holder
-            again = {"ended_at": None, "error": None, "concluded": False, "holder": holder}
-        return job.next(
-            **again,
-            status=state.status,
-            updated_at=self._context.clock(),
-            polls=polls,
-            provider_status=state.provider_status or job.provider_status,
-            progress=state.progress or job.progress,
-            outputs=state.outputs or job.outputs,
-            queued_for=None,
-            starts_at=None,
-        )
-
-    def _ended(self, job: Job, state: State, polls: int) -> Job | None:
-        if job.ended and not job.concluded:
-            return None
-        now = self._context.clock()
-        kept = {o.index: o for o in job.outputs if o.file is not None} if job.ended else {}
-        return job.next(
-            status=state.status,
-            updated_at=now,
-            ended_at=now if state.status in ENDED else None,
-            polls=polls,
-            provider_status=state.provider_status or job.provider_status,
-            progress=state.progress or job.progress,
-            outputs=tuple(kept.get(each.index, each) for each in state.outputs),
-            cost=state.cost or job.cost,
-            concluded=state.concluded,
-            error=state.failure,
-            evidence=None if job.status == "unknown" else job.evidence,
-            warnings=state.warnings if job.ended else (*job.warnings, *state.warnings),
-            queued_for=None,
-            starts_at=None,
-        )
-
-
-def _news(job: Job, state: State) -> bool:
-    """Tell whether what was found out about a job that had ended is more than was known.
-
-    The provider's own word is, where the end was only concluded; another conclusion is if it comes
-    with more results.
-    """
-    if not job.concluded:
-        return False
-    return not state.concluded or len(state.outputs) > len(job.outputs)

@@ -94,15 +94,22 @@ class Forecast:
 
     ``known`` is the job that `Store.create` would return instead of a new one. ``doubtful``: with an
     idempotency key, the job that stands in the way of the same call without one: its fate is not
-    known. ``reached``: the error that `Store.create` would raise. ``unknown``: the newest jobs of
-    the same owner and operation that are ``unknown``, at most `MOST_UNKNOWN`.
+    known. ``reached``: the error that `Store.create` would raise for a cap on spending. ``asks``:
+    too much would be spent without asking the person. ``unknown``: the newest jobs of the same
+    owner and operation that are ``unknown``, at most `MOST_UNKNOWN`.
     """
 
     known: Job | None
     doubtful: Job | None
     reached: CapReached | None
     usage: Usage
+    asks: bool = False
     unknown: Sequence[Job] = ()
+
+    @property
+    def doubts(self) -> bool:
+        """Whether there are unknown jobs that may be the same wish."""
+        return self.doubtful is not None or bool(self.unknown)
 
 
 @dataclass(frozen=True, slots=True)

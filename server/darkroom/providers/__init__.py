@@ -28,16 +28,21 @@ from darkroom.providers.operations import (
     Quota,
     Secret,
     StateSource,
+    Upload,
+    Uploaded,
+    Way,
 )
 from darkroom.providers.outward import outward_mistakes
 from darkroom.providers.params import (
     MAX_WAIT_SECONDS,
+    PICTURES,
     Address,
-    AddressMark,
     CheckParams,
     JobParams,
     Params,
     StartParams,
+    Takes,
+    WebAddress,
     check_address,
 )
 from darkroom.providers.provider import (
@@ -51,17 +56,17 @@ from darkroom.providers.provider import (
     Suspension,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
-from darkroom.providers.values import Cost, Output, Progress, ShownStatus, Status, Unit
+from darkroom.providers.values import Cost, LocalFile, Output, Progress, ShownStatus, Status, Unit
 
 __all__ = [
     "CHANGES",
     "DESTROYS",
     "LOCAL_READS",
     "MAX_WAIT_SECONDS",
+    "PICTURES",
     "READS",
     "STARTS",
     "Address",
-    "AddressMark",
     "Allowance",
     "CallOperation",
     "CheckOperation",
@@ -77,6 +82,7 @@ __all__ = [
     "JsonValue",
     "Limits",
     "Listing",
+    "LocalFile",
     "Lookback",
     "Operation",
     "Output",
@@ -99,8 +105,13 @@ __all__ = [
     "Status",
     "Suspension",
     "Table",
+    "Takes",
     "Unit",
     "UnreadableError",
+    "Upload",
+    "Uploaded",
+    "Way",
+    "WebAddress",
     "call_error",
     "check_address",
     "failure",

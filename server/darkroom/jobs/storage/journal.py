@@ -1,4 +1,4 @@
-"""The journal's SQLite file: opening it safely, transactions, error messages, known intents."""
+"""The journal's SQLite file: opening it safely, transactions, and messages for SQLite's errors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 
 from darkroom.core.errors import ConfigurationError, JournalError
 from darkroom.core.files import make_private_folder, trusted
-from darkroom.jobs.model import job_from_json
-from darkroom.jobs.storage import schema as tables
 from darkroom.jobs.storage.schema import STEPS
-from darkroom.jobs.store import MOST_UNKNOWN
-from darkroom.providers.messages import read_row
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator
     from pathlib import Path
-
-    from darkroom.jobs.model import Intent, Job
-    from darkroom.jobs.store import Intended
 
 BUSY_TIMEOUT_SECONDS = 10.0
 """How long to wait while another process writes."""
@@ -193,38 +186,3 @@ def translated(
             if name.startswith(beginning):
                 raise kind(f"the journal {path} failed: {reason}, {otherwise}") from error
         raise
-
-
-def same_intent(
-    database: sqlite3.Connection,
-    job: Intended,
-    identical_since: float | None,
-    *,
-    by_key_only: bool = False,
-) -> Job | None:
-    """Return the job that a start gets instead of a new one; see `Store.create`."""
-    if job.idempotency_key is not None:
-        found = database.execute(
-            "SELECT row FROM jobs WHERE owner = ? AND idempotency_key = ?",
-            (job.owner, job.idempotency_key),
-        )
-        if (row := found.fetchone()) is not None:
-            return job_of(row)
-        if by_key_only:
-            return None
-    if job.batch_id is not None:
-        return None
-    identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
-    row = database.execute(tables.SELECT_IDENTICAL, identical).fetchone()
-    return None if row is None else job_of(row)
-
-
-def open_unknown(database: sqlite3.Connection, intended: Intent) -> list[Job]:
-    """Return the newest unknown jobs of the same owner and operation."""
-    values = (intended.owner, intended.operation, MOST_UNKNOWN)
-    return [job_of(row) for row in database.execute(tables.SELECT_UNKNOWN, values)]
-
-
-def job_of(row: tuple[str]) -> Job:
-    """Return the job that a row holds."""
-    return job_from_json(read_row(row[0]))
