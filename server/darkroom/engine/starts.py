@@ -143,7 +143,9 @@ class Starter:
         ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        doubt = doubt_about(provider, operation, intent, forecast) if forecast.doubts else None
+        doubt = None
+        if forecast.doubtful is not None or forecast.unknown:
+            doubt = doubt_about(provider, operation, intent, forecast)
         question = self._question(provider, intent, ahead, anyway=forecast.asks)
         tool = intent.operation
         if doubt is not None and forecast.doubtful is None and self._may_ask(tool, person):

@@ -106,11 +106,6 @@ class Forecast:
     asks: bool = False
     unknown: Sequence[Job] = ()
 
-    @property
-    def doubts(self) -> bool:
-        """Whether there are unknown jobs that may be the same wish."""
-        return self.doubtful is not None or bool(self.unknown)
-
 
 @dataclass(frozen=True, slots=True)
 class Created:
