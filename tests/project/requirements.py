@@ -59,6 +59,15 @@ PROMISES = {
             "engine/test_cancellation.py::test_the_same_call_after_a_cancelled_one_gets_its_job_and_pays_nothing_more",
         ),
     ),
+    "cancel-a-job": Promise(
+        "A start that waits is withdrawn at every provider, and cancelled at the provider where that "
+        "can do it; the wish is written down first, and carried out after a crash, too.",
+        (
+            "engine/test_cancel_job.py::test_a_start_that_waits_here_is_withdrawn_at_every_provider",
+            "engine/test_cancel_job.py::test_what_is_pending_at_a_provider_that_can_cancel_is_cancelled_there",
+            "engine/test_cancel_job.py::test_the_wish_to_cancel_survives_a_kill",
+        ),
+    ),
     "identical-call": Promise(
         "The same call made again returns the job that exists while it runs or its fate is unknown, "
         "and for two minutes after it completed.",
@@ -185,6 +194,16 @@ PROMISES = {
             "engine/test_restart.py::test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check",
         ),
     ),
+    "download-told": Promise(
+        "A download that failed is told as it is and tried again while the address lives, even one "
+        "that the clock calls dead; half a picture is not kept as whole.",
+        (
+            "results/test_save.py::test_a_download_that_failed_is_told_as_it_is_and_tried_again_by_the_next_call",
+            "results/test_save.py::test_an_address_that_a_wrong_clock_calls_dead_is_tried",
+            "results/test_download.py::test_half_a_picture_is_not_kept_and_fetched_again",
+            "core/test_media_ends.py::test_a_whole_file_is_whole_and_no_part_of_it_is",
+        ),
+    ),
     "schemas-hosts-accept": Promise(
         "No tool has a name or a schema that a host rejects, and none asks for more tokens than "
         "its budget.",
@@ -283,6 +302,8 @@ PROMISES = {
             "core/test_redaction.py::test_an_answer_of_too_many_values_is_not_read",
             "tools/test_zyng.py::test_the_work_of_matching_is_bounded_by_what_was_asked",
             "tools/test_zyng.py::test_a_rid_that_was_started_elsewhere_keeps_no_more_than_is_expected",
+            "results/test_download.py::test_a_job_of_one_request_has_a_bounded_number_of_outputs",
+            "results/test_download.py::test_the_files_of_a_job_together_have_a_bounded_size",
         ),
         against="a provider",
     ),
@@ -345,6 +366,7 @@ PROMISES = {
         "With a policy every free text of a start is judged; those that are not are excused by name.",
         (
             "engine/test_policy_gate.py::test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name",
+            "engine/test_policy_gate.py::test_what_must_be_sent_as_it_is_is_judged_and_never_sent_against_the_policy",
         ),
         against="a model",
     ),

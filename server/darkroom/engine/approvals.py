@@ -67,6 +67,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
     except ValueError:  # a row that this version cannot read
         raise CallError(not_understood()) from None
     screened = await starter.screen(operation, given, Nobody(), {})
+    as_is = await starter.screen_unchanged(operation, screened.params, Nobody(), {})
     await starter.refuse_sent_names(operation, screened.params, job)
     ahead = await outlook(context, provider, operation, job.owner)
     if (refusal := ahead.refusal) is not None:
@@ -88,7 +89,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
             queued_for=None,
             approval=replace(asked, given_at=now),
             asked=True,
-            warnings=tuple(dict.fromkeys((*job.warnings, *screened.warnings, *charge))),
+            warnings=tuple(dict.fromkeys((*job.warnings, *screened.warnings, *as_is, *charge))),
             updated_at=now,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +13,7 @@ from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
-from darkroom.engine.policy_gate import Screened, texts_of
+from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
 from darkroom.engine.recovery import recover_from
 from darkroom.engine.resemblance import doubt_about
 from darkroom.jobs.model import Attempt, Intent
@@ -180,6 +181,8 @@ class Starter:
         self._need_limits(provider, intent.fingerprint)
         screened = await self.screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
+        said = await self.screen_unchanged(operation, bound, person, judged)
+        screened = replace(screened, warnings=(*screened.warnings, *said))
         await self._refuse_used_names(operation, bound, intent)
         return screened, bound
 
@@ -195,13 +198,27 @@ class Starter:
             return Screened(params)
         return await self._guard.screen(operation, params, person, judged)
 
+    async def screen_unchanged(
+        self, operation: JobOperation, bound: StartParams, person: Person, judged: Judgements
+    ) -> tuple[str, ...]:
+        """Return warnings about texts that are sent as they are; see `PolicyGate.screen_unchanged`."""
+        if self._guard is None or not operation.texts_unchanged:
+            return ()
+        return await self._guard.screen_unchanged(operation, bound, person, judged)
+
     async def judge(
-        self, calls: Iterable[tuple[JobOperation, StartParams]], person: Person
+        self, calls: Iterable[tuple[Provider, JobOperation, StartParams]], person: Person
     ) -> Judgements:
         """Let the policy, if there is one, evaluate the texts of many calls; see `PolicyGate.judge`."""
         if self._guard is None:
             return {}
-        texts = [text for operation, params in calls for text in texts_of(operation, params)]
+        texts: list[str] = []
+        for provider, operation, params in calls:
+            texts += texts_of(operation, params)
+            if operation.texts_unchanged:
+                with suppress(CallError):  # the row of this item cannot be made, and says why
+                    bound = await self._bind(provider, operation, params)
+                    texts += unchanged_text_of(operation, bound)
         return await self._guard.judge(list(dict.fromkeys(texts)), person)
 
     async def rows(

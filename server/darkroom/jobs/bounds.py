@@ -16,6 +16,9 @@ MOST_COST = 1_000_000.0
 LARGEST_COUNT = 2**53
 """The largest number of pixels, bytes or parts of a job; a float can still hold it exactly."""
 
+MOST_OUTPUTS = 64
+"""Of a job of one request, more than any provider gives for one."""
+
 LONGEST_LIFE_SECONDS = 10 * 366 * 86_400.0
 """The longest time until an address expires."""
 
@@ -33,6 +36,15 @@ def believed(state: State, now: float) -> State:
         state = replace(state, progress=None)
     outputs = tuple(_believed(output, now) for output in state.outputs)
     return state if outputs == state.outputs else replace(state, outputs=outputs)
+
+
+def at_most(state: State, most: int) -> State:
+    """Return a state with no more outputs than are expected: each is downloaded, and kept."""
+    over = len(state.outputs) - most
+    if over <= 0:
+        return state
+    said = f"{over} results more than the {most} that are expected are not looked at"
+    return replace(state, outputs=state.outputs[:most], warnings=(*state.warnings, said))
 
 
 def _believed(output: Output, now: float) -> Output:

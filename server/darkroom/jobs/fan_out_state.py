@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import clean, failure
+from darkroom.jobs.bounds import at_most
 from darkroom.jobs.matching import by_likeness, by_name
 from darkroom.providers.values import Progress
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_ELSEWHERE = 1_000
 """Results of a job that was started elsewhere, where nothing says how many are expected."""
+
+WITHDRAWN = "withdrawn"
+"""In the evidence of an attempt that was given up, because the job was cancelled."""
 
 NAMED_CHARACTERS = 150
 """Characters for names of items in a warning; further items are only counted."""
@@ -36,6 +40,11 @@ def last_sent(live: LiveJob) -> float:
 def unsent(live: LiveJob) -> bool:
     """Tell whether requests of a job are still to be sent or answered."""
     return any(each.state in {"prepared", "sent"} for each in (live.items or {}).values())
+
+
+def withdrawable(live: LiveJob) -> bool:
+    """Tell whether some of a job's requests have not been sent yet."""
+    return any(each.state == "prepared" for each in (live.items or {}).values())
 
 
 def deadline(operation: FanOutOperation, settings: ProviderSettings, live: LiveJob) -> float:
@@ -96,11 +105,14 @@ def gather(
     state = replace(state, outputs=tuple(outputs), progress=progress)
     if going_on:
         return replace(state, status="running"), adopted
-    refused = sorted(items.keys() - set(hoped))
+    withdrawn = sorted(name for name, each in items.items() if _withdrawn(each))
+    refused = sorted(items.keys() - set(hoped) - set(withdrawn))
     if missing:
         warnings.append(f"never came before the deadline: {_named(sorted(missing))}")
     if refused:
         warnings.append(f"refused by {provider.title}: {_named(refused)}")
+    if withdrawn:
+        warnings.append(f"cancelled before they were sent: {_named(withdrawn)}")
     if missing and not come:
         return _unseen(operation, provider, state), adopted
     cost = _cost(live.job, len(items), len(hoped), all_came=not missing)
@@ -108,7 +120,13 @@ def gather(
     if come:
         late = bool(missing)
         return replace(state, status="completed", warnings=tuple(warnings), concluded=late), adopted
+    if withdrawn and not refused:
+        return replace(state, status="cancelled"), adopted
     return replace(state, status="failed", failure=live.job.error), adopted
+
+
+def _withdrawn(attempt: Attempt) -> bool:
+    return attempt.state == "refused" and (attempt.evidence or {}).get("code") == WITHDRAWN
 
 
 def _loosely(how: str, matched: dict[str, Output]) -> list[str]:
@@ -136,7 +154,7 @@ def _elsewhere(
     now: float,
 ) -> State:
     expected = operation.expected(live.job.arguments)
-    state = _at_most(state, MOST_ELSEWHERE if expected is None else expected)
+    state = at_most(state, MOST_ELSEWHERE if expected is None else expected)
     come = len(state.outputs)
     progress = Progress(min(come, expected), expected) if expected is not None else None
     if expected is not None and come >= expected:
@@ -148,15 +166,6 @@ def _elsewhere(
     missing = f"{expected - come} images never came before the deadline" if expected else ""
     warnings = (*state.warnings, missing) if missing else state.warnings
     return replace(state, status="completed", progress=progress, warnings=warnings, concluded=True)
-
-
-def _at_most(state: State, most: int) -> State:
-    """Return a state with no more outputs than are expected: each is downloaded, and kept."""
-    over = len(state.outputs) - most
-    if over <= 0:
-        return state
-    said = f"{over} results more than the {most} that are expected are not looked at"
-    return replace(state, outputs=state.outputs[:most], warnings=(*state.warnings, said))
 
 
 def _unseen(operation: FanOutOperation, provider: Provider, state: State) -> State:

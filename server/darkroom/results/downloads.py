@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from darkroom.core.byte_budget import LARGEST_FILE_BYTES, ByteBudget
 from darkroom.core.errors import CallError, Code, FetchError
 from darkroom.core.log import log
 from darkroom.jobs.store import Query
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
-    from darkroom.providers.client.fetch import Fetcher, Offload
+    from darkroom.providers.client.fetch import Download, Fetcher, Offload
     from darkroom.providers.values import Output
 
 DOWNLOADS_AT_ONCE = 4
@@ -40,10 +41,15 @@ RESUME_MOST = 2_000
 RESUME_SECONDS = 7 * 86_400.0
 """Downloads of older jobs are resumed when the job is checked, not when the server starts."""
 
+FURTHER_BYTES = 32 * 1024 * 1024
+"""What each output beyond the first adds to the bytes that the outputs of a job may have."""
+
 FINAL: frozenset[Code] = frozenset({"expired", "bad_response", "forbidden"})
 """Reasons for a failed download that do not change with time."""
 
 NOT_DOWNLOADED = "output {index} was not downloaded: {reason}"
+INCOMPLETE = "output {index} may be incomplete: its file has no end, and came so twice"
+HALF = "only a part of the file came; it is tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,8 @@ class OutputDownloader:
         self._dead = dead
         self._permits = anyio.CapacityLimiter(DOWNLOADS_AT_ONCE)
         self._tries: dict[str, int] = {}
+        self._halves: dict[tuple[str, int], str] = {}
+        """By job and output: the checksum of a file without an end, until it came the same again."""
         self._swept: set[Path] = set()
 
     # --- when ---
@@ -167,13 +175,16 @@ class OutputDownloader:
         self._context.schedule.cancel(("fetch", live.job.job_id))
         try:
             addresses = _Addresses(self._context, live.job)
+            budget = budget_of(live.job)
             outputs: list[Output] = []
             problems: dict[int, _Problem] = {}
             for output in live.job.outputs:
                 found, problem = output, None
                 if _missing(output):
-                    work = self._one if download else self._renewed
-                    found, problem = await work(live.job, output, addresses)
+                    if download:
+                        found, problem = await self._one(live.job, output, addresses, budget)
+                    else:
+                        found, problem = await self._renewed(live.job, output, addresses)
                 if problem is not None:
                     problems[output.index] = problem
                     found = replace(found, fetch_error=problem.code)
@@ -190,12 +201,19 @@ class OutputDownloader:
         now = self._context.clock()
         settled = tuple(NOT_DOWNLOADED.format(index=o.index, reason="") for o in outputs)
         said = [
+            INCOMPLETE.format(index=o.index)
+            for o in outputs
+            if o.file is not None
+            and o.sha256 is not None
+            and self._halves.get((live.job.job_id, o.index)) == o.sha256
+        ]
+        said += [
             NOT_DOWNLOADED.format(index=index, reason=problem.reason)
             for index, problem in problems.items()
         ]
 
         def change(job: Job) -> Job:
-            others = tuple(w for w in job.warnings if not w.startswith(settled))
+            others = tuple(w for w in job.warnings if not w.startswith(settled) and w not in said)
             dropped = {o.index for o in job.outputs if o.url is None}
             kept = tuple(_without_address(o) if o.index in dropped else o for o in outputs)
             return job.next(outputs=kept, warnings=(*others, *said), updated_at=now)
@@ -219,22 +237,23 @@ class OutputDownloader:
         )
 
     async def _one(
-        self, job: Job, output: Output, addresses: _Addresses
+        self, job: Job, output: Output, addresses: _Addresses, budget: ByteBudget
     ) -> tuple[Output, _Problem | None]:
+        expired: _Problem | None = None
         if self._expired(output):
-            output, problem = await self._renewed(job, output, addresses)
-            if problem is not None:
-                return output, problem
+            output, expired = await self._renewed(job, output, addresses)
         try:
-            try:
-                return await self._download(job, output), None
+            try:  # even an address that the clock calls dead: the clock may be wrong
+                return await self._download(job, output, budget), None
             except FetchError as error:
+                if error.dead and expired is not None:
+                    return output, expired
                 if not error.dead:
                     raise
                 output, problem = await self._renewed(job, output, addresses)
                 if problem is not None:
                     return output, problem
-                return await self._download(job, output), None
+                return await self._download(job, output, budget), None
         except FetchError as error:
             return output, _Problem(error.code, error.reason)
         except OSError as error:
@@ -243,7 +262,7 @@ class OutputDownloader:
             log.error("a download of %s failed: %s", job.job_id, type(error).__name__)
             return output, _Problem("internal_error", "it failed in this server")
 
-    async def _download(self, job: Job, output: Output) -> Output:
+    async def _download(self, job: Job, output: Output, budget: ByteBudget) -> Output:
         now = self._context.clock()
         folder = naming.day_folder(self._folder, job.ended_at or now)
         if job.folder is not None:
@@ -254,7 +273,8 @@ class OutputDownloader:
                 await self._offload(lambda: naming.sweep(folder, now))
             if self._fetcher is None:
                 self._fetcher = self._open_fetcher()
-            download = await self._fetcher.download(output.url or "", folder)
+            download = await self._fetcher.download(output.url or "", folder, budget=budget)
+            await self._check_end(job, output, download)
             path = await self._offload(
                 lambda: naming.place(download, folder, self._stem(job, output))
             )
@@ -275,6 +295,16 @@ class OutputDownloader:
                 log.error("no sidecar was written: %s", os.strerror(error.errno or 0))
         return saved
 
+    async def _check_end(self, job: Job, output: Output, download: Download) -> None:
+        """Refuse a file without an end, unless it came the same twice: then there is no more of it."""
+        key = (job.job_id, output.index)
+        if download.whole:
+            self._halves.pop(key, None)
+        elif self._halves.get(key) != download.sha256:
+            self._halves[key] = download.sha256
+            await self._offload(lambda: download.path.unlink(missing_ok=True))
+            raise FetchError(HALF)
+
     async def _renewed(
         self, job: Job, output: Output, addresses: _Addresses
     ) -> tuple[Output, _Problem | None]:
@@ -284,7 +314,7 @@ class OutputDownloader:
         except CallError as error:
             code = error.failure.code
             if code != "not_found" and error.failure.retryable:
-                return output, _Problem(code, f"its address has expired; {error.failure.message}")
+                return output, _Problem(code, f"it needs a new address: {error.failure.message}")
             fresh = None
         title = self._context.clients[job.provider].provider.title
         if fresh is None or fresh.url is None or self._expired(fresh):
@@ -335,6 +365,15 @@ class OutputDownloader:
         """Close the connections."""
         if self._fetcher is not None:
             await self._fetcher.aclose()
+
+
+def budget_of(job: Job) -> ByteBudget:
+    """Return how many bytes the missing files of a job may have together.
+
+    A provider that answers with much more than was asked for does not fill the disk.
+    """
+    most = LARGEST_FILE_BYTES + FURTHER_BYTES * (len(job.outputs) - 1)
+    return ByteBudget(most - sum(each.bytes or 0 for each in job.outputs if each.file is not None))
 
 
 class _Addresses:
