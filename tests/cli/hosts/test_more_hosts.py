@@ -31,7 +31,12 @@ OVER_HTTP = [name for name in HOST_NAMES if name not in WITHOUT_HTTP]
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     alone_at(tmp_path, monkeypatch)
-    monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: tmp_path / "own")
+
+    def own(name: str, *, appauthor: bool) -> Path:
+        assert (name, appauthor) == ("darkroom", False)
+        return tmp_path / "own"
+
+    monkeypatch.setattr(platformdirs, "user_config_path", own)
     monkeypatch.setenv("DARKROOM_JOBS__STATE_DIR", str(tmp_path / "state"))
     return tmp_path
 
