@@ -58,6 +58,12 @@ class ResultsSection(Section):
         description="Whether show_results gives pictures to the model, or only says where they are; "
         "some hosts hand a picture on as tens of thousands of tokens of text.",
     )
+    through_proxy: bool = Field(
+        default=False,
+        description="Whether outputs are downloaded through the proxy of HTTPS_PROXY, like requests "
+        "to providers. The proxy then decides which addresses can be reached, so that the check "
+        "against private addresses sees only names.",
+    )
 
 
 class FilesSection(Section):

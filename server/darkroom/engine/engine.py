@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from darkroom.engine.policy_gate import PolicyGate
     from darkroom.engine.resolution import Resolution
     from darkroom.engine.runtime import Runtime
-    from darkroom.engine.starts import Started, Starter
+    from darkroom.engine.started import Started
+    from darkroom.engine.starts import Starter
     from darkroom.jobs.model import Approval, Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.store import Query

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -16,6 +16,14 @@ from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
 from darkroom.engine.recovery import recover_from
 from darkroom.engine.resemblance import doubt_about
+from darkroom.engine.started import (
+    IDENTICAL,
+    MOST_NAMED,
+    SEND_ALL_THE_SAME,
+    STILL_UNKNOWN,
+    Place,
+    Started,
+)
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
 from darkroom.jobs.receipts import recall
@@ -37,42 +45,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
     from darkroom.providers.provider import Provider
-
-IDENTICAL = (
-    "an identical call was made before: this is its job, nothing new was started; "
-    "to get several, use copies of start_batch or vary the arguments"
-)
-MOST_NAMED = 20
-"""Maximum number of items that an error names."""
-
-SEND_ALL_THE_SAME = "Send this call too, and perhaps pay twice?"
-
-STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A job, and warnings for the caller."""
-
-    live: LiveJob
-    warnings: tuple[str, ...] = ()
-    identical: bool = False
-    """Whether an earlier identical call, without a key or with another one, had started it."""
-
-    known: bool = False
-    """An earlier call had started it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What a job is called: by the batch that it is an item of, or by whoever starts it alone."""
-
-    job_id: str | None = None
-    batch_id: str | None = None
-    item: str | None = None
-    folder: str | None = None
-    idempotency_key: str | None = None
-    created_at: float | None = None
 
 
 class Starter:
