@@ -128,6 +128,19 @@ def parser() -> argparse.ArgumentParser:
     call.add_argument("--yes", action="store_true", help="answer yes if the tool asks for approval")
     call.add_argument("--sandbox", action="store_true", help=SANDBOX)
 
+    opens = command(
+        "open",
+        "show results with the viewer of the system",
+        "Opens a job's picture, or the folder of several; sends and downloads nothing.",
+    )
+    opens.add_argument(
+        "what",
+        metavar="JOB|BATCH|today",
+        nargs="?",
+        help="an id that list_jobs shows, or today (default: today's folder, or that of all)",
+    )
+    opens.add_argument("--print", action="store_true", help="print the path and open nothing")
+
     for name, summary, more in (
         (
             "install",
