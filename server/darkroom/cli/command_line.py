@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     demo = command(
         "demo",
-        "run a real server and client on the sandbox, and show what they made",
+        "run a server and a client on the sandbox and show results",
         "Takes less than a minute and needs no key and no network.",
     )
     demo.add_argument(
