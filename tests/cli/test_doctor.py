@@ -299,3 +299,31 @@ def test_a_proxy_is_named_without_its_password(
         p for p in json.loads(capsys.readouterr().out)["providers"] if p["name"] == "claid"
     )
     assert any("https_proxy names no http or https proxy" in each for each in claid["problems"])
+
+
+async def test_what_an_earlier_server_left_open_is_a_problem(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    file = keys / "zsky.key"
+    plain = rig(clock, tmp_path / "plain")
+    file.write_text(plain.environment["ZSKY_API_KEY"], "utf-8")
+    never_ask = {"DARKROOM_APPROVAL__NEVER_ASK": '["zsky_rotate_key"]'}
+    over = rig(
+        clock,
+        tmp_path,
+        store="sqlite",
+        without=("ZSKY_API_KEY",),
+        environment={"ZSKY_API_KEY_FILE": str(file), **never_ask},
+    )
+    assert (await findings_of(over)).ok
+    over.sandbox.emulators["zsky"].faults.add("rotate_key", Fault(kind="drop_before"))
+    async with over.client() as client:
+        await client.call_tool("zsky_rotate_key", {})
+    file.with_name("zsky.key.new").write_text("zsky_live_of_the_rotation", "utf-8")
+    findings = await findings_of(over)
+    assert not findings.ok
+    assert "zsky_rotate_key of 2026" in said(findings)
+    assert "zsky.key.new may hold a newer key" in said(findings)
+    assert "zsky_live_of_the_rotation" not in said(findings)

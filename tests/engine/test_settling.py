@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from darkroom.core.errors import CallError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.money import charged, ended, server, spending, zsky
@@ -68,7 +69,7 @@ async def test_a_submitted_job_is_followed_to_its_end(
             assert (await ended(one, CHECK, job["job_id"]))["status"] == "completed"
     async with server(clock, tmp_path, sandbox) as (one, _):
         assert (await ended(one, CHECK, job["job_id"]))["status"] == "completed"
-        attempts = await (await one.store()).attempts(job["job_id"])
+        attempts = await (await one.store()).attempts(LOCAL_OWNER, job["job_id"])
         assert [(a.state, a.provider_id) for a in attempts] == [("accepted", at_provider(sandbox))]
         assert (await spending(one, "zsky", "images"))["spent"] == charged(sandbox, "zsky") == 1
 
@@ -92,7 +93,7 @@ async def test_a_job_that_was_not_submitted_has_failed_and_may_be_started_again(
         assert again["job_id"] != job["job_id"]
         assert (await ended(one, CHECK, again["job_id"]))["status"] == "completed"
         assert (await one.call(CHECK, job_id=job["job_id"]))["status"] == "failed"
-        attempts = await (await one.store()).attempts(job["job_id"])
+        attempts = await (await one.store()).attempts(LOCAL_OWNER, job["job_id"])
         assert [a.state for a in attempts] == ["refused"]
         assert charged(sandbox, "zsky") == 1
 
@@ -227,7 +228,9 @@ async def test_what_one_process_settles_every_process_knows_at_once(
         assert (await ended(one, CHECK, second["job_id"]))["status"] == "completed"
         assert (await two.call(CHECK, job_id=second["job_id"]))["status"] == "completed"
         store = await two.store()
-        states = [(await store.attempts(j["job_id"]))[-1].state for j in (first, second)]
+        states = [
+            (await store.attempts(LOCAL_OWNER, j["job_id"]))[-1].state for j in (first, second)
+        ]
         assert states == ["refused", "accepted"]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import Storage
 from darkroom.providers.client.rate_limiter import LocalLimits
@@ -123,17 +124,17 @@ async def test_a_second_server_leaves_the_jobs_of_a_live_one_alone(
         job_id = str(job["job_id"])
         other = second()
         store = await other.store()
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"
         await anyio.sleep(2 * FORGOTTEN_SECONDS)  # it has gone on saying that it lives
         found = await other.call(TRYON.check, job_id=job_id, wait_seconds=0)
         assert found["status"] == "running"
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"
         await wait_until(other, TRYON.check, "completed", job_id=job_id)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"
         assert len(asked_of(sandbox, "submit")) == 1
@@ -149,12 +150,12 @@ async def test_a_second_server_takes_over_once_the_first_is_heard_of_no_more(
         store = await other.store()
         await first.kill()
         await other.call(TRYON.check, job_id=job_id, wait_seconds=0)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"  # nobody knows yet
         await anyio.sleep(FORGOTTEN_SECONDS + 1)
         await wait_until(other, TRYON.check, "completed", job_id=job_id)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-2"
         assert len(asked_of(sandbox, "submit")) == 1

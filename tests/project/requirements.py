@@ -206,6 +206,30 @@ PROMISES = {
             "core/test_media_ends.py::test_a_whole_file_is_whole_and_no_part_of_it_is",
         ),
     ),
+    "rotated-key": Promise(
+        "A rotated key survives a kill; what is left of a rotation, or of a call whose answer was "
+        "lost, is told at the start, by `doctor`, and by the error that follows.",
+        (
+            "engine/test_keys.py::test_a_key_that_was_not_put_in_its_place_is_found_when_the_old_one_is_refused",
+            "engine/test_keys.py::test_a_rotation_of_unknown_fate_is_told_at_the_start_and_by_the_error_that_follows",
+            "cli/test_doctor.py::test_what_an_earlier_server_left_open_is_a_problem",
+        ),
+    ),
+    "evidence-kept": Promise(
+        "A success whose id cannot be used keeps what came as evidence; an id that another job has is "
+        "warned of.",
+        (
+            "engine/test_outcomes.py::test_an_id_that_cannot_be_used_is_kept_as_evidence",
+            "engine/test_outcomes.py::test_an_id_that_another_job_has_is_not_taken_in_silence",
+        ),
+    ),
+    "overage-refused": Promise(
+        "Without leave for overage, nothing beyond the month's allowance is started, whatever else "
+        "uses the account.",
+        (
+            "engine/test_daily_cap.py::test_a_start_beyond_what_others_have_used_is_refused_before_it_is_charged",
+        ),
+    ),
     "schemas-hosts-accept": Promise(
         "No tool has a name or a schema that a host rejects, and none asks for more tokens than "
         "its budget.",

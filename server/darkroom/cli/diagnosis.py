@@ -22,12 +22,13 @@ from darkroom.config.settings import CONFIG_VARIABLE
 from darkroom.core.environment import Missing
 from darkroom.core.errors import CallError, ConfigurationError, Failure, JournalError
 from darkroom.core.files import trusted
+from darkroom.engine import lost_calls
 from darkroom.engine.engine import running
 from darkroom.jobs.storage.lease import others
 from darkroom.mcp.http import token as bearer
 from darkroom.providers.client.outcomes import describe
 from darkroom.providers.client.proxies import ProxyVariableError, proxy_for
-from darkroom.providers.credentials import Key, templates
+from darkroom.providers.credentials import Key, left_behind, templates
 from darkroom.providers.operations import CallOperation
 from darkroom.providers.requests import build_request
 
@@ -131,7 +132,8 @@ async def examine(context: CommandContext) -> Findings:
         problems=[
             f"{name} holds a template that was not filled in"
             for name in templates(context.environment, context.providers)
-        ],
+        ]
+        + left_behind(context.environment, context.providers),
         providers=[_provider(context, provider) for provider in context.providers],
     )
     try:
@@ -145,7 +147,7 @@ async def examine(context: CommandContext) -> Findings:
         except ConfigurationError as error:
             findings.problems.append(str(error))
     if has_state:
-        findings.problems += await _journal(settings.state_dir / "journal.sqlite")
+        findings.problems += await _journal(settings.state_dir / "journal.sqlite", context)
     findings.problems += _token(settings)
     try:
         broken = await _ask_all(context, findings)
@@ -248,17 +250,25 @@ def _folder(purpose: str, path: Path) -> FolderFinding:
     )
 
 
-async def _journal(path: Path) -> list[str]:
-    """Open an existing journal as a server would; return what is wrong with it, if anything."""
+async def _journal(path: Path, context: CommandContext) -> list[str]:
+    """Open an existing journal as a server would; return what is wrong with it, if anything.
+
+    Calls of unknown fate count: nothing else shows them.
+    """
     from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- only where there is a journal
 
     if not await anyio.Path(path).exists():
         return []
     try:
-        await (await SqliteStore.open(path)).close()
+        store = await SqliteStore.open(path)
+        try:
+            attempts = await store.lost_calls()
+        finally:
+            await store.close()
     except (ConfigurationError, JournalError) as error:
         return [str(error)]
-    return []
+    found = lost_calls.lost(context.providers, attempts, context.dependencies.clock())
+    return [lost_calls.in_words(call, attempt) for _, call, attempt in found]
 
 
 # --- providers ---

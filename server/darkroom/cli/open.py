@@ -14,6 +14,7 @@ import anyio
 
 from darkroom.cli.context import prepare
 from darkroom.core.errors import ConfigurationError, JournalError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.results import filenames
 from darkroom.results.integrity import NotKeptError, open_kept
@@ -98,7 +99,7 @@ async def _job(journal: Path, job_id: str) -> Job | None:
     try:
         store = await SqliteStore.open(journal)
         try:
-            return await store.job(job_id)
+            return await store.job(LOCAL_OWNER, job_id)
         finally:
             await store.close()
     except JournalError as error:

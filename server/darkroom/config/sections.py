@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from darkroom.config.team import PublicAddress  # noqa: TC001 -- pydantic reads the annotations
 from darkroom.providers.params import MAX_WAIT_SECONDS
 from darkroom.providers.setting_values import (  # noqa: TC001 -- pydantic reads the annotations
     PathValue,
@@ -126,6 +127,11 @@ class HttpSection(Section):
     hosts: tuple[str, ...] = Field(
         default=(),
         description="More host names by which clients reach this server, for example behind a proxy.",
+    )
+    public_url: PublicAddress | None = Field(
+        default=None,
+        description="Address by which people reach this server, without a path: the resource that a "
+        "team's tokens are for, and where links to results lead. Default: the address listened on.",
     )
 
 

@@ -189,7 +189,7 @@ async def open_runtime(
     inputs = Inputs(context, downloader)
     items = ItemSender(context, poller, inputs)
     submitter = Submitter(context, poller, items, inputs)
-    registry.watchers.append(lambda job: inputs.ended(job.job_id) if job.ended else None)
+    registry.watchers.append(lambda job: inputs.ended(job.owner, job.job_id) if job.ended else None)
     runtime = Runtime(
         context,
         poller,
@@ -217,7 +217,14 @@ async def _open_storage(settings: Settings, dependencies: Dependencies, run: Exe
         from darkroom.jobs.storage.memory import MemoryStore  # noqa: PLC0415 -- one of two is needed
 
         holder = dependencies.new_id()
-        return Storage(MemoryStore(holder=holder, began=dependencies.clock()), Alone(holder))
+        return Storage(
+            MemoryStore(
+                holder=holder,
+                began=dependencies.clock(),
+                shared=settings.team.issuer is not None,
+            ),
+            Alone(holder),
+        )
     from darkroom.jobs.storage.local import open_local  # noqa: PLC0415 -- one of two is needed
 
     return await open_local(
@@ -225,4 +232,5 @@ async def _open_storage(settings: Settings, dependencies: Dependencies, run: Exe
         run=run,
         journal=dependencies.run,
         monotonic=dependencies.monotonic,
+        shared=settings.team.issuer is not None,
     )

@@ -10,7 +10,7 @@ import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.core.errors import CallError, JournalError, call_error, failure
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
@@ -26,7 +26,7 @@ from darkroom.engine.started import (
 )
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
-from darkroom.jobs.receipts import recall
+from darkroom.jobs.receipts import foreign, recall
 from darkroom.jobs.registry import LiveJob
 from darkroom.jobs.spending import CapReached
 from darkroom.providers.operations import FanOutOperation
@@ -107,13 +107,20 @@ class Starter:
         screened, bound = await self._prepared(provider, operation, params, intent, person, {})
         arguments = intent.arguments if bound is params else canonical_arguments(bound)
         job = intent.job(arguments, warnings=screened.warnings)
-        if missing := await self._runtime.inputs.missing(job, self._owner):
+        if missing := await self._runtime.inputs.missing(job):
             raise call_error(
                 "invalid_argument",
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
+        ahead = outlook_of(
+            self._context,
+            provider,
+            operation,
+            forecast.usage,
+            intent.fingerprint,
+            intent.created_at,
+        )
         if (refusal := ahead.refusal) is not None:
             raise refusal
         doubt = None
@@ -251,7 +258,7 @@ class Starter:
             and (opened := operation.opened(params)) is not None
         ):
             store = context.registry.store
-            remembered = await recall(store, self._owner, provider.name, opened)
+            remembered = await recall(store, self._owner, provider.name, opened) or {}
         settings = context.clients[provider.name].settings
         return cast("StartParams", operation.bind(params, settings, remembered))
 
@@ -276,6 +283,9 @@ class Starter:
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
         store = self._context.registry.store
+        if await foreign(store, self._owner, to.provider, opened, team=self._context.team):
+            provider = self._context.clients[to.provider].provider
+            raise CallError(failure("not_found", provider.title))
         used = await store.sent_items(self._owner, to.provider, opened)
         if again := [name for name in operation.items(params) if name in used]:
             raise call_error(
@@ -336,7 +346,7 @@ class Starter:
             by_key_only=self.by_key_only,
             entry=context.tariff.reservation(intent),
             caps=self._caps(intent, now),
-            used_since=beginnings(context, provider, operation, now),
+            used_since=beginnings(context, provider, operation, intent.fingerprint, now),
         )
 
     def _caps(self, intent: Intent, now: float) -> Sequence[Cap]:
@@ -429,7 +439,7 @@ class Starter:
             )
         if not job.ended:
             await recover_from(self._runtime, [job.holder])
-        live = await self._context.registry.get(job.job_id) or LiveJob(job)
+        live = await self._context.registry.get(self._owner, job.job_id) or LiveJob(job)
         return Started(live, identical=not by_key, known=True)
 
 

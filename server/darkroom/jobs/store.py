@@ -160,6 +160,9 @@ class NoShareError(DarkroomError):
 class Store(Protocol):
     """Durable rows with compare-and-set writes.
 
+    Whoever reads for a person names the owner; a row of another owner is not found. What names no
+    owner is for the process as a whole: taking over, deleting, looking who is alive.
+
     Every method may be called from any task; a write that returned is durable. A row is replaced
     only by its next version (``version + 1``): otherwise `errors.Stale`, and nothing is written.
     """
@@ -260,20 +263,32 @@ class Store(Protocol):
         """
         ...
 
-    async def job(self, job_id: str) -> Job | None:
-        """Return a job by our id."""
+    async def job(self, owner: str, job_id: str) -> Job | None:
+        """Return the owner's job with this id of ours."""
         ...
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first."""
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
+        """Return the attempts of the owner's job, oldest first."""
         ...
 
-    async def attempt(self, attempt_id: str) -> Attempt | None:
-        """Return an attempt by its id."""
+    async def attempt(self, owner: str, attempt_id: str) -> Attempt | None:
+        """Return the owner's attempt with this id."""
+        ...
+
+    async def owners(self) -> list[str]:
+        """Return everybody who owns a job, in order."""
         ...
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
         """Return the owner's job with this id at the provider."""
+        ...
+
+    async def taken(self, owner: str, provider: str, provider_job_id: str) -> bool:
+        """Tell whether somebody else than the owner has a job with this id at the provider.
+
+        People who share a key share what the provider shows for it: a job that is another person's
+        here must not become this one's.
+        """
         ...
 
     async def list(self, query: Query) -> list[Job]:
@@ -296,6 +311,10 @@ class Store(Protocol):
 
         An attempt's holder is the one that its last writer's store was made for.
         """
+        ...
+
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
         ...
 
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from darkroom.core.errors import CallError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.servers import asked_of, servers, wait_until, yields_at_every_access
 from tests.engine.support import DAY, HOUR, TRYON
@@ -49,7 +50,7 @@ async def cancel(one: Process, job_id: str) -> None:
 
 
 async def states(one: Process, job_id: str) -> list[str]:
-    return [attempt.state for attempt in await (await one.store()).attempts(job_id)]
+    return [attempt.state for attempt in await (await one.store()).attempts(LOCAL_OWNER, job_id)]
 
 
 async def test_servers_that_get_the_same_yes_together_send_it_once(

@@ -322,6 +322,7 @@ REGISTER_REQUEST = CallOperation(
     method="POST",
     path="/process_image",
     check=workflow_mistakes,
+    personal=True,
     bind=bind_registration,
     prepare=registration,
     repeatable=False,  # no document says that it may be sent twice

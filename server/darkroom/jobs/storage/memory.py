@@ -42,8 +42,11 @@ class MemoryStore:
     ``began``: nothing is known about earlier times.
     """
 
-    def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
+    def __init__(
+        self, *, holder: str | None = None, began: float | None = None, shared: bool = False
+    ) -> None:
         self._holder = holder
+        self._shared = shared
         self._began = began
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -168,18 +171,25 @@ class MemoryStore:
         if entry is not None:
             self._ledger.put(entry)
 
-    async def job(self, job_id: str) -> Job | None:
-        """Return a job by our id."""
-        return self._jobs.get(job_id)
+    async def job(self, owner: str, job_id: str) -> Job | None:
+        """Return the owner's job with this id of ours."""
+        job = self._jobs.get(job_id)
+        return job if job is not None and job.owner == owner else None
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first."""
-        found = [attempt for attempt in self._attempts.values() if attempt.job_id == job_id]
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
+        """Return the attempts of the owner's job, oldest first."""
+        wanted = (owner, job_id)
+        found = [each for each in self._attempts.values() if (each.owner, each.job_id) == wanted]
         return sorted(found, key=lambda attempt: attempt.created_at)
 
-    async def attempt(self, attempt_id: str) -> Attempt | None:
-        """Return an attempt by its id."""
-        return self._attempts.get(attempt_id)
+    async def attempt(self, owner: str, attempt_id: str) -> Attempt | None:
+        """Return the owner's attempt with this id."""
+        attempt = self._attempts.get(attempt_id)
+        return attempt if attempt is not None and attempt.owner == owner else None
+
+    async def owners(self) -> list[str]:
+        """Return everybody who owns a job, in order."""
+        return sorted({job.owner for job in self._jobs.values()})
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
         """Return the owner's job with this id at the provider, the newest if there are several."""
@@ -189,6 +199,14 @@ class MemoryStore:
             if (job.owner, job.provider, job.provider_job_id) == (owner, provider, provider_job_id)
         )
         return max(found, key=_age, default=None)
+
+    async def taken(self, owner: str, provider: str, provider_job_id: str) -> bool:
+        """Tell whether somebody else than the owner has a job with this id at the provider."""
+        wanted = (provider, provider_job_id)
+        return any(
+            job.owner != owner and (job.provider, job.provider_job_id) == wanted
+            for job in self._jobs.values()
+        )
 
     async def list(self, query: Query) -> list[Job]:
         """Return the jobs that match, newest first."""
@@ -227,9 +245,18 @@ class MemoryStore:
             return []
         return sorted(found, key=lambda attempt: attempt.created_at)
 
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
+        lost = [a for a in self._attempts.values() if a.job_id is None and a.state == "unknown"]
+        return sorted(lost, key=lambda attempt: attempt.created_at)
+
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
-        jobs = [j for j in self._jobs.values() if (j.owner, j.operation) == (owner, operation)]
+        jobs = [
+            j
+            for j in self._jobs.values()
+            if j.operation == operation and (self._shared or j.owner == owner)
+        ]
         taken = [j for j in jobs if j.status in ACCEPTED or j.provider_job_id is not None]
         return Usage(
             sum(job.status == "queued" and not job.asks for job in jobs),
@@ -243,7 +270,7 @@ class MemoryStore:
         found: list[tuple[float, Status]] = [
             (job.submitted_at, job.status)
             for job in self._jobs.values()
-            if job.owner == owner
+            if (self._shared or job.owner == owner)
             and job.operation in operations
             and job.submitted_at is not None
             and job.submitted_at >= since

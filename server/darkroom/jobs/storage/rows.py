@@ -49,16 +49,25 @@ def put_attempts(
         _put(database, statement, ATTEMPT_COLUMNS, attempt, holder=holder)
 
 
-def count(database: sqlite3.Connection, owner: str, operation: str, since: float) -> int:
-    """Count the owner's jobs of an operation that were or may have been accepted since a time."""
-    return database.execute(ACCEPTED_SINCE, (owner, operation, since)).fetchone()[0]
+def whoever(statement: str, owner: str | None) -> str:
+    """Return a statement with ``owner = ?`` that, for None, is about everybody's rows."""
+    return statement if owner is not None else statement.replace("owner = ?", "? IS NULL")
+
+
+def count(database: sqlite3.Connection, owner: str | None, operation: str, since: float) -> int:
+    """Count the jobs of an operation that were or may have been accepted since a time.
+
+    ``owner`` None: everybody's.
+    """
+    found = database.execute(whoever(ACCEPTED_SINCE, owner), (owner, operation, since))
+    return found.fetchone()[0]
 
 
 def usage(
-    database: sqlite3.Connection, owner: str, operation: str, since: Sequence[float]
+    database: sqlite3.Connection, owner: str | None, operation: str, since: Sequence[float]
 ) -> Usage:
-    """Count the owner's jobs of an operation; see `Usage`."""
-    (waiting,) = database.execute(WAITING, (owner, operation)).fetchone()
+    """Count the jobs of an operation; see `Usage`. ``owner`` None: everybody's."""
+    (waiting,) = database.execute(whoever(WAITING, owner), (owner, operation)).fetchone()
     return Usage(waiting, tuple(count(database, owner, operation, at) for at in since))
 
 
