@@ -12,7 +12,7 @@ import pytest
 from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import Storage
-from darkroom.providers.client.rate_limiter import LocalLimits
+from darkroom.providers.client.local_limits import LocalLimits
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.servers import asked_of, wait_until
 from tests.engine.support import HOUR, TRYON
