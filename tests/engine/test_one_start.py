@@ -70,7 +70,9 @@ async def test_a_start_takes_few_turns_to_the_store_and_runs_through_few_files(
     clock: Callable[[], float], tmp_path: Path, paid: Paid
 ) -> None:
     turns, files = Turns(tmp_path), Files()
-    server = rig(clock, tmp_path, open_store=turns.open)
+    server = rig(
+        clock, tmp_path, open_store=turns.open, environment={"DARKROOM_JOBS__NEW_KEY": "new"}
+    )
     async with server.client() as client:
         await call(client, paid.start, **paid.arguments)  # what is loaded at first use is loaded
         await anyio.sleep(0.1)

@@ -161,10 +161,10 @@ async def test_only_an_unknown_job_can_be_settled(
         assert (await refusal(one, **arguments)).startswith("[not_found] ")
 
 
-async def test_an_unknown_job_is_never_sent_again_by_itself_and_a_new_key_is_a_new_intent(
+async def test_an_unknown_job_is_never_sent_again_by_itself_and_a_new_key_may_be_a_new_intent(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with server(clock, tmp_path) as (one, sandbox):
+    async with server(clock, tmp_path, None, {"DARKROOM_JOBS__NEW_KEY": "new"}) as (one, sandbox):
         job = await lost(one, sandbox)
         await anyio.sleep(7_200)  # long after the window for identical calls
         same = await one.call(IMAGE, prompt="lost")
@@ -192,7 +192,7 @@ async def test_an_unknown_jobs_key_returns_it_and_with_other_arguments_is_a_conf
 async def test_evidence_names_the_jobs_that_it_may_be_and_none_that_is_known_here(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with server(clock, tmp_path) as (one, sandbox):
+    async with server(clock, tmp_path, None, {"DARKROOM_JOBS__NEW_KEY": "new"}) as (one, sandbox):
         known = await one.call("zupertry_start_tryon", **TRYON, idempotency_key="known")
         zupertry = sandbox.emulators["zupertry"]
         zupertry.faults.add("submit", Fault(kind="drop_after"))

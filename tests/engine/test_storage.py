@@ -93,7 +93,7 @@ async def two_servers(
     board = Board(folder)
 
     def made(seed: int) -> Process:
-        plain = process(sandbox, folder, clock, seed=seed)
+        plain = process(sandbox, folder, clock, {"DARKROOM_JOBS__NEW_KEY": "new"}, seed=seed)
         return Process(
             plain.settings, plain.environment, clock, plain.way, seed, open_storage=board.open
         )

@@ -48,6 +48,7 @@ class Yes:
     """A person who approves everything."""
 
     answers_tasks = False
+    can_ask = True
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Say yes."""

@@ -19,6 +19,7 @@ from tests.jobs.rows import (
     a_job,
     an_attempt,
     an_entry,
+    an_intent,
     everyone_is_alive,
     everyone_is_dead,
     inline,
@@ -91,7 +92,7 @@ async def test_rows_come_back_as_they_were_written(store: Store) -> None:
     )
     attempt = an_attempt(item="0", state="accepted", evidence={"status": 200}, sent_at=NOON)
     created = await store.create(job, [attempt], identical_since=None)
-    assert (created.job, created.made, created.by_key) == (job, True, False)
+    assert (created.job, created.made) == (job, True)
     assert await store.job(LOCAL_OWNER, "job-1") == job
     assert await store.attempts(LOCAL_OWNER, "job-1") == [attempt]
     assert await store.attempt(LOCAL_OWNER, "attempt-1") == attempt
@@ -113,7 +114,7 @@ async def test_a_key_returns_its_job_whatever_became_of_it(store: Store, status:
     await store.create(first, [], identical_since=None)
     again = a_job("job-2", idempotency_key="k", intent="another")
     created = await store.create(again, [an_attempt(job_id="job-2")], identical_since=None)
-    assert (created.job, created.made, created.by_key) == (first, False, True)
+    assert (created.job, created.made) == (first, False)
     assert await store.job(LOCAL_OWNER, "job-2") is None
     assert await store.attempt(LOCAL_OWNER, "attempt-1") is None
 
@@ -124,10 +125,46 @@ async def test_a_key_belongs_to_one_owner(store: Store) -> None:
     assert (await store.create(other, [], identical_since=NOON)).made
 
 
-async def test_a_new_key_is_a_new_intent_even_beside_an_unknown_job(store: Store) -> None:
-    await store.create(a_job(status="unknown"), [], identical_since=NOON)
+@pytest.mark.parametrize("key", [None, "earlier"])
+@pytest.mark.parametrize("status", ["unknown", "running"])
+async def test_a_new_key_is_a_new_intent_only_where_keys_alone_tell_intents_apart(
+    store: Store, status: Status, key: str | None
+) -> None:
+    first = a_job(status=status, idempotency_key=key)
+    await store.create(first, [], identical_since=NOON)
     keyed = a_job("job-2", idempotency_key="k")
-    assert (await store.create(keyed, [], identical_since=NOON)).made
+    known = await store.create(keyed, [], identical_since=NOON)
+    assert (known.job, known.made) == (first, False)
+    assert await store.identical(keyed, since=NOON) == first
+    assert await store.identical(keyed, since=NOON, by_key_only=True) is None
+    assert (await store.create(keyed, [], identical_since=NOON, by_key_only=True)).made
+
+
+async def test_a_key_within_a_batch_is_never_compared_with_other_jobs(store: Store) -> None:
+    await store.create(a_job(), [], identical_since=NOON)
+    item = a_job("job-2", idempotency_key="b:0", batch_id="b")
+    assert (await store.create(item, [], identical_since=NOON)).made
+
+
+async def test_a_start_is_told_the_unknown_jobs_of_its_operation(store: Store) -> None:
+    rows: dict[str, dict[str, object]] = {
+        "lost": {"status": "unknown", "intent": "a"},
+        "later": {"status": "unknown", "intent": "b", "created_at": NOON + 1},
+        "running": {"status": "running", "intent": "c"},
+        "elsewhere": {"status": "unknown", "intent": "d", "operation": "zsky_start_video"},
+        "foreign": {"status": "unknown", "intent": "e", "owner": "somebody"},
+    }
+    for name, row in rows.items():
+        await store.create(a_job(name, **row), [], identical_since=None)
+
+    async def unknown(intent: str) -> list[str]:
+        forecast = await store.foresee(
+            an_intent(intent=intent), identical_since=NOON, entry=None, caps=(), used_since=()
+        )
+        return [job.job_id for job in forecast.unknown]
+
+    assert await unknown("new") == ["later", "lost"]
+    assert await unknown("a") == []  # its job is returned
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -143,7 +180,6 @@ async def test_an_identical_call_gets_the_job_that_may_still_serve_it(
     returned = always or (status == "completed" and age == 0)
     assert created.made is not returned
     assert created.job.job_id == ("job-1" if returned else "job-2")
-    assert not created.by_key
 
 
 async def test_without_a_window_only_unknown_jobs_are_returned(store: Store) -> None:

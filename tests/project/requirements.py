@@ -79,6 +79,14 @@ PROMISES = {
             "engine/test_intent_servers.py::test_a_batch_that_still_runs_is_not_started_again",
         ),
     ),
+    "new-key": Promise(
+        "The same arguments under a new `idempotency_key` are an identical call, and a start that "
+        "repeats a job of unknown fate in other words is asked about before it is sent.",
+        (
+            "engine/test_intent.py::test_the_same_arguments_under_a_new_key_get_the_job_with_the_warning",
+            "engine/test_resemblance.py::test_the_person_is_asked_before_it_is_sent",
+        ),
+    ),
     "restart": Promise(
         "After a crash or a restart every job goes on where it was; none is sent twice.",
         (

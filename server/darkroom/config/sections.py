@@ -32,6 +32,11 @@ class JobsSection(Section):
         description="An identical start call returns the existing job while it runs and for this long "
         "after it completed. 0 turns both off. An unknown job is always returned.",
     )
+    new_key: Literal["same", "new"] = Field(
+        default="same",
+        description="An identical start call with a new idempotency_key: the existing job while it "
+        "runs and within the window, or a new job (for programs that mean it).",
+    )
     keep_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="How long ended jobs, and what they cost, stay in the journal."
     )
@@ -53,6 +58,12 @@ class ResultsSection(Section):
         default="on",
         description="Whether show_results gives pictures to the model, or only says where they are; "
         "some hosts hand a picture on as tens of thousands of tokens of text.",
+    )
+    through_proxy: bool = Field(
+        default=False,
+        description="Whether outputs are downloaded through the proxy of HTTPS_PROXY, like requests "
+        "to providers. The proxy then decides which addresses can be reached, so that the check "
+        "against private addresses sees only names.",
     )
 
 

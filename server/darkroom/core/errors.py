@@ -9,6 +9,7 @@ DarkroomError
 ├── FetchError              an address could not be downloaded, or is not allowed
 ├── NotSentError            providers.client.http: a request certainly never arrived
 ├── LostError               providers.client.http: a request left, and no whole answer came
+├── ProxyVariableError      providers.client.proxies: a variable names no proxy
 ├── NoKeyError              jobs.context: there is no key now; the job waits for one
 ├── NoShareError            jobs.store: a day or a month has no room for one more job
 ├── WithdrawnError          jobs.start_outcomes: a job was cancelled before its request left

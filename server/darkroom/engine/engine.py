@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from darkroom.engine.person import Person
     from darkroom.engine.resolution import Resolution
     from darkroom.engine.runtime import Runtime
-    from darkroom.engine.starts import Started
+    from darkroom.engine.started import Started
     from darkroom.jobs.model import Approval, Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.store import Query

@@ -25,6 +25,7 @@ from darkroom.jobs.store import Alone, Storage
 from darkroom.jobs.submission import Submitter
 from darkroom.providers.client.http import HttpClient
 from darkroom.providers.client.provider_client import ProviderClient
+from darkroom.providers.client.proxies import proxy_for
 from darkroom.providers.operations import JobOperation
 from darkroom.results.downloads import OutputDownloader
 from darkroom.results.outputs import Outputs
@@ -138,6 +139,7 @@ async def open_runtime(
                 credentials.base_url(provider),
                 clock=dependencies.clock,
                 transport=dependencies.transport,
+                environment=dependencies.environment,
             ),
             credentials,
             schedule,
@@ -171,7 +173,14 @@ async def open_runtime(
     def open_fetcher() -> Fetcher:
         from darkroom.providers.client.fetch import Fetcher  # noqa: PLC0415 -- needed with the first result
 
-        return Fetcher(admitted=admitted.origins, sandbox=dependencies.sandbox, offload=run)
+        none: Mapping[str, str] = {}
+        through = dependencies.environment if settings.results.through_proxy else none
+        return Fetcher(
+            admitted=admitted.origins,
+            sandbox=dependencies.sandbox,
+            offload=run,
+            proxies=partial(proxy_for, environment=through),
+        )
 
     folder = settings.results_folder
     downloader = OutputDownloader(context, open_fetcher, folder, run, liveness.dead)

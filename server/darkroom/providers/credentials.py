@@ -36,6 +36,12 @@ NEW_SUFFIX, ANSWER_SUFFIX = ".new", ".answer-"
 _VISIBLE = re.compile(r"[!-~]+")
 """Characters that are allowed in a header: ASCII without spaces and control characters."""
 
+
+def is_sendable(key: str) -> bool:
+    """Tell whether a key has only characters that a header takes."""
+    return _VISIBLE.fullmatch(key) is not None
+
+
 FINGERPRINT_CHARACTERS = 12
 MASKED_FROM_CHARACTERS = 12
 """Of a shorter key not even the last four characters are shown."""
@@ -94,7 +100,7 @@ class Credentials:
         if isinstance(found, Missing):
             return found
         value, source = found
-        if not _VISIBLE.fullmatch(value):
+        if not is_sendable(value):
             return Missing(credential.variable, f"{source} holds characters that no key has")
         return Key(credential, SecretStr(value), fingerprint(value), source)
 

@@ -105,7 +105,9 @@ async def test_of_answers_that_come_together_one_counts_everywhere(
 async def test_a_cancellation_that_saw_the_question_leaves_what_a_yes_has_begun(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with servers(clock, tmp_path, DARKROOM_APPROVAL__ABOVE=ABOVE) as (found, sandbox, _):
+    async with servers(
+        clock, tmp_path, DARKROOM_APPROVAL__ABOVE=ABOVE, DARKROOM_JOBS__NEW_KEY="new"
+    ) as (found, sandbox, _):
         one, other = found
         busy = Fault(kind="status", status=429, retry_after="30")
         sandbox.emulators["zupertry"].faults.add("submit", busy)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from darkroom.core.errors import CallError, call_error
 from darkroom.engine.batches.plan import outputs_of
 from darkroom.engine.batches.report import OPERATION
-from darkroom.engine.starts import Place
+from darkroom.engine.started import Place
 from darkroom.providers.operations import JobOperation
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from darkroom.core.names import nearest
 from darkroom.engine.arguments.explain import shown
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import circles, resolved
-from darkroom.engine.starts import Place
+from darkroom.engine.started import Place
 from darkroom.jobs.quota import outlook
 from darkroom.providers.client.rate_limiter import REQUESTS_PER_JOB
 from darkroom.providers.messages import UNREADABLE, Request

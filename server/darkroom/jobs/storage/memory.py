@@ -9,6 +9,7 @@ from darkroom.core.errors import Stale
 from darkroom.jobs.storage.ledger import MemoryLedger, look_ahead
 from darkroom.jobs.store import (
     ACCEPTED,
+    MOST_UNKNOWN,
     NEVER_RETURNED,
     NO_VERDICT,
     UNDER_WAY,
@@ -57,13 +58,14 @@ class MemoryStore:
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
-        known = self._same_intent(job, identical_since)
+        known = self._same_intent(job, identical_since, by_key_only=by_key_only)
         if known is not None:
-            return Created(known, made=False, by_key=job.idempotency_key is not None)
+            return Created(known, made=False)
         if job.job_id in self._jobs:
             raise Stale(job.job_id)
         staged = self._next(attempts)
@@ -79,12 +81,13 @@ class MemoryStore:
         children: Sequence[Child],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
         """Insert a batch with all its jobs at once, unless its intent is here already."""
-        known = self._same_intent(parent, identical_since)
+        known = self._same_intent(parent, identical_since, by_key_only=by_key_only)
         if known is not None:
-            return Created(known, made=False, by_key=parent.idempotency_key is not None)
+            return Created(known, made=False)
         for job in (parent, *(child.job for child in children)):
             if job.job_id in self._jobs:
                 raise Stale(job.job_id)
@@ -102,6 +105,7 @@ class MemoryStore:
         intended: Intent,
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None,
         caps: Sequence[Cap],
         used_since: Sequence[float],
@@ -117,12 +121,15 @@ class MemoryStore:
         usage = Usage(0, ())
         if used_since:
             usage = await self.usage(intended.owner, intended.operation, used_since)
-        known = self._same_intent(intended, identical_since)
-        return Forecast(known, doubtful, reached, usage, asks)
+        known = self._same_intent(intended, identical_since, by_key_only=by_key_only)
+        unknown = self._unknown(intended) if known is None else []
+        return Forecast(known, doubtful, reached, usage, asks, unknown)
 
-    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+    async def identical(
+        self, intended: Intended, *, since: float | None, by_key_only: bool = False
+    ) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
-        return self._same_intent(intended, since)
+        return self._same_intent(intended, since, by_key_only=by_key_only)
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -316,11 +323,14 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there are no files."""
 
-    def _same_intent(self, job: Intended, identical_since: float | None) -> Job | None:
-        owned = (other for other in self._jobs.values() if other.owner == job.owner)
-        if job.idempotency_key is not None:
-            key = job.idempotency_key
-            return next((other for other in owned if other.idempotency_key == key), None)
+    def _same_intent(
+        self, job: Intended, identical_since: float | None, *, by_key_only: bool = False
+    ) -> Job | None:
+        owned = [other for other in self._jobs.values() if other.owner == job.owner]
+        if (key := job.idempotency_key) is not None:
+            known = next((other for other in owned if other.idempotency_key == key), None)
+            if known is not None or by_key_only:
+                return known
         if job.batch_id is not None:
             return None
         same = [
@@ -342,6 +352,15 @@ class MemoryStore:
             )
         )
         return max(returned, key=_age, default=None)
+
+    def _unknown(self, intended: Intent) -> list[Job]:
+        found = (
+            job
+            for job in self._jobs.values()
+            if (job.owner, job.operation) == (intended.owner, intended.operation)
+            and job.status == "unknown"
+        )
+        return sorted(found, key=_age, reverse=True)[:MOST_UNKNOWN]
 
     def _of_unknown_fate(self) -> frozenset[str]:
         """Return the ids of jobs with an unknown request, and of their batches."""

@@ -58,6 +58,12 @@ ACCEPTED_SINCE = (
     "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
     f" AND {COUNTED_AT} >= ? AND {COUNTED}"
 )
+SELECT_UNKNOWN = (
+    "SELECT row FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
+    f" AND status = 'unknown' AND {OPEN} ORDER BY created_at DESC, job_id DESC LIMIT ?"
+)
+"""The newest unknown jobs of an operation, among the open ones: most rows of a journal ended."""
+
 SENT_ITEMS = (
     "SELECT DISTINCT json_extract(attempts.row, '$.item') AS item FROM jobs JOIN attempts"
     " ON attempts.job_id = jobs.job_id WHERE jobs.owner = ? AND jobs.provider = ?"

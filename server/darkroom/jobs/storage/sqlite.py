@@ -90,15 +90,16 @@ class SqliteStore:
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = rows.same_intent(database, job, identical_since)
+            known = rows.same_intent(database, job, identical_since, by_key_only=by_key_only)
             if known is not None:
-                return Created(known, made=False, by_key=job.idempotency_key is not None)
+                return Created(known, made=False)
             if entry is not None:
                 ledger.check_all(database, entry, caps)
                 ledger.put(database, entry)
@@ -114,14 +115,15 @@ class SqliteStore:
         children: Sequence[Child],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
         """Insert a batch with all its jobs at once, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = rows.same_intent(database, parent, identical_since)
+            known = rows.same_intent(database, parent, identical_since, by_key_only=by_key_only)
             if known is not None:
-                return Created(known, made=False, by_key=parent.idempotency_key is not None)
+                return Created(known, made=False)
             for total, caps in totals:
                 ledger.check_all(database, total, caps)
             rows.insert_job(database, parent)
@@ -139,6 +141,7 @@ class SqliteStore:
         intended: Intent,
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None,
         caps: Sequence[Cap],
         used_since: Sequence[float],
@@ -158,14 +161,19 @@ class SqliteStore:
                 usage = rows.usage(
                     database, self._payer(intended.owner), intended.operation, used_since
                 )
-            known = rows.same_intent(database, intended, identical_since)
-            return Forecast(known, doubtful, reached, usage, asks)
+            known = rows.same_intent(database, intended, identical_since, by_key_only=by_key_only)
+            unknown = [] if known is not None else rows.unknown(database, intended)
+            return Forecast(known, doubtful, reached, usage, asks, unknown)
 
         return await self._read(look)
 
-    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+    async def identical(
+        self, intended: Intended, *, since: float | None, by_key_only: bool = False
+    ) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
-        return await self._read(lambda database: rows.same_intent(database, intended, since))
+        return await self._read(
+            lambda database: rows.same_intent(database, intended, since, by_key_only=by_key_only)
+        )
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
