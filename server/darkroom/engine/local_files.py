@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from darkroom.core.errors import CallError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import resolved
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.uploads import local_files_in
 from darkroom.providers.params import References, is_local_file, takes_of
 from darkroom.results.intake import OTHER_FILE, RefusedFileError
@@ -39,7 +40,11 @@ def files_in(
 
 
 async def taken_in(
-    runtime: Runtime, provider: Provider, operation: JobOperation, params: StartParams
+    runtime: Runtime,
+    provider: Provider,
+    operation: JobOperation,
+    params: StartParams,
+    owner: str,
 ) -> StartParams:
     """Return the arguments with each local file replaced by a reference to its content.
 
@@ -50,7 +55,7 @@ async def taken_in(
     arguments, texts = files_in(runtime, operation, params)
     if not texts:
         return params
-    if (refusal := runtime.uploads.refusal(provider, operation)) is not None:
+    if (refusal := runtime.uploads.refusal(provider, operation, owner)) is not None:
         raise refusal
     references = References(addresses=await runtime.intake.take(texts))
     context = {"admitted": runtime.context.admitted, "references": references}
@@ -74,7 +79,7 @@ Starts = Callable[[str], "tuple[Provider, JobOperation] | None"]
 
 
 async def batch_taken_in(
-    runtime: Runtime, find: Starts, items: Sequence[BatchItem]
+    runtime: Runtime, find: Starts, items: Sequence[BatchItem], owner: str
 ) -> tuple[list[BatchItem], dict[str, str]]:
     """Return the items of a batch with their local files replaced, and by what each was replaced.
 
@@ -102,7 +107,7 @@ async def batch_taken_in(
         arguments, texts = files_in(runtime, operation, cast("StartParams", params))
         if not texts:
             continue
-        if (refusal := runtime.uploads.refusal(provider, operation)) is not None:
+        if (refusal := runtime.uploads.refusal(provider, operation, owner)) is not None:
             raise refusal
         looked[place] = operation, arguments, texts
         for text, takes in texts.items():
@@ -143,6 +148,7 @@ def spread(
     runtime: Runtime,
     pair: tuple[Provider, JobOperation] | None,
     for_each: Mapping[str, Sequence[JsonValue]],
+    owner: str,
 ) -> tuple[dict[str, list[JsonValue]], list[str], list[str]]:
     """Return the lists of a batch with folders and patterns as files; mistakes; what was left out."""
     lists: dict[str, list[JsonValue]] = {}
@@ -150,7 +156,8 @@ def spread(
     left_out: list[str] = []
     for name, values in for_each.items():
         taken = lists.setdefault(name, [])
-        takes = takes_of(pair[1].params, name) if pair is not None else None
+        own = owner == LOCAL_OWNER
+        takes = takes_of(pair[1].params, name) if pair is not None and own else None
         for value in values:
             found = None
             if takes is not None and isinstance(value, str) and not value.startswith(takes.also):

@@ -14,11 +14,10 @@ from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.jobs import slots, suspension
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import DAY_SECONDS, outlook
+from darkroom.jobs.quota import DAY_SECONDS, outlook, read_counters
 from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.jobs.store import NoShareError
-from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import (
     Refused,
     judge,
@@ -80,7 +79,7 @@ class Submitter:
             await self._with_files(live)
         elif state == "waiting":
             self._show(live, "input", None)
-            self._inputs.when_ended(job_id, lambda: self.enqueue(live))
+            self._inputs.when_ended(live.job.owner, job_id, lambda: self.enqueue(live))
         else:
             await self._without_input(live, gone(job_id))
 
@@ -249,9 +248,15 @@ class Submitter:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
             async with self._daily:
+                await read_counters(self._context, client.provider, operation, key)
                 while True:
                     ahead = await outlook(
-                        self._context, client.provider, operation, live.job.owner, behind=False
+                        self._context,
+                        client.provider,
+                        operation,
+                        live.job.owner,
+                        key.fingerprint,
+                        behind=False,
                     )
                     if (refusal := ahead.refusal) is not None:
                         permit.give_back()
@@ -295,7 +300,7 @@ class Submitter:
             try:
                 provider_id = operation.accepted(response)
             except UNREADABLE:
-                response = LostError("bad_response: the answer could not be understood")
+                provider_id = None
         outcome = judge(
             client.provider,
             response,

@@ -22,7 +22,7 @@ import anyio
 from darkroom.core.digests import digest
 from darkroom.core.errors import CallError, JournalError, Stale, call_error
 from darkroom.core.log import log
-from darkroom.jobs.model import Attempt
+from darkroom.jobs.model import LOCAL_OWNER, Attempt
 from darkroom.jobs.store import UNDER_WAY, Query
 from darkroom.providers.params import LOCAL_FILE
 from darkroom.providers.values import Progress
@@ -103,8 +103,17 @@ class Uploads:
 
     # --- before a job is written ---
 
-    def refusal(self, provider: Provider, operation: JobOperation) -> CallError | None:
-        """Return why a provider cannot get a local file, if it cannot."""
+    def refusal(self, provider: Provider, operation: JobOperation, owner: str) -> CallError | None:
+        """Return why a provider cannot get a local file of this owner, if it cannot.
+
+        A server for many people has no files of theirs on its disk.
+        """
+        if owner != LOCAL_OWNER:
+            return call_error(
+                "forbidden",
+                "this server works for several people and sends no files of its own disk",
+                "give a public https address, or job:<job_id>",
+            )
         if operation.files == "bytes":
             return None
         if self._bucket is not None:
@@ -149,7 +158,7 @@ class Uploads:
         async with self._locks[row], self._permits:
             if (known := self._there.get(row)) is not None:
                 return known
-            found = await self._context.registry.store.attempt(row)
+            found = await self._context.registry.store.attempt(owner, row)
             if found is not None and found.state == "sent" and _is_there(found):
                 self._there[row] = found  # another process of this computer has put it there
                 return found
@@ -267,7 +276,7 @@ class Uploads:
                 continue
             row = row_id(owner, "s3", sha256)
             async with self._locks[row]:
-                receipt = await store.attempt(row)
+                receipt = await store.attempt(owner, row)
                 if receipt is None or receipt.state != "sent":
                     self._there.pop(row, None)
                 elif not await self._delete(receipt):

@@ -87,7 +87,9 @@ class Opener:
         parent = self._row(batch_id, asked, folder, now)
         if not asked.dry_run:
             since = self._starter.identical_since()
-            known = await context.registry.store.identical(parent, since=since)
+            known = await context.registry.store.identical(
+                parent, since=since, by_key_only=self._starter.by_key_only
+            )
             if known is not None:  # approved then, whatever has become of what it was made of
                 return await self._again(known, parent)
         made = None
@@ -134,6 +136,7 @@ class Opener:
             self._runtime,
             lambda tool: start_tool(self._runtime, self._providers, tool),
             asked.items,
+            self._owner,
         )
         then = asked.then
         if then is not None:
@@ -183,7 +186,8 @@ class Opener:
 
     async def _again(self, known: Job, parent: Job) -> Opened:
         """Return the existing batch with the same intent."""
-        if parent.idempotency_key is not None and known.intent != parent.intent:
+        by_key = parent.idempotency_key == known.idempotency_key
+        if by_key and known.intent != parent.intent:
             raise call_error(
                 "conflict",
                 f"this idempotency_key belongs to {known.job_id}, which was started with other arguments",
@@ -286,7 +290,11 @@ class Opener:
             for job, each in zip(jobs, made.planned, strict=True)
         ]
         created = await context.registry.store.create_all(
-            parent, children, identical_since=self._starter.identical_since(), totals=totals
+            parent,
+            children,
+            identical_since=self._starter.identical_since(),
+            by_key_only=self._starter.by_key_only,
+            totals=totals,
         )
         if not created.made:
             return await self._again(created.job, parent)
