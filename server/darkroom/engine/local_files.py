@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from darkroom.engine.batches.grammar import BatchItem
     from darkroom.engine.runtime import Runtime
     from darkroom.providers.operations import JobOperation
-    from darkroom.providers.params import StartParams, Takes
+    from darkroom.providers.params import Params, StartParams, Takes
     from darkroom.providers.provider import Provider
 
 _NAME = re.compile(r"(\"input:[0-9a-f]{64})/[^/\\\"]{1,100}(?=\")")
@@ -43,7 +43,7 @@ async def taken_in(
     runtime: Runtime,
     provider: Provider,
     operation: JobOperation,
-    params: StartParams,
+    params: Params,
     owner: str,
 ) -> StartParams:
     """Return the arguments with each local file replaced by a reference to its content.
@@ -52,15 +52,16 @@ async def taken_in(
     ------
     CallError: ``input_failed`` or ``not_configured``; every file that cannot be used is named.
     """
-    arguments, texts = files_in(runtime, operation, params)
+    given = cast("StartParams", params)
+    arguments, texts = files_in(runtime, operation, given)
     if not texts:
-        return params
+        return given
     if (refusal := runtime.uploads.refusal(provider, operation, owner)) is not None:
         raise refusal
     references = References(addresses=await runtime.intake.take(texts))
     context = {"admitted": runtime.context.admitted, "references": references}
     made = operation.params.model_validate(arguments, strict=False, context=context)
-    key = params.idempotency_key
+    key = given.idempotency_key
     return cast("StartParams", made.model_copy(update={"idempotency_key": key}))
 
 

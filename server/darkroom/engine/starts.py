@@ -70,7 +70,7 @@ class Starter:
         CallError: it was refused (the row stays, with the same error), it would exceed a cap, or
             the person said no.
         """
-        context, began = self._context, anyio.current_time()
+        began, context = anyio.current_time(), self._context
         params = await taken_in(self._runtime, provider, operation, params, self._owner)
         intent = self._intent(provider, operation, params)
         forecast = await self._foresee(provider, operation, intent)
@@ -163,10 +163,9 @@ class Starter:
         screened = await self.screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
         said = await self.screen_unchanged(operation, bound, person, judged)
-        said = (*said_of(self._runtime, intent.arguments), *said)
-        screened = replace(screened, warnings=(*screened.warnings, *said))
         await self._refuse_used_names(operation, bound, intent)
-        return screened, bound
+        said = (*screened.warnings, *said_of(self._runtime, intent.arguments), *said)
+        return replace(screened, warnings=said), bound
 
     async def screen(
         self,
@@ -243,8 +242,7 @@ class Starter:
         ``tool`` started the batch; ``asked`` tells whether the person said yes to this job.
         """
         params = validate(operation.params, arguments, admitted=self._context.admitted, files=True)
-        given = cast("StartParams", params)
-        given = await taken_in(self._runtime, provider, operation, given, self._owner)
+        given = await taken_in(self._runtime, provider, operation, params, self._owner)
         once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
         job, attempts = await self.rows(provider, operation, given, Nobody(), {}, once)
         await self._insert(replace(job, asked=asked), attempts, tool)
