@@ -84,4 +84,4 @@ async def test_a_start_takes_few_turns_to_the_store_and_runs_through_few_files(
             sys.setprofile(None)
         assert job["status"] == "running"
         assert 3 <= turns.taken - before <= MOST_TURNS  # written, marked as sent, accepted
-        assert 10 < len(files.names) <= MOST_FILES, sorted(files.names)
+        assert 10 < len(files.names) <= MOST_FILES, "\n".join(sorted(files.names))

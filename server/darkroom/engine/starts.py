@@ -115,14 +115,8 @@ class Starter:
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        ahead = outlook_of(
-            self._context,
-            provider,
-            operation,
-            forecast.usage,
-            intent.fingerprint,
-            intent.created_at,
-        )
+        key, at = intent.fingerprint, intent.created_at
+        ahead = outlook_of(self._context, provider, operation, forecast.usage, key, at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
         doubt = None
