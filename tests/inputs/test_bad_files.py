@@ -133,8 +133,8 @@ async def test_without_an_uploader_a_path_is_refused_with_both_ways_out(
         for tool, arguments in calls:
             text = await refused(client, tool, **arguments)
             assert "not_configured" in text
-            assert '"s3"' in text
-            assert '"claid"' in text
+            assert 'upload = "s3"' in text
+            assert "public https address" in text
     assert not bare.sandbox.emulators["zupertry"].requests
 
 

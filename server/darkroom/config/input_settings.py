@@ -55,11 +55,10 @@ class InputsSection(Section):
         description="Folders whose pictures and videos may be sent to providers; a relative path "
         "begins at the first. Default: the same as [files] roots.",
     )
-    upload: Literal["s3", "claid"] | None = Field(
+    upload: Literal["s3"] | None = Field(
         default=None,
         description="Where a provider that takes only addresses gets a local file from: a bucket of "
-        "yours (s3, as inputs.s3 says), or Claid's upload (public for 24 hours, perhaps one credit a "
-        "file). Without it: such a provider takes no local files.",
+        "yours (s3, as inputs.s3 says). Without it: such a provider takes no local files.",
     )
     fit: bool = Field(
         default=False,

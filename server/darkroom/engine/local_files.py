@@ -11,8 +11,7 @@ from darkroom.core.errors import CallError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import resolved
 from darkroom.jobs.model import LOCAL_OWNER
-from darkroom.jobs.uploads import local_files_in
-from darkroom.providers.params import References, is_local_file, takes_of
+from darkroom.providers.params import References, is_local_file, local_files_in, takes_of
 from darkroom.results.intake import OTHER_FILE, RefusedFileError
 
 if TYPE_CHECKING:
@@ -67,7 +66,8 @@ async def taken_in(
 
 def said_of(runtime: Runtime, arguments: JsonObject) -> tuple[str, ...]:
     """Return what a job says of its local files: how they were changed so that they are taken."""
-    return runtime.intake.said(list(dict.fromkeys(local_files_in(arguments))))
+    references = dict.fromkeys(local_files_in(arguments))
+    return runtime.intake.said(references) if references else ()
 
 
 def nameless(text: str) -> str:

@@ -3,11 +3,9 @@
 An upload is an attempt without a job. Its row is the receipt that all starts share: one for each
 owner, uploader and content.
 
-- To a bucket: the row says ``sent``, with the object's key, before the first byte leaves, and stays
-  so for as long as the object may lie there. It becomes ``accepted`` when the object was deleted.
-  Whatever kills the process, `Store.unsettled` hands the row to whoever comes after it.
-- To a provider's own endpoint: the row says ``sent`` before the request leaves and ``accepted`` when
-  the address is known. It is never sent twice for one job: it may cost something.
+The row says ``sent``, with the object's key, before the first byte leaves, and stays
+so for as long as the object may lie there. It becomes ``accepted`` when the object was deleted.
+Whatever kills the process, `Store.unsettled` hands the row to whoever comes after it.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from darkroom.core.errors import CallError, JournalError, Stale, call_error
 from darkroom.core.log import log
 from darkroom.jobs.model import LOCAL_OWNER, Attempt
 from darkroom.jobs.store import UNDER_WAY, Query
-from darkroom.providers.params import LOCAL_FILE
+from darkroom.providers.params import LOCAL_FILE, local_files_in
 from darkroom.providers.values import Progress
 
 if TYPE_CHECKING:
@@ -75,9 +73,8 @@ NO_UPLOADER = (
     "nothing was sent"
 )
 HOW_TO_UPLOAD = (
-    'ask the person to set [inputs] upload: "s3" for a bucket of their own (with [inputs.s3]), or '
-    '"claid" for Claid\'s upload (public for 24 hours, perhaps one credit a file); or give a public '
-    "https address"
+    'ask the person to set [inputs] upload = "s3" and [inputs.s3] for a bucket of their own, or '
+    "give a public https address"
 )
 
 
@@ -353,19 +350,6 @@ def sha_of(reference: str) -> str:
     if match is None:
         raise ValueError(reference)
     return match[1]
-
-
-def local_files_in(value: JsonValue) -> Iterable[str]:
-    """Yield the references to local files in a job's arguments."""
-    if isinstance(value, str):
-        if value.startswith("input:") and LOCAL_FILE.fullmatch(value):
-            yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from local_files_in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from local_files_in(inner)
 
 
 def shas_in(arguments: JsonObject) -> Iterable[str]:

@@ -28,8 +28,6 @@ from darkroom.providers.operations import (
     Quota,
     Secret,
     StateSource,
-    Upload,
-    Uploaded,
     Way,
 )
 from darkroom.providers.outward import outward_mistakes
@@ -108,8 +106,6 @@ __all__ = [
     "Takes",
     "Unit",
     "UnreadableError",
-    "Upload",
-    "Uploaded",
     "Way",
     "WebAddress",
     "call_error",

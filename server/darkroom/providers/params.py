@@ -13,11 +13,13 @@ from pydantic_core import PydanticCustomError, core_schema
 from darkroom.core.urls import Origin, check_public_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
+
+    from darkroom.core.json_types import JsonValue
 
 LONGEST_STRING = 20_000
 """Maximum length in characters of a text argument that states no other limit."""
@@ -189,6 +191,19 @@ def is_local_file(value: str) -> bool:
     """Tell whether a text stands for a file here: a path, ``file://``, an upload, or its content."""
     found = _SCHEME.match(value)
     return found is None or found[1].lower() in {"file", "upload", "input"}
+
+
+def local_files_in(value: JsonValue) -> Iterable[str]:
+    """Yield the references to local files in a job's arguments."""
+    if isinstance(value, str):
+        if value.startswith("input:") and LOCAL_FILE.fullmatch(value):
+            yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from local_files_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from local_files_in(inner)
 
 
 def takes_of(params: type[Params], name: str) -> Takes | None:

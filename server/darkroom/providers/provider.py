@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from darkroom.providers.messages import (
         Response,
     )
-    from darkroom.providers.operations import Operation, Upload
+    from darkroom.providers.operations import Operation
     from darkroom.providers.settings import ProviderSettings
 
 
@@ -156,9 +156,6 @@ class Provider:
 
     policy: Policy | None = None
     """How this provider checks texts, if it can be named in `[guard] provider`."""
-
-    upload: Upload | None = None
-    """The provider's own endpoint for files, if it has one."""
 
     probe: str | None = None
     """Name of the cheapest read-only operation; `darkroom doctor` tries the key with it."""
