@@ -25,8 +25,7 @@ MACHINERY_FOR_PROVIDERS = {"darkroom.providers", "darkroom.providers.reading"}
 
 LINES = 450
 LONGER: dict[str, int] = {
-    "server/darkroom/engine/engine.py": 490,
-    "server/darkroom/jobs/poller.py": 474,
+    "server/darkroom/engine/engine.py": 487,
     "server/darkroom/jobs/storage/sqlite.py": 482,
 }
 """Files that are too long already, and how long they may be: these numbers only shrink."""

@@ -319,12 +319,8 @@ class Engine:
             live = await self._adopt(runtime, provider, check, params)
         elif (
             check.adopted is not None
-            and not live.items
-            and live.job.status
-            in {
-                "running",
-                "unknown",
-            }
+            and live.job.submitted_at is None  # it was started elsewhere
+            and live.job.status in {"running", "unknown"}
         ):
             arguments = {**live.job.arguments, **check.adopted(params)}
             if arguments != live.job.arguments:
@@ -358,7 +354,8 @@ class Engine:
         operation = context.operations[check.adopts]
         key = self.credentials.key(provider, operation.credential, owner=self.owner)
         client = context.clients[provider.name]
-        response = await client.read(operation.state.request(params.job_id), key)
+        arguments = check.adopted(params) if check.adopted is not None else {}
+        response = await client.read(operation.state.request(params.job_id, arguments, {}), key)
         if not response.ok:
             from darkroom.providers.client.outcomes import describe  # noqa: PLC0415 -- see `run`
 
@@ -378,7 +375,7 @@ class Engine:
             provider=provider.name,
             operation=operation.name,
             status="running",
-            arguments=check.adopted(params) if check.adopted is not None else {},
+            arguments=arguments,
             intent=digest(self.owner, operation.name, "adopted", params.job_id),
             fingerprint=key.fingerprint,
             created_at=now,

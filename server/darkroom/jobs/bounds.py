@@ -35,6 +35,11 @@ def believed(state: State, now: float) -> State:
     return state if outputs == state.outputs else replace(state, outputs=outputs)
 
 
+def believed_cost(cost: Cost | None) -> Cost | None:
+    """Return a cost that can be right; None if it is not one."""
+    return cost if cost is not None and _is_cost(cost) else None
+
+
 def _believed(output: Output, now: float) -> Output:
     expires_at = output.expires_at
     if expires_at is not None and not 0 <= expires_at <= now + LONGEST_LIFE_SECONDS:

@@ -5,12 +5,20 @@ declares a `Provider` with its operations and does nothing else; `docs/adding-a-
 how. The functions that read a provider's responses are in `darkroom.providers.reading`.
 """
 
-from darkroom.core.errors import Code, call_error, failure
+from darkroom.core.errors import Code, ErrorBody, call_error, failure, read_error_body
 from darkroom.core.foreign import is_name
 from darkroom.core.json_types import JsonObject, JsonValue
 from darkroom.core.names import nearest
 from darkroom.providers import reading
-from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
+from darkroom.providers.messages import (
+    Acceptance,
+    MissingError,
+    Request,
+    Response,
+    State,
+    UnreadableError,
+    read_json,
+)
 from darkroom.providers.operations import (
     CHANGES,
     DESTROYS,
@@ -26,7 +34,9 @@ from darkroom.providers.operations import (
     Lookback,
     Operation,
     Quota,
+    ResultSource,
     Secret,
+    Source,
     StateSource,
 )
 from darkroom.providers.outward import outward_mistakes
@@ -60,6 +70,7 @@ __all__ = [
     "MAX_WAIT_SECONDS",
     "READS",
     "STARTS",
+    "Acceptance",
     "Address",
     "AddressMark",
     "Allowance",
@@ -69,6 +80,7 @@ __all__ = [
     "Code",
     "Cost",
     "Credential",
+    "ErrorBody",
     "FanOutOperation",
     "Hints",
     "JobOperation",
@@ -78,6 +90,7 @@ __all__ = [
     "Limits",
     "Listing",
     "Lookback",
+    "MissingError",
     "Operation",
     "Output",
     "Params",
@@ -90,9 +103,11 @@ __all__ = [
     "Rate",
     "Request",
     "Response",
+    "ResultSource",
     "Secret",
     "Section",
     "ShownStatus",
+    "Source",
     "StartParams",
     "State",
     "StateSource",
@@ -107,6 +122,7 @@ __all__ = [
     "is_name",
     "nearest",
     "outward_mistakes",
+    "read_error_body",
     "read_json",
     "reading",
 ]

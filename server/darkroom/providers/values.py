@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 Status = Literal[
     "queued", "submitting", "running", "completed", "failed", "blocked", "cancelled", "unknown"
@@ -15,7 +15,8 @@ ShownStatus = Literal["queued", "running", "completed", "failed", "blocked", "ca
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "blocked", "cancelled"})
 
 
-Unit = Literal["credits", "images", "videos", "evaluations"]
+Unit: TypeAlias = str
+"""What a provider counts; a module declares its own: ``credits``, ``images``, ``videos``, ``usd``."""
 
 
 Basis = Literal["exact", "estimate", "unknown"]
