@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS
-from darkroom.core.digests import digest
 from darkroom.core.errors import (
     CallError,
     ConfigurationError,
@@ -22,9 +21,8 @@ from darkroom.core.errors import (
 )
 from darkroom.core.log import log
 from darkroom.engine.progress import wait_telling
-from darkroom.jobs.model import LOCAL_OWNER, Attempt, Job
+from darkroom.jobs.model import LOCAL_OWNER, Attempt
 from darkroom.providers.credentials import Credentials
-from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import JobOperation
 from darkroom.providers.params import Admitted
 
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from darkroom.engine.resolution import Resolution
     from darkroom.engine.runtime import Runtime
     from darkroom.engine.starts import Started, Starter
-    from darkroom.jobs.model import Approval
+    from darkroom.jobs.model import Approval, Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.store import Query
     from darkroom.providers.operations import CallOperation, CheckOperation
@@ -84,7 +82,6 @@ class Engine:
         self._dependencies = dependencies
         self._wanted = anyio.Event()
         self._ready = anyio.Event()
-        self._adopting = anyio.Lock()
         self._broken: ConfigurationError | JournalError | None = None
         self._runtime: Runtime | None = None
         self._batches: Batches | None = None
@@ -316,7 +313,9 @@ class Engine:
         runtime = await self.runtime()
         live = await self.find(provider, params.job_id)
         if live is None:
-            live = await self._adopt(runtime, provider, check, params)
+            from darkroom.engine.adoption import adopt  # noqa: PLC0415 -- see `run`
+
+            live = await adopt(runtime, self.owner, self.find, provider, check, params)
         elif (
             check.adopted is not None
             and live.job.submitted_at is None  # it was started elsewhere
@@ -339,63 +338,6 @@ class Engine:
                 (live.settled and not runtime.downloader.awaited(live)) or runtime.context.stopping
             ),
         )
-
-    async def _adopt(
-        self, runtime: Runtime, provider: Provider, check: CheckOperation, params: CheckParams
-    ) -> LiveJob:
-        """Take over a job that was started elsewhere, by the provider's id."""
-        if params.job_id.startswith(f"{provider.name}_"):
-            raise call_error(
-                "not_found",
-                f"there is no job {params.job_id}",
-                "list_jobs shows the jobs known here; ended ones are forgotten after a time",
-            )
-        context, now = runtime.context, self.clock()
-        operation = context.operations[check.adopts]
-        key = self.credentials.key(provider, operation.credential, owner=self.owner)
-        client = context.clients[provider.name]
-        arguments = check.adopted(params) if check.adopted is not None else {}
-        response = await client.read(operation.state.request(params.job_id, arguments, {}), key)
-        if not response.ok:
-            from darkroom.providers.client.outcomes import describe  # noqa: PLC0415 -- see `run`
-
-            raise CallError(describe(provider, response))
-        try:
-            operation.state.read(response)
-        except UNREADABLE:
-            error = call_error(
-                "bad_response",
-                f"{provider.title} answered something that cannot be understood",
-                "check the id",
-            )
-            raise error from None
-        job = Job(
-            job_id=f"{provider.name}_{context.new_id()}",
-            owner=self.owner,
-            provider=provider.name,
-            operation=operation.name,
-            status="running",
-            arguments=arguments,
-            intent=digest(self.owner, operation.name, "adopted", params.job_id),
-            fingerprint=key.fingerprint,
-            created_at=now,
-            updated_at=now,
-            holder=context.registry.holder,
-            provider_job_id=params.job_id,
-            sandbox=client.sandbox,
-        )
-
-        async def take() -> LiveJob:
-            async with self._adopting:
-                known = await self.find(provider, params.job_id)
-                if known is not None:
-                    return known
-                await context.registry.store.create(job, [], identical_since=None)
-                live = context.registry.add(job)
-            await runtime.poller.take_in(live, response, key)
-            return live
-
-        return await context.detached(take)
 
     async def resolve(
         self, job_id: str, verdict: Resolution, provider_job_id: str | None, person: Person

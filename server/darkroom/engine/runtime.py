@@ -63,6 +63,7 @@ class Runtime:
     run: Executor
     folder: Path
     recovering: anyio.Lock = field(default_factory=anyio.Lock)
+    adopting: anyio.Lock = field(default_factory=anyio.Lock)
     go_on: list[Callable[[], Awaitable[None]]] = field(
         default_factory=list["Callable[[], Awaitable[None]]"]
     )

@@ -17,7 +17,7 @@ from darkroom.jobs.account_queue import look_wait
 from darkroom.jobs.bounds import believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
 from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
-from darkroom.jobs.state_rows import ended_row, has_news, running_row
+from darkroom.jobs.state_changes import ending, going_on, is_news
 from darkroom.jobs.store import Query
 from darkroom.providers.client.http import LostError, NotSentError
 from darkroom.providers.client.outcomes import TOO_MANY_REQUESTS, describe
@@ -375,8 +375,9 @@ class Poller:
             )
             if state.status == job.status == "unknown":
                 return
-        if job.ended and not has_news(job, state):
+        if job.ended and not is_news(job, state):
             return
+        now = self._context.clock()
         if state.status == "running":
             live.missed_at = self._context.clock() - last_sent(live)
             changed = (
@@ -385,10 +386,10 @@ class Poller:
                 or states.merged(job, state.details) != job.details
             )
             if changed or job.status != "running" or adopted:
-                holder, now = self._context.registry.holder, self._context.clock()
+                holder = self._context.registry.holder
                 await self._context.registry.update(
                     live,
-                    lambda job: running_row(job, state, polls=live.polls, holder=holder, now=now),
+                    lambda job: going_on(job, state, at=now, polls=live.polls, holder=holder),
                     adopted,
                 )
             self.follow(live)
@@ -396,9 +397,8 @@ class Poller:
         self._context.schedule.cancel(("poll", job.job_id))
         live.fetching = state.status == "completed" and self._outputs.wanted(state.outputs)
         try:
-            now = self._context.clock()
             await self._context.registry.update(
-                live, lambda job: ended_row(job, state, polls=live.polls, now=now), adopted
+                live, lambda job: ending(job, state, at=now, polls=live.polls), adopted
             )
         except BaseException:
             live.fetching = False

@@ -38,16 +38,21 @@ from darkroom.providers.operations import (
     Secret,
     Source,
     StateSource,
+    Upload,
+    Uploaded,
+    Way,
 )
 from darkroom.providers.outward import outward_mistakes
 from darkroom.providers.params import (
     MAX_WAIT_SECONDS,
+    PICTURES,
     Address,
-    AddressMark,
     CheckParams,
     JobParams,
     Params,
     StartParams,
+    Takes,
+    WebAddress,
     check_address,
 )
 from darkroom.providers.provider import (
@@ -61,18 +66,18 @@ from darkroom.providers.provider import (
     Suspension,
 )
 from darkroom.providers.settings import ProviderSettings, Section, Table
-from darkroom.providers.values import Cost, Output, Progress, ShownStatus, Status, Unit
+from darkroom.providers.values import Cost, LocalFile, Output, Progress, ShownStatus, Status, Unit
 
 __all__ = [
     "CHANGES",
     "DESTROYS",
     "LOCAL_READS",
     "MAX_WAIT_SECONDS",
+    "PICTURES",
     "READS",
     "STARTS",
     "Acceptance",
     "Address",
-    "AddressMark",
     "Allowance",
     "CallOperation",
     "CheckOperation",
@@ -89,6 +94,7 @@ __all__ = [
     "JsonValue",
     "Limits",
     "Listing",
+    "LocalFile",
     "Lookback",
     "MissingError",
     "Operation",
@@ -114,8 +120,13 @@ __all__ = [
     "Status",
     "Suspension",
     "Table",
+    "Takes",
     "Unit",
     "UnreadableError",
+    "Upload",
+    "Uploaded",
+    "Way",
+    "WebAddress",
     "call_error",
     "check_address",
     "failure",

@@ -16,7 +16,7 @@ comparison methods would make every start of the server slower.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from darkroom.core.errors import Code
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from darkroom.providers.params import (
         Params,
     )
-    from darkroom.providers.values import Cost, Output
+    from darkroom.providers.values import Cost, LocalFile, Output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +251,47 @@ class Lookback:
     evidence: Callable[[Response, float], JsonObject]
 
 
+Way: TypeAlias = Literal["address", "bytes"]
+"""How a local file gets to a provider.
+
+``address``: the provider fetches it, from its own `Provider.upload` or else from where the person's
+uploader (``[inputs] upload``) puts it; ``prepare`` gets the address, as if the caller had given it.
+``bytes``: the request holds it; ``prepare`` gets a `LocalFile` in the place of the text, and puts
+it into the request (multipart, or base64 in JSON). An address that the caller gave arrives as plain
+text in both cases, unless the argument's `Takes` refuses addresses.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """Where an uploaded file can be fetched; times are seconds since the epoch."""
+
+    address: str
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Upload:
+    """An endpoint of the provider that takes a file and gives an address for it.
+
+    ``request(file, settings)`` is sent once, with the provider's ``credential`` and within its
+    limits; ``read`` returns the address. If the provider answers with an address to which the bytes
+    go afterwards, ``put(response, file)`` returns that request; it is sent without the credential,
+    and only to one of ``put_hosts``. ``public``: the address can be fetched by anybody, so that the
+    endpoint also serves other providers (``[inputs] upload = "<provider>"``); ``says`` is then what
+    the person is told beforehand. ``cost`` is what one file may cost.
+    """
+
+    request: Callable[[LocalFile, Any], Request]
+    read: Callable[[Response], Uploaded]
+    put: Callable[[Response, LocalFile], Request] | None = None
+    put_hosts: tuple[str, ...] = ()
+    credential: CredentialChoice = None
+    public: bool = False
+    says: str | None = None
+    cost: Cost | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobOperation(Declared):
     """An operation that starts a job.
@@ -275,6 +316,7 @@ class JobOperation(Declared):
     typical_seconds: float
     longest_seconds: float
     cost: Callable[[Any, Any], Cost | None]
+    files: Way = "address"
     texts: tuple[str, ...] = ()
     """Arguments that the policy checks before they are sent, as dotted paths."""
 

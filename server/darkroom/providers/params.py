@@ -6,15 +6,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
 
 from darkroom.core.urls import Origin, check_public_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic import GetJsonSchemaHandler
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
@@ -92,34 +92,118 @@ class CheckParams(JobParams):
     include_url: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AddressMark:
-    """Marks an argument that takes an address a provider will fetch."""
-
-
 REFERENCE = re.compile(r"job:([A-Za-z0-9_]{1,64})(?:#([0-9]{1,4}))?")
 """An output of an earlier job, in place of an address."""
 
 
+LOCAL_FILE = re.compile(r"input:([0-9a-f]{64})/([^/\\\0]{1,100})")
+"""A local file as it stands in the arguments of a job: the hash of its content, and its name."""
+
+UPLOADED = re.compile(r"upload:([A-Za-z0-9_-]{16,64})")
+"""A file that was given to ``POST /inputs``."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+"""Of an address; a single letter is the drive of a path."""
+
+PICTURES = ("image/jpeg", "image/png", "image/webp")
+"""What every provider takes."""
+
+LONGEST_ADDRESS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takes:
+    """Marks an argument that takes a picture or a video, and says what the provider accepts.
+
+    A caller gives a public address, an output of an earlier job (``job:<job_id>``), a local file (a
+    path) or an ``upload:<id>``. A module writes ``Annotated[Address, Takes(max_bytes=...)]`` and
+    gets, when the request is built, what its operation declares (`JobOperation.files`): an address,
+    or a `LocalFile`.
+
+    ``media_types`` are those of the provider's page, the most common one first: into that one a
+    file is converted if the provider does not take it and the person allows it (``[inputs] fit``).
+    ``max_bytes``, ``max_pixels`` (width times height) and ``max_side`` are the page's limits for
+    one file. ``min_side`` cannot be mended: a smaller picture is refused. ``also`` are beginnings
+    of texts that the provider itself understands (``storage://``): they are handed on unchanged.
+    ``addresses``: whether the provider fetches public addresses; if not, they are refused.
+    """
+
+    media_types: tuple[str, ...] = PICTURES
+    max_bytes: int | None = None
+    max_pixels: int | None = None
+    max_side: int | None = None
+    min_side: int | None = None
+    also: tuple[str, ...] = ()
+    addresses: bool = True
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Check the text here alone: of several marks the outermost counts."""
+        del source, handler
+        return core_schema.with_info_after_validator_function(
+            self.check, core_schema.str_schema(min_length=1, max_length=LONGEST_ADDRESS)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Show a plain string: the check gives better messages than lengths."""
+        del core_schema, handler
+        return {"type": "string"}
+
+    def check(self, value: str, info: core_schema.ValidationInfo[Any]) -> str:
+        """Return what the caller gave, or, when the request is built, what takes its place."""
+        context = cast("Mapping[str, Any]", info.context or {})
+        if any(value.startswith(each) and value != each for each in self.also):
+            return value
+        references = cast("References | None", context.get("references"))
+        if value.startswith("job:"):
+            if REFERENCE.fullmatch(value) is None:
+                raise PydanticCustomError(
+                    "address", "expected job:<job_id> or job:<job_id>#<index of the output>"
+                )
+        elif value.startswith("data:"):
+            raise PydanticCustomError(
+                "address", "pictures are not passed inside a call; give {ways}", {"ways": WAYS}
+            )
+        elif not is_local_file(value):
+            if not self.addresses:
+                raise PydanticCustomError(
+                    "address", "this provider fetches no addresses; give the path of a file"
+                )
+            return check_address(value, info)
+        elif references is None:
+            return check_address(value, info)
+        if references is None:
+            return value
+        references.seen[value] = self
+        return references.addresses.get(value, value)
+
+
+WAYS = "a public https address, job:<job_id>, or the path of a local file"
+
+
+def is_local_file(value: str) -> bool:
+    """Tell whether a text stands for a file here: a path, ``file://``, an upload, or its content."""
+    found = _SCHEME.match(value)
+    return found is None or found[1].lower() in {"file", "upload", "input"}
+
+
 @dataclass(slots=True)
 class References:
-    """The references that were found during validation, and the addresses that replace them."""
+    """The references that were found during validation, and the addresses that replace them.
 
-    seen: set[str] = field(default_factory=set[str])
+    ``seen``: outputs of jobs and local files, each with what its argument takes.
+    """
+
+    seen: dict[str, Takes] = field(default_factory=dict[str, Takes])
     addresses: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def check_address(value: str, info: ValidationInfo) -> str:
-    """Return an address that a provider may fetch, or a reference to one; see `Address`."""
+def check_address(value: str, info: core_schema.ValidationInfo[Any]) -> str:
+    """Return an address that is public; nothing else can stand for it."""
     context = cast("Mapping[str, Any]", info.context or {})
-    if value.startswith("job:"):
-        if REFERENCE.fullmatch(value) is None:
-            raise PydanticCustomError(
-                "address", "expected job:<job_id> or job:<job_id>#<index of the output>"
-            )
-        references = cast("References", context.get("references", References()))
-        references.seen.add(value)
-        return references.addresses.get(value, value)
     admitted = cast("Admitted", context.get("admitted", Admitted()))
     mistake = check_public_address(
         value, admitted=admitted.origins, admitted_suffixes=admitted.suffixes
@@ -137,7 +221,16 @@ class Admitted:
     suffixes: tuple[str, ...] = ()
 
 
-Address = Annotated[
-    str, Field(min_length=1, max_length=4096), AfterValidator(check_address), AddressMark()
+Address = Annotated[str, Takes()]
+"""A picture for the provider: a public http(s) address, an output of a job, or a local file.
+
+`Takes` says what the provider accepts; without one of its own, an argument takes `PICTURES`.
+"""
+
+WebAddress = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_ADDRESS),
+    AfterValidator(check_address),
+    WithJsonSchema({"type": "string"}),
 ]
-"""A public http(s) address of a picture that the provider fetches, or an output of a job."""
+"""A public http(s) address that is no picture: a webhook, or where a result goes."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from darkroom.providers.messages import (
         Response,
     )
-    from darkroom.providers.operations import Operation
+    from darkroom.providers.operations import Operation, Upload
     from darkroom.providers.settings import ProviderSettings
 
 
@@ -164,6 +164,9 @@ class Provider:
 
     read_error: Callable[[Response], ErrorBody] | None = None
     """Reads an error that `read_error_body` does not understand."""
+
+    upload: Upload | None = None
+    """The provider's own endpoint for files, if it has one."""
 
     probe: str | None = None
     """Name of the cheapest read-only operation; `darkroom doctor` tries the key with it."""

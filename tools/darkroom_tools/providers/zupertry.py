@@ -30,6 +30,8 @@ from darkroom.providers import (
     StartParams,
     State,
     StateSource,
+    Takes,
+    WebAddress,
     failure,
     reading,
 )
@@ -74,14 +76,17 @@ class Settings(ProviderSettings):
 
 # --- arguments ---
 
+PHOTO = Takes(media_types=("image/jpeg", "image/png", "image/webp"), max_bytes=10_000_000)
+"""The page: "publicly accessible, JPEG/PNG/WebP, max 10 MB"."""
+
 
 class StartTryon(StartParams):
     """``POST /v1/tryon``."""
 
-    model_image_url: Annotated[Address, Field(description="Photo of the person.")]
-    garment_image_url: Annotated[Address, Field(description="Photo of the garment.")]
+    model_image_url: Annotated[Address, PHOTO, Field(description="Photo of the person.")]
+    garment_image_url: Annotated[Address, PHOTO, Field(description="Photo of the garment.")]
     workspace_id: Annotated[str, Field(max_length=200)] | None = None
-    webhook_url: Address | None = None
+    webhook_url: WebAddress | None = None
 
 
 class ListTryons(Params):

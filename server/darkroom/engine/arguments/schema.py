@@ -12,12 +12,11 @@ schema says ``minLength: 0``, ``minItems: 0`` or ``minProperties: 0``: then it i
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from pydantic import AfterValidator
 from pydantic.json_schema import GenerateJsonSchema
 
-from darkroom.providers.params import LONGEST_STRING, Address, Params
+from darkroom.providers.params import LONGEST_STRING, Params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,11 +90,6 @@ def _model_schema(params: type[Params]) -> Schema:
     return _flat(generated, generated.get("$defs", {}), ())
 
 
-_CHECKS_OF_ADDRESSES = frozenset(
-    mark.func for mark in get_args(Address) if isinstance(mark, AfterValidator)
-)
-
-
 class _Generator(GenerateJsonSchema):
     """pydantic's generator, without what only Python needs."""
 
@@ -132,12 +126,6 @@ class _Generator(GenerateJsonSchema):
         for values in generated.pop("patternProperties", {}).values():
             generated["additionalProperties"] = values
         return generated
-
-    def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> Schema:
-        """Show an address as a plain string: its own check gives better messages than lengths."""
-        if schema["function"]["function"] in _CHECKS_OF_ADDRESSES:
-            return {"type": "string"}
-        return super().function_after_schema(schema)
 
 
 def _flat(schema: Schema, definitions: Schema, within: tuple[str, ...]) -> Schema:

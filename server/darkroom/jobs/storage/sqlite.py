@@ -6,16 +6,12 @@ Every call of SQLite runs in the `Executor`, so that a commit does not block the
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from darkroom.core.errors import Stale
 from darkroom.core.executor import worker_thread
-from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
 from darkroom.jobs.spending import CapReached
-from darkroom.jobs.storage import ledger
-from darkroom.jobs.storage import schema as tables
+from darkroom.jobs.storage import ledger, rows, schema
 from darkroom.jobs.storage.journal import (
     BUSY_TIMEOUT_SECONDS,
     SameFile,
@@ -24,16 +20,15 @@ from darkroom.jobs.storage.journal import (
     translated,
 )
 from darkroom.jobs.store import Created, Forecast, NoShareError, Usage
-from darkroom.providers.messages import read_row
 from darkroom.providers.values import ENDED
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from darkroom.core.executor import Executor
-    from darkroom.jobs.model import Attempt, Intent, Job, Row
+    from darkroom.jobs.model import Attempt, Intent, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
     from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
     from darkroom.providers.values import Status
@@ -84,14 +79,14 @@ class SqliteStore:
         """Insert a job with its first attempts, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = _same_intent(database, job, identical_since)
+            known = rows.same_intent(database, job, identical_since)
             if known is not None:
                 return Created(known, made=False, by_key=job.idempotency_key is not None)
             if entry is not None:
                 ledger.check_all(database, entry, caps)
                 ledger.put(database, entry)
-            _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, job)
-            self._put_attempts(database, attempts)
+            rows.insert_job(database, job)
+            rows.put_attempts(database, attempts, self._holder)
             return Created(job, made=True)
 
         return await self._change(insert, "so nothing was sent")
@@ -107,15 +102,15 @@ class SqliteStore:
         """Insert a batch with all its jobs at once, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = _same_intent(database, parent, identical_since)
+            known = rows.same_intent(database, parent, identical_since)
             if known is not None:
                 return Created(known, made=False, by_key=parent.idempotency_key is not None)
             for total, caps in totals:
                 ledger.check_all(database, total, caps)
-            _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, parent)
+            rows.insert_job(database, parent)
             for child in children:
-                _put(database, tables.INSERT_JOB, tables.JOB_COLUMNS, child.job)
-                self._put_attempts(database, child.attempts)
+                rows.insert_job(database, child.job)
+                rows.put_attempts(database, child.attempts, self._holder)
                 if child.entry is not None:
                     ledger.put(database, child.entry)
             return Created(parent, made=True)
@@ -137,22 +132,22 @@ class SqliteStore:
             doubtful, reached, usage = None, None, Usage(0, ())
             if intended.idempotency_key is not None:
                 keyless = replace(intended, idempotency_key=None)
-                doubtful = _same_intent(database, keyless, None)
+                doubtful = rows.same_intent(database, keyless, None)
             try:
                 if entry is not None:
                     ledger.check_all(database, entry, caps)
             except CapReached as error:
                 reached = error
             if used_since:
-                usage = _usage(database, intended.owner, intended.operation, used_since)
-            known = _same_intent(database, intended, identical_since)
+                usage = rows.usage(database, intended.owner, intended.operation, used_since)
+            known = rows.same_intent(database, intended, identical_since)
             return Forecast(known, doubtful, reached, usage)
 
         return await self._read(look)
 
     async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
-        return await self._read(lambda database: _same_intent(database, intended, since))
+        return await self._read(lambda database: rows.same_intent(database, intended, since))
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -187,10 +182,10 @@ class SqliteStore:
                 ledger.check_all(database, entry, caps)
             if job is not None:
                 for share in shares:
-                    if _count(database, job.owner, share.operation, share.since) >= share.most:
+                    if rows.count(database, job.owner, share.operation, share.since) >= share.most:
                         raise NoShareError(share.operation)
-                _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
-            self._put_attempts(database, attempts)
+                rows.update_job(database, job)
+            rows.put_attempts(database, attempts, self._holder)
             if entry is not None:
                 ledger.put(database, entry)
 
@@ -235,7 +230,7 @@ class SqliteStore:
             conditions.append("provider_job_id = ?")
             values.append(query.provider_job_id)
         if query.statuses is not None:
-            conditions.append(_among("status", query.statuses))
+            conditions.append(rows.among("status", query.statuses))
             values.extend(query.statuses)
         if query.before is not None:
             conditions.append("(created_at, job_id) < (?, ?)")
@@ -246,34 +241,34 @@ class SqliteStore:
         """Take over every job that has not ended and whose holder is dead or nobody."""
 
         def take(database: sqlite3.Connection) -> list[Job]:
-            condition, dead = _of_the_dead(database, "jobs", tables.OPEN, is_dead)
+            condition, dead = rows.of_the_dead(database, "jobs", schema.OPEN, is_dead)
             found = database.execute(
                 f"SELECT row FROM jobs WHERE {condition} ORDER BY created_at, job_id",  # noqa: S608 -- our names
                 dead,
             )
-            taken = [_job(row).next(holder=holder) for row in found.fetchall()]
+            taken = [rows.read_job(row).next(holder=holder) for row in found.fetchall()]
             for job in taken:
-                _put(database, tables.UPDATE_JOB, tables.JOB_COLUMNS, job)
+                rows.update_job(database, job)
             return taken
 
         return await self._change(take, "so no job was taken over")
 
     async def holders(self) -> set[str]:
         """Return who holds jobs that have not ended."""
-        return await self._read(lambda database: _holders(database, "jobs", tables.OPEN))
+        return await self._read(lambda database: rows.holders(database, "jobs", schema.OPEN))
 
     async def unsettled(self, is_dead: Callable[[str], bool]) -> list[Attempt]:
         """Return the attempts without a job whose fate a dead holder left open, oldest first."""
 
         def look(database: sqlite3.Connection) -> list[Attempt]:
-            condition, dead = _of_the_dead(database, "attempts", tables.UNSETTLED, is_dead)
-            return _select_attempts(database, condition, dead)
+            condition, dead = rows.of_the_dead(database, "attempts", schema.UNSETTLED, is_dead)
+            return rows.attempts(database, condition, dead)
 
         return await self._read(look)
 
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
-        return await self._read(lambda database: _usage(database, owner, operation, since))
+        return await self._read(lambda database: rows.usage(database, owner, operation, since))
 
     async def outcomes(
         self, owner: str, operations: Sequence[str], since: float
@@ -282,7 +277,7 @@ class SqliteStore:
         marks = ", ".join("?" * len(operations))
         statement = (
             "SELECT submitted_at, status FROM jobs WHERE owner = ? "  # noqa: S608 -- our names
-            f"AND operation IN ({marks}) AND {tables.COUNTED_AT} >= ? "
+            f"AND operation IN ({marks}) AND {schema.COUNTED_AT} >= ? "
             "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
         )
         return await self._read(
@@ -293,7 +288,7 @@ class SqliteStore:
         """Return the names of items that were or may be sent to what the provider gave this id."""
         wanted = (owner, provider, provider_job_id)
         return await self._read(
-            lambda database: {item for (item,) in database.execute(tables.SENT_ITEMS, wanted)}
+            lambda database: {item for (item,) in database.execute(schema.SENT_ITEMS, wanted)}
         )
 
     async def changed(self) -> bool:
@@ -322,11 +317,11 @@ class SqliteStore:
 
     async def prune(self, horizon: Horizon) -> int:
         """Delete what is older than the horizon; return how many jobs."""
-        counts = f"{tables.COUNTED} AND {tables.COUNTED_AT} >= ?"
+        counts = f"{schema.COUNTED} AND {schema.COUNTED_AT} >= ?"
         statement = (
             "SELECT job_id FROM jobs WHERE ended_at < ? "  # noqa: S608 -- our names
-            f"AND {_among('status', ENDED)} "
-            f"AND NOT ({_among('operation', horizon.counted)} AND {counts}) LIMIT {PRUNED_AT_ONCE}"
+            f"AND {rows.among('status', ENDED)} "
+            f"AND NOT ({rows.among('operation', horizon.counted)} AND {counts}) LIMIT {PRUNED_AT_ONCE}"
         )
         values = (horizon.ended, *ENDED, *horizon.counted, horizon.window)
 
@@ -384,99 +379,16 @@ class SqliteStore:
             f"ORDER BY created_at DESC, job_id DESC LIMIT {limit:d}"
         )
         return await self._read(
-            lambda database: [_job(row) for row in database.execute(statement, values)]
+            lambda database: [rows.read_job(row) for row in database.execute(statement, values)]
         )
 
     async def _attempts(self, condition: str, *values: str) -> list[Attempt]:
-        return await self._read(lambda database: _select_attempts(database, condition, values))
-
-    def _put_attempts(self, database: sqlite3.Connection, attempts: Iterable[Attempt]) -> None:
-        for attempt in attempts:
-            statement = tables.INSERT_ATTEMPT if attempt.version == 1 else tables.UPDATE_ATTEMPT
-            _put(database, statement, tables.ATTEMPT_COLUMNS, attempt, holder=self._holder)
-
-
-def _count(database: sqlite3.Connection, owner: str, operation: str, since: float) -> int:
-    statement = (
-        "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ? "  # noqa: S608 -- our names
-        f"AND {tables.COUNTED_AT} >= ? AND {tables.COUNTED}"
-    )
-    return database.execute(statement, (owner, operation, since)).fetchone()[0]
+        return await self._read(lambda database: rows.attempts(database, condition, values))
 
 
 def _data_version(database: sqlite3.Connection) -> int:
     return database.execute("PRAGMA data_version").fetchone()[0]
 
 
-def _usage(
-    database: sqlite3.Connection, owner: str, operation: str, since: Sequence[float]
-) -> Usage:
-    (waiting,) = database.execute(tables.WAITING, (owner, operation)).fetchone()
-    accepted = (database.execute(tables.ACCEPTED_SINCE, (owner, operation, at)) for at in since)
-    return Usage(waiting, tuple(found.fetchone()[0] for found in accepted))
-
-
-def _same_intent(
-    database: sqlite3.Connection, job: Intended, identical_since: float | None
-) -> Job | None:
-    if job.idempotency_key is not None:
-        found = database.execute(
-            "SELECT row FROM jobs WHERE owner = ? AND idempotency_key = ?",
-            (job.owner, job.idempotency_key),
-        )
-    elif job.batch_id is not None:
-        return None
-    else:
-        identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
-        found = database.execute(tables.SELECT_IDENTICAL, identical)
-    row = found.fetchone()
-    return None if row is None else _job(row)
-
-
-def _holders(database: sqlite3.Connection, table: str, condition: str) -> set[str]:
-    statement = f"SELECT DISTINCT holder FROM {table} WHERE {condition} AND holder IS NOT NULL"  # noqa: S608 -- our names
-    return {holder for (holder,) in database.execute(statement)}
-
-
-def _of_the_dead(
-    database: sqlite3.Connection, table: str, condition: str, is_dead: Callable[[str], bool]
-) -> tuple[str, list[str]]:
-    """Restrict the condition to rows of dead or missing holders; return it with its values."""
-    dead = [holder for holder in _holders(database, table, condition) if is_dead(holder)]
-    return f"{condition} AND (holder IS NULL OR {_among('holder', dead)})", dead
-
-
-def _select_attempts(
-    database: sqlite3.Connection, condition: str, values: Sequence[str]
-) -> list[Attempt]:
-    found = database.execute(
-        f"SELECT row FROM attempts WHERE {condition} ORDER BY created_at, rowid",  # noqa: S608 -- our names
-        values,
-    )
-    return [attempt_from_json(read_row(text)) for (text,) in found]
-
-
-def _put(
-    database: sqlite3.Connection,
-    statement: str,
-    columns: tuple[str, ...],
-    row: Row,
-    **more: str | None,
-) -> None:
-    """Write one row, or raise `Stale` if the stored row does not have the previous version."""
-    values = {name: getattr(row, name) for name in columns}
-    text = json.dumps(row_to_json(row), separators=(",", ":"))
-    if database.execute(statement, {**values, **more, "row": text}).rowcount != 1:
-        raise Stale(f"{values[columns[0]]}, version {row.version}")
-
-
-def _job(row: tuple[str]) -> Job:
-    return job_from_json(read_row(row[0]))
-
-
 def _first(rows: Sequence[T]) -> T | None:
     return rows[0] if rows else None
-
-
-def _among(column: str, values: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join('?' for _ in values)})"

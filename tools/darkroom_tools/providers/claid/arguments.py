@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.providers import AddressMark, Params, StartParams, check_address, outward_mistakes
+from darkroom.providers import Address, Params, StartParams, Takes, check_address, outward_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,22 +36,32 @@ LONGEST_ADDRESS = 4096
 # --- kinds of values ---
 
 
-def check_source(value: str, info: ValidationInfo) -> str:
-    """Accept an address in a storage that is connected to the account."""
+def check_destination(value: str, info: ValidationInfo) -> str:
+    """Accept an address that can be written to, which the output of a job is not."""
+    if value.startswith("job:"):
+        raise PydanticCustomError("destination", "expected storage://name/path, or an address")
     if value.startswith(STORAGE) and len(STORAGE) < len(value) <= LONGEST_ADDRESS:
         return value
     return check_address(value, info)
 
 
-def check_destination(value: str, info: ValidationInfo) -> str:
-    """Accept an address that can be written to, which the output of a job is not."""
-    if value.startswith("job:"):
-        raise PydanticCustomError("destination", "expected storage://name/path, or an address")
-    return check_source(value, info)
-
-
 Destination = Annotated[str, AfterValidator(check_destination)]
-Source = Annotated[str, AfterValidator(check_source), AddressMark()]
+Source = Annotated[
+    Address,
+    Takes(
+        media_types=(
+            "image/jpeg",
+            "image/png",
+            "image/webp",
+            "image/avif",
+            "image/heic",
+            "image/tiff",
+            "image/gif",
+            "image/bmp",
+        ),
+        also=(STORAGE,),
+    ),
+]
 """An address, or ``storage://name/path``."""
 
 

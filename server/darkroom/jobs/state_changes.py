@@ -1,4 +1,4 @@
-"""A job's next row from what the provider says of it; `Poller.ingest` writes it."""
+"""What the state that a provider tells makes of a job: pure functions from row to row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from darkroom.providers.values import Cost
 
 
-def running_row(job: Job, state: State, *, polls: int, holder: str, now: float) -> Job | None:
-    """Return the row of a job that goes on; None if it has ended by the provider's word."""
+def going_on(job: Job, state: State, *, at: float, polls: int, holder: str) -> Job | None:
+    """Return a job that runs; None if it has ended by the provider's own word."""
     if job.ended and not job.concluded:
         return None
     again: dict[str, object] = {}
@@ -24,7 +24,7 @@ def running_row(job: Job, state: State, *, polls: int, holder: str, now: float) 
     return job.next(
         **again,
         status=state.status,
-        updated_at=now,
+        updated_at=at,
         polls=polls,
         provider_status=state.provider_status or job.provider_status,
         progress=state.progress or job.progress,
@@ -35,15 +35,15 @@ def running_row(job: Job, state: State, *, polls: int, holder: str, now: float) 
     )
 
 
-def ended_row(job: Job, state: State, *, polls: int, now: float) -> Job | None:
-    """Return the row of a job that ended, or whose fate is unknown; None if it had ended before."""
+def ending(job: Job, state: State, *, at: float, polls: int) -> Job | None:
+    """Return a job that is over or of unknown fate; None if it has ended by the provider's word."""
     if job.ended and not job.concluded:
         return None
     kept = {o.index: o for o in job.outputs if o.file is not None} if job.ended else {}
     return job.next(
         status=state.status,
-        updated_at=now,
-        ended_at=now if state.status in ENDED else None,
+        updated_at=at,
+        ended_at=at if state.status in ENDED else None,
         polls=polls,
         provider_status=state.provider_status or job.provider_status,
         progress=state.progress or job.progress,
@@ -66,7 +66,7 @@ def _cost(job: Job, state: State) -> Cost | None:
     return replace(job.cost, basis="unknown")
 
 
-def has_news(job: Job, state: State) -> bool:
+def is_news(job: Job, state: State) -> bool:
     """Tell whether what was found out about a job that had ended is more than was known.
 
     The provider's own word is, where the end was only concluded; another conclusion is if it comes
