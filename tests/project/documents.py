@@ -26,9 +26,8 @@ from darkroom.cli.command_line import parser
 from darkroom.cli.token_count import tool_tokens
 from darkroom.config.settings import model
 from darkroom.providers.operations import CallOperation, JobOperation
-from darkroom_tools import CATALOGUE
 from tests.project.requirements import PROMISES
-from tests.snapshots import every_tool
+from tests.snapshots import EVERYTHING, every_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +45,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.json"
 PAGE = RESULTS.with_suffix(".md")
 PLOTS = ROOT / "docs" / "plots"
 PART = re.compile(r"<!-- made: (?P<name>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
-SETTINGS = model(CATALOGUE.providers)
+SETTINGS = model(EVERYTHING.providers)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -63,9 +62,9 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def tools() -> str:
     """Return a table of the tools for each provider, and one of those that belong to none."""
     groups = {
-        provider.title: [o.name for o in provider.operations] for provider in CATALOGUE.providers
+        provider.title: [o.name for o in provider.operations] for provider in EVERYTHING.providers
     }
-    groups["Any provider"] = [tool.name for tool in CATALOGUE.tools]
+    groups["Any provider"] = [tool.name for tool in EVERYTHING.tools]
     return "\n\n".join(f"**{title}**\n\n{tool_table(names)}" for title, names in groups.items())
 
 
@@ -96,14 +95,14 @@ def arguments(schema: Mapping[str, Any]) -> str:
 
 def asking() -> str:
     """Name the tools that ask the person first."""
-    operations = [o for provider in CATALOGUE.providers for o in provider.operations]
+    operations = [o for provider in EVERYTHING.providers for o in provider.operations]
     names = [o.name for o in operations if isinstance(o, CallOperation) and o.asks]
     return ", ".join(f"`{name}`" for name in names)
 
 
 def costing() -> str:
     """Name the tools that cost something."""
-    operations = [o for provider in CATALOGUE.providers for o in provider.operations]
+    operations = [o for provider in EVERYTHING.providers for o in provider.operations]
     return ", ".join(f"`{o.name}`" for o in operations if isinstance(o, JobOperation))
 
 
@@ -119,7 +118,7 @@ def credentials() -> str:
             "<br>".join(f"`{name}`" for name in provider.variables) or NOTHING,
             f"`{provider.base_url_variable}` = {provider.base_url}",
         )
-        for provider in CATALOGUE.providers
+        for provider in EVERYTHING.providers
     ]
     return table(("provider", "credential", "optional", "base address"), rows)
 
@@ -139,7 +138,7 @@ def settings() -> str:
 
 def units() -> list[tuple[Provider, str]]:
     """Return the units that providers charge in."""
-    return [(provider, unit) for provider in CATALOGUE.providers for unit in provider.units]
+    return [(provider, unit) for provider in EVERYTHING.providers for unit in provider.units]
 
 
 def unit_names() -> str:

@@ -19,7 +19,7 @@ from darkroom.jobs.receipts import remember
 from darkroom.jobs.spending import CapReached, Entry, passes, wants
 from darkroom.providers import secret_files
 from darkroom.providers.client.outcomes import Accepted, Unknown, describe, judge
-from darkroom.providers.messages import UNREADABLE, UnreadableError
+from darkroom.providers.messages import UNREADABLE, Request, UnreadableError
 from darkroom.providers.requests import build_request
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.credentials import Key
-    from darkroom.providers.messages import Request, Response
+    from darkroom.providers.messages import Response
     from darkroom.providers.operations import CallOperation
     from darkroom.providers.params import Params
     from darkroom.providers.provider import Provider
@@ -81,7 +81,11 @@ class Caller:
         if call.asks is not None and call.name not in context.settings.approval.never_ask:
             question = _question(call, params)
             await person.approve(call.name, question, canonical(canonical_arguments(params)))
-        request = build_request(call, sent, client.settings)
+        addresses = live.job.addresses if live is not None else None
+        if addresses is not None and call.address is not None and call.address in addresses:
+            request = Request(method=call.method, address=addresses[call.address])
+        else:
+            request = build_request(call, sent, client.settings)
         if call.conditional:
             request = client.conditional(request, key)
         if call.repeatable:
@@ -214,7 +218,9 @@ class Caller:
             attempt_id=context.new_id(),
             owner=self._owner,
             operation=call.name,
-            request_hash=digest(self._owner, call.name, request.path, canonical(request.body)),
+            request_hash=digest(
+                self._owner, call.name, request.address or request.path, canonical(request.body)
+            ),
             evidence={"job_id": live.job.job_id} if live is not None else None,
             created_at=context.clock(),
         )

@@ -215,7 +215,7 @@ def judge(
     if provider_id is not None and not _usable(provider_id):
         provider_id = None
     if response.ok or response.status in also_accepts:
-        if provider_id is not None or (response.ok and not needs_id):
+        if provider_id is not None or not needs_id:
             return Accepted(provider_id, response)
         if response.ok:
             return unknown(provider, "bad_response: a success without a usable id", response)
