@@ -12,7 +12,7 @@ import pytest
 from darkroom.cli.command_line import main
 from darkroom.cli.diagnosis import Findings, ProviderFinding, changed, examine
 from darkroom.cli.doctor import report
-from darkroom.config.settings import ServeSection
+from darkroom.config.sections import ServeSection
 from darkroom.jobs.storage.journal import connect
 from darkroom.jobs.storage.lease import Lease
 from darkroom.mcp.http import token as bearer

@@ -269,3 +269,97 @@ async def test_what_destroys_or_reveals_always_asks_and_a_no_sends_nothing(
     assert text.startswith("[declined] ")
     assert len(person.questions) == 1
     assert all(not each.requests for each in dependencies.sandbox.emulators.values())
+
+
+PER_DAY = {
+    "DARKROOM_APPROVAL__ABOVE": "{}",
+    "DARKROOM_APPROVAL__ABOVE_PER_DAY": '{"zsky_videos": 2}',
+}
+
+
+async def test_the_person_is_asked_when_too_much_would_pass_unasked_on_a_day(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    dependencies, person = over(clock, tmp_path, **PER_DAY), Asked("decline")
+    async with dependencies.client(era, elicitation=person) as client:
+        with anyio.fail_after(2 * 24 * HOUR):
+            for text in ("one", "two"):
+                assert (await call(client, VIDEO, prompt=text))["status"] == "running"
+            assert person.questions == []
+            assert (await refused(client, VIDEO, prompt="three")).startswith("[declined] ")
+            assert (await call(client, "zsky_start_image", prompt="one"))["status"] == "running"
+            await anyio.sleep(24 * HOUR)
+            assert (await call(client, VIDEO, prompt="four"))["status"] == "running"
+    assert person.questions == ["Spend 1 video (about 0.50) at ZSky on zsky_start_video?"]
+    assert len(asked(dependencies, "zsky", "generate_video")) == 3
+
+
+async def test_what_the_person_said_yes_to_does_not_count_as_unasked(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    dependencies, person = over(clock, tmp_path, **PER_DAY), Asked()
+    async with dependencies.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            items = [{"tool": VIDEO, "arguments": {"prompt": f"{n}"}} for n in range(3)]
+            await call(client, "start_batch", items=items)
+            assert len(person.questions) == 1
+            for text in ("one", "two"):
+                assert (await call(client, VIDEO, prompt=text))["status"] in {"running", "queued"}
+            assert len(person.questions) == 1
+            await call(client, VIDEO, prompt="three")
+            await call(client, "start_batch", items=[{"tool": VIDEO, "arguments": {"prompt": "x"}}])
+    assert len(person.questions) == 3
+
+
+async def test_money_of_all_providers_adds_up_and_an_unpriced_unit_is_always_asked_about(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    per_day = {**PER_DAY, "DARKROOM_APPROVAL__ABOVE_PER_DAY": '{"money": 0.55}'}
+    dependencies, person = over(clock, tmp_path, **per_day), Asked("decline")
+    async with dependencies.client(era, elicitation=person) as client:
+        with anyio.fail_after(HOUR):
+            await call(client, VIDEO, prompt="one")
+            await call(client, "zsky_start_image", prompt="one")
+            assert person.questions == []
+            assert (await refused(client, "zsky_start_image", prompt="two")).startswith(
+                "[declined]"
+            )
+            assert (await refused(client, EDIT, **EDITED)).startswith("[declined]")
+    assert len(person.questions) == 2
+    assert asked(dependencies, "claid") == []
+
+
+async def test_starts_side_by_side_do_not_pass_the_day_unasked(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    dependencies, person = over(clock, tmp_path, **PER_DAY), Asked("decline")
+    texts: list[str] = []
+
+    async with dependencies.client(era, elicitation=person) as client:
+
+        async def start(number: int) -> None:
+            result = await client.call_tool(VIDEO, {"prompt": f"wave {number}"})
+            texts.append("declined" if result.is_error else "sent")
+
+        with anyio.fail_after(HOUR):
+            async with anyio.create_task_group() as tasks:
+                for number in range(6):
+                    tasks.start_soon(start, number)
+    assert sorted(texts) == ["declined"] * 4 + ["sent"] * 2
+    assert len(person.questions) == 4
+
+
+async def test_where_nobody_can_be_asked_the_day_ends_with_a_refusal(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    dependencies = over(clock, tmp_path, **PER_DAY)
+    async with dependencies.client(era) as client:
+        for text in ("one", "two"):
+            await call(client, VIDEO, prompt=text)
+        assert "never_ask = ['zsky_start_video']" in await refused(client, VIDEO, prompt="three")
+    allowed = over(
+        clock, tmp_path / "a", **PER_DAY, DARKROOM_APPROVAL__NEVER_ASK='["zsky_start_video"]'
+    )
+    async with allowed.client(era) as client:
+        for text in ("one", "two", "three"):
+            await call(client, VIDEO, prompt=text)

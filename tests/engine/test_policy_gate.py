@@ -157,6 +157,70 @@ async def test_what_must_not_be_in_the_picture_is_judged_too(
     assert asked(dependencies) == []
 
 
+ADDRESS = "https://samples.sandbox.test/product-1.jpg"
+DETAILS = {"workflow_details": {"steps": ["upscale"]}, "output_details": {"format": "webp"}}
+
+
+def workflow(**changes: object) -> dict[str, object]:
+    image = {"image_url": ADDRESS, "image_name": changes.pop("name", "front")}
+    return {"images": [image], **DETAILS, **changes}
+
+
+UNCHANGED = {
+    "a-name": workflow(name=FORBIDDEN),
+    "deep-in-the-workflow": workflow(workflow_details={"a": [{"prompt": FORBIDDEN}]}),
+    "a-members-name": workflow(output_details={FORBIDDEN: 1}),
+    "what-would-be-cleaned": workflow(workflow_details={"prompt": PERSONAL}),
+}
+
+
+@pytest.mark.parametrize("arguments", UNCHANGED.values(), ids=list(UNCHANGED))
+@pytest.mark.parametrize("batch", [False, True], ids=["alone", "in-a-batch"])
+async def test_what_must_be_sent_as_it_is_is_judged_and_never_sent_against_the_policy(
+    clock: Callable[[], float], tmp_path: Path, arguments: dict[str, object], *, batch: bool
+) -> None:
+    dependencies = guarded(clock, tmp_path)
+    tool, given = "zyng_start_images", arguments
+    if batch:
+        given = {"items": [{"tool": tool, "arguments": arguments}]}
+        tool = "start_batch"
+    async with dependencies.client() as client:
+        text = await refused(client, tool, **given)
+    assert "does not allow" in text
+    assert "images.image_name, workflow_details, output_details" in text
+    assert not dependencies.sandbox.emulators["zyng"].requests
+
+
+async def test_an_object_that_was_registered_before_is_judged_when_it_is_used(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = guarded(clock, tmp_path)
+    images = {"images": [{"image_url": ADDRESS}]}
+    async with dependencies.client() as client:
+        good = await call(client, "zyng_register_request", **DETAILS)
+        bad = await call(
+            client, "zyng_register_request", **{**DETAILS, "workflow_details": {"p": FORBIDDEN}}
+        )
+        text = await refused(client, "zyng_start_images", **images, rid=bad["rid"])
+        assert text.startswith("[blocked_by_policy]")
+        job = await call(client, "zyng_start_images", **images, rid=good["rid"])
+    assert job["status"] in {"queued", "running"}
+    assert evaluations(dependencies) == 2, "one for all texts of a call that must stay"
+
+
+async def test_starts_of_a_batch_that_share_a_workflow_are_judged_side_by_side(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = guarded(clock, tmp_path)
+    items = [
+        {"tool": "zyng_start_images", "arguments": workflow(name=name)}
+        for name in ("front", "back", "front")
+    ]
+    async with dependencies.client() as client:
+        await call(client, "start_batch", items=items)
+    assert evaluations(dependencies) == 2
+
+
 NO_FREE_TEXT = {
     "idempotency_key": "never leaves this machine",
     "url": "an address, checked as one",
@@ -167,9 +231,6 @@ NO_FREE_TEXT = {
     "workspace_id": "an id of the account",
     "rid": "an id of the provider",
     "workflow": "a name in the configuration",
-    "image_name": "a name that results are matched by",
-    "workflow_details": "opaque, and the same in every request: a change would break the request",
-    "output_details": "opaque, and the same in every request: a change would break the request",
     "width": "pixels, a percentage or auto",
     "height": "pixels, a percentage or auto",
     "feathering": "a percentage",
@@ -222,10 +283,11 @@ def test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name(
     operation: JobOperation,
 ) -> None:
     found = set(free_texts(operation.params))
-    assert set(operation.texts) <= found
+    judged = {*operation.texts, *operation.texts_unchanged}
+    assert judged <= found
     unseen = {
         path
-        for path in found - set(operation.texts)
+        for path in found - judged
         if (last := path.rpartition(".")[2]) not in NO_FREE_TEXT and not last.endswith("_url")
     }
     assert not unseen

@@ -206,6 +206,7 @@ EXAMPLE_VALUES: dict[str, object] = {
     "zyng.workflows.<name>.workflow_details": {"steps": ["upscale"]},
     "zyng.workflows.<name>.output_details": {"format": "webp"},
     "approval.above": {"money": 1, "zsky_videos": 2},
+    "approval.above_per_day": {"money": 5, "zsky_videos": 4},
     "approval.never_ask": ["zsky_delete_result"],
     "guard.provider": "znyx",
     "http.token_file": "~/.config/darkroom/http-token",

@@ -275,6 +275,8 @@ PROMISES = {
             "core/test_redaction.py::test_an_answer_of_too_many_values_is_not_read",
             "tools/test_zyng.py::test_the_work_of_matching_is_bounded_by_what_was_asked",
             "tools/test_zyng.py::test_a_rid_that_was_started_elsewhere_keeps_no_more_than_is_expected",
+            "results/test_download.py::test_a_job_of_one_request_has_a_bounded_number_of_outputs",
+            "results/test_download.py::test_the_files_of_a_job_together_have_a_bounded_size",
         ),
         against="a provider",
     ),
@@ -297,11 +299,24 @@ PROMISES = {
     ),
     "yes-binds": Promise(
         "A yes to a batch is for what it sends: a second stage is counted by the outputs of the "
-        "first, and what goes beyond it is not sent. A retry counts on its own day.",
+        "first, and what goes beyond it is not sent before the person was asked anew. A retry "
+        "counts on its own day.",
         (
             "engine/batches/test_growing.py::test_the_question_counts_an_edit_for_every_image_of_the_first_stage",
             "engine/batches/test_growing.py::test_outputs_beyond_what_was_approved_are_not_followed_up",
+            "engine/batches/test_growing.py::test_a_retry_asks_anew_for_outputs_beyond_what_was_approved",
+            "engine/batches/test_growing.py::test_a_yes_to_a_batch_is_none_to_what_it_did_not_say",
             "engine/batches/test_changing.py::test_a_retry_counts_on_the_day_on_which_it_runs",
+        ),
+        against="a model",
+    ),
+    "unasked-adds-up": Promise(
+        "What is spent without asking the person adds up for each day, also over calls side by "
+        "side and batches, and beyond the configured amount the person is asked.",
+        (
+            "engine/test_approval.py::test_the_person_is_asked_when_too_much_would_pass_unasked_on_a_day",
+            "engine/test_approval.py::test_starts_side_by_side_do_not_pass_the_day_unasked",
+            "engine/test_approval.py::test_what_the_person_said_yes_to_does_not_count_as_unasked",
         ),
         against="a model",
     ),
@@ -324,6 +339,7 @@ PROMISES = {
         "With a policy every free text of a start is judged; those that are not are excused by name.",
         (
             "engine/test_policy_gate.py::test_the_policy_judges_every_free_text_or_the_text_is_excused_by_name",
+            "engine/test_policy_gate.py::test_what_must_be_sent_as_it_is_is_judged_and_never_sent_against_the_policy",
         ),
         against="a model",
     ),

@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from darkroom.jobs.bounds import MOST_OUTPUTS
+from darkroom.providers.operations import JobOperation
+from darkroom.results import downloads
+from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import Rig, call, inline, rig
 from tests.results.support import asked, file_of, files_in, image, tryon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from darkroom.catalogue.declarations import Catalogue
+    from darkroom.providers.messages import Response, State
+    from darkroom.providers.operations import Operation
 
 pytestmark = pytest.mark.anyio
 
@@ -189,3 +198,51 @@ async def test_never_means_that_nothing_is_downloaded(
         assert ended["outputs"][0]["url"] in str(result.content[0])
     assert files_in(server.results) == []
     assert asked(server, "zsky", "download") == 0
+
+
+def flooding(outputs: int) -> Catalogue:
+    """Return our catalogue with a ZSky that answers with many pictures for one."""
+
+    def reading(operation: Operation) -> Operation:
+        if not isinstance(operation, JobOperation) or operation.name != "zsky_start_image":
+            return operation
+        read = operation.state.read
+
+        def many(response: Response) -> State:
+            state = read(response)
+            each = [replace(o, index=n) for o in state.outputs for n in range(outputs)]
+            return replace(state, outputs=tuple(each))
+
+        return replace(operation, state=replace(operation.state, read=many))
+
+    providers = [
+        replace(each, operations=tuple(map(reading, each.operations)))
+        for each in CATALOGUE.providers
+    ]
+    return replace(CATALOGUE, providers=tuple(providers))
+
+
+async def test_a_job_of_one_request_has_a_bounded_number_of_outputs(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path, catalogue=flooding(3_000))
+    async with server.client() as client:
+        job = await image(client)
+    assert job["more_outputs"] + len(job["outputs"]) == MOST_OUTPUTS
+    assert any("2936 results more" in each for each in job["warnings"])
+    assert asked(server, "zsky", "download") == MOST_OUTPUTS
+
+
+async def test_the_files_of_a_job_together_have_a_bounded_size(
+    clock: Callable[[], float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = rig(clock, tmp_path, catalogue=flooding(8))
+    async with server.client() as client:
+        size = file_of(await image(client)).stat().st_size
+        monkeypatch.setattr(downloads, "LARGEST_FILE_BYTES", 3 * size)
+        monkeypatch.setattr(downloads, "FURTHER_BYTES", 0)
+        job = await image(client, seed=8)
+        again = await call(client, "zsky_check_job", job_id=job["job_id"], wait_seconds=40)
+    kept = [name for name in files_in(tmp_path) if name.endswith((".png", ".jpg", ".webp"))]
+    assert 8 + 2 <= len(kept) <= 8 + 4
+    assert any("larger than they may be together" in each for each in again["warnings"])

@@ -9,24 +9,30 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast, get_args
 
 from pydantic import Field, ValidationError, create_model
 
+from darkroom.config.sections import (
+    ApprovalSection,
+    CredentialsSection,
+    FilesSection,
+    GuardSection,
+    HttpSection,
+    JobsSection,
+    ResultsSection,
+    ServeSection,
+    SpendingSection,
+)
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.names import nearest
 from darkroom.core.nested import leaves, merge, texts
 from darkroom.core.templates import unfilled
 from darkroom.core.text_files import read_text
-from darkroom.providers.params import MAX_WAIT_SECONDS
 from darkroom.providers.setting_values import (
     Kind,
-    PathValue,
-    PolicyName,
     Reading,
-    ToolName,
-    UnitName,
 )
 from darkroom.providers.settings import ProviderSettings, Section
 
@@ -61,139 +67,6 @@ _PERIODS = {
     "day": "per UTC day",
     "month": "per UTC month",
 }
-
-
-class JobsSection(Section):
-    """How jobs are kept."""
-
-    store: Literal["sqlite", "memory"] = Field(
-        default="sqlite",
-        description="Where jobs are kept: a journal on disk, or only this process's memory.",
-    )
-    state_dir: PathValue | None = Field(
-        default=None, description="Folder of the journal. Default: the platform's state folder."
-    )
-    identical_window_seconds: Annotated[int, Field(ge=0)] = Field(
-        default=120,
-        description="An identical start call returns the existing job while it runs and for this long "
-        "after it completed. 0 turns both off. An unknown job is always returned.",
-    )
-    keep_days: Annotated[int, Field(ge=1)] = Field(
-        default=30, description="How long ended jobs, and what they cost, stay in the journal."
-    )
-
-
-class ResultsSection(Section):
-    """Where results go."""
-
-    folder: PathValue | None = Field(
-        default=None,
-        description="Where results are saved. Default: Darkroom in the platform's pictures folder.",
-    )
-    download: Literal["always", "on_demand", "never"] = Field(
-        default="always",
-        description="When outputs are downloaded (their addresses expire): as soon as a job completes, "
-        "when they are shown or saved, or never.",
-    )
-    previews: Literal["on", "off"] = Field(
-        default="on",
-        description="Whether show_results gives pictures to the model, or only says where they are; "
-        "some hosts hand a picture on as tens of thousands of tokens of text.",
-    )
-
-
-class FilesSection(Section):
-    """Where files may be written."""
-
-    roots: tuple[PathValue, ...] = Field(
-        default=(),
-        description="Folders that results may be copied into; a relative target goes under the "
-        "first. Default: the folder the server was started in, unless that is a home or root "
-        "folder, and the results folder.",
-    )
-
-
-class ApprovalSection(Section):
-    """When the person is asked."""
-
-    above: dict[UnitName, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict[str, float],
-        description="Ask before a call that costs more than this: money, or a provider's unit "
-        "(zsky_videos). A unit without a price is above any amount of money.",
-    )
-    never_ask: tuple[ToolName, ...] = Field(
-        default=(), description="Tools that may run without asking the person first."
-    )
-
-
-class CredentialsSection(Section):
-    """Where new keys from a provider are saved."""
-
-    dir: PathValue | None = Field(
-        default=None, description="Folder for new keys, one file each (0600). Without it: none."
-    )
-
-
-class GuardSection(Section):
-    """Whether prompts are checked against a policy before they are sent."""
-
-    provider: PolicyName | None = Field(
-        default=None, description="Provider whose policy checks prompts (znyx). Without it: none."
-    )
-    fail: Literal["closed", "open"] = Field(
-        default="closed",
-        description="If the policy cannot be asked: refuse the call (closed), or go on with a warning (open).",
-    )
-
-
-class HttpSection(Section):
-    """How `darkroom serve --http` is reached."""
-
-    token_file: PathValue | None = Field(
-        default=None,
-        description="File with the token that clients send. Default: a file that is made in the state "
-        "folder. Required for listening on addresses other than loopback.",
-    )
-    hosts: tuple[str, ...] = Field(
-        default=(),
-        description="More host names by which clients reach this server, for example behind a proxy.",
-    )
-
-
-class ServeSection(Section):
-    """Which tools hosts see. Names may have wildcards: zsky_*."""
-
-    providers: tuple[str, ...] = Field(
-        default=(), description="Only these providers, and the tools that belong to none."
-    )
-    tools: tuple[str, ...] = Field(default=(), description="Only these tools.")
-    exclude: tuple[str, ...] = Field(default=(), description="Not these tools.")
-    read_only: bool = Field(
-        default=False, description="Only tools that change and cost nothing; beats the others."
-    )
-    wait_seconds: Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)] = Field(
-        default=25,
-        description="How long a check waits for news where the call does not say; lower it for a "
-        "host that cuts calls off after 5 or 10 s.",
-    )
-    drain_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
-        default=45,
-        description="How long requests that are on their way have to finish when the server stops.",
-    )
-
-
-class SpendingSection(Section):
-    """Caps on what is spent; each provider adds its own units."""
-
-    money_per_process: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Most money that one run of this server may spend."
-    )
-    money_per_day: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Most money per UTC day, of all providers whose prices are known."
-    )
-    money_per_month: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Most money per UTC month."
-    )
 
 
 class Settings(Section):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from darkroom.config.settings import ServeSection
+    from darkroom.config.sections import ServeSection
     from darkroom.providers.operations import Declared
     from darkroom.providers.provider import Provider
 

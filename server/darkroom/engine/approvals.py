@@ -67,6 +67,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
     except ValueError:  # a row that this version cannot read
         raise CallError(not_understood()) from None
     screened = await starter.screen(operation, given, Nobody(), {})
+    as_is = await starter.screen_unchanged(operation, screened.params, Nobody(), {})
     await starter.refuse_sent_names(operation, screened.params, job)
     ahead = await outlook(context, provider, operation, job.owner)
     if (refusal := ahead.refusal) is not None:
@@ -87,7 +88,8 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
             holder=context.registry.holder,
             queued_for=None,
             approval=replace(asked, given_at=now),
-            warnings=tuple(dict.fromkeys((*job.warnings, *screened.warnings, *charge))),
+            asked=True,
+            warnings=tuple(dict.fromkeys((*job.warnings, *screened.warnings, *as_is, *charge))),
             updated_at=now,
         )
 
@@ -98,5 +100,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
 
 def _sentences(context: JobContext, provider: Provider, job: Job, ahead: Outlook) -> list[str]:
     """Return the question that would be asked now; None if none is needed any more."""
-    question = context.tariff.question(job.operation, provider, job.cost) if job.cost else None
+    if job.cost is None:
+        return []
+    question = context.tariff.question(job.operation, provider, job.cost, anyway=True)
     return [question, *ahead.said] if question is not None else []

@@ -20,7 +20,7 @@ from darkroom.providers.client.rate_limiter import most_within
 from darkroom.providers.operations import CallOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from darkroom.core.json_types import JsonObject, JsonValue
     from darkroom.engine.calls import Caller
@@ -100,6 +100,28 @@ class PolicyGate:
             cleaned = validate(type(params), arguments, admitted=self._runtime.context.admitted)
             params = cleaned.model_copy(update={"idempotency_key": key})
         return Screened(params, tuple(warnings))
+
+    async def screen_unchanged(
+        self, operation: JobOperation, bound: StartParams, person: Person, judged: Judgements
+    ) -> tuple[str, ...]:
+        """Return warnings about the texts that must be sent as they are.
+
+        Raises
+        ------
+        CallError: as `screen` does; also if the policy allows them in a changed form only.
+        """
+        where = ", ".join(operation.texts_unchanged)
+        for text in unchanged_text_of(operation, bound):
+            if text not in judged:
+                judged[text] = await self._evaluate(text, person)
+            verdict = judged[text]
+            if isinstance(verdict, Failure):
+                return (f"{where}: {self._unjudged(verdict)}",)
+            if not verdict.allowed or (verdict.text is not None and verdict.text != text):
+                raise self._blocked(where, verdict)
+            if verdict.note is not None:
+                return (f"{where}: {verdict.note}",)
+        return ()
 
     async def judge(self, texts: Sequence[str], person: Person) -> Judgements:
         """Evaluate distinct texts concurrently, each once.
@@ -230,6 +252,42 @@ class PolicyGate:
 def texts_of(operation: JobOperation, params: StartParams) -> list[str]:
     """Return the texts of a start call that the policy evaluates."""
     return [text for _, text in _texts(operation, canonical_arguments(params))]
+
+
+def unchanged_text_of(operation: JobOperation, bound: StartParams) -> list[str]:
+    """Return the texts of a call that are sent as they are, as one text; none if there are none."""
+    arguments = canonical_arguments(bound)
+    found = [
+        text
+        for path in operation.texts_unchanged
+        for value in _all(arguments, path.split("."))
+        for text in _inner(value)
+    ]
+    return ["\n".join(found)] if found else []
+
+
+def _all(value: JsonValue, names: Sequence[str]) -> Iterator[JsonValue]:
+    """Yield every value at a path; a list on the way stands for each of its entries."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _all(each, names)
+    elif not names:
+        yield value
+    elif isinstance(value, dict) and names[0] in value:
+        yield from _all(value[names[0]], names[1:])
+
+
+def _inner(value: JsonValue) -> Iterator[str]:
+    """Yield every text of a value, the names of members included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _inner(inner)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _inner(each)
 
 
 def _texts(operation: JobOperation, arguments: JsonObject) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -12,16 +13,17 @@ from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
-from darkroom.engine.policy_gate import Screened, texts_of
+from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
 from darkroom.engine.recovery import recover_from
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
 from darkroom.jobs.receipts import recall
 from darkroom.jobs.registry import LiveJob
+from darkroom.jobs.spending import CapReached
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from darkroom.core.json_types import JsonObject
     from darkroom.engine.person import Person
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.jobs.model import Job
     from darkroom.jobs.quota import Outlook
+    from darkroom.jobs.spending import Cap
     from darkroom.jobs.store import Created, Forecast
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
@@ -99,7 +102,16 @@ class Starter:
                 forecast.known, intent.intent, by_key=params.idempotency_key is not None
             )
         else:
-            started = await self._start_new(provider, operation, params, intent, forecast, person)
+            try:
+                started = await self._start_new(
+                    provider, operation, params, intent, forecast, person
+                )
+            except CapReached as reached:
+                if not reached.cap.unasked:
+                    raise
+                # Calls side by side have used what was left, so that the person is asked after all.
+                asks = replace(forecast, asks=True)
+                started = await self._start_new(provider, operation, params, intent, asks, person)
         left = began + ANSWER_SECONDS - anyio.current_time()
         live = await context.registry.wait(
             started.live, min(left, SENDING_SECONDS), until=_has_left_or_waits
@@ -131,7 +143,7 @@ class Starter:
         ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
-        question = self._question(provider, intent, ahead)
+        question = self._question(provider, intent, ahead, anyway=forecast.asks)
         if question is not None and forecast.reached is not None:
             raise forecast.reached
         if question is not None and person.answers_tasks:
@@ -143,6 +155,7 @@ class Starter:
                 await person.approve(intent.operation, question, binding)
             if ahead.charge is not None:
                 job = intent.job(arguments, warnings=(*screened.warnings, ahead.charge))
+            job = replace(job, asked=question is not None)
         started = await self._context.detached(lambda: self._begin(operation, bound, job))
         if (other := forecast.doubtful) is not None and not started.known:
             said = f"{other.job_id} has the same arguments and is of unknown fate"
@@ -162,6 +175,8 @@ class Starter:
         self._need_limits(provider, intent.fingerprint)
         screened = await self.screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
+        said = await self.screen_unchanged(operation, bound, person, judged)
+        screened = replace(screened, warnings=(*screened.warnings, *said))
         await self._refuse_used_names(operation, bound, intent)
         return screened, bound
 
@@ -177,13 +192,27 @@ class Starter:
             return Screened(params)
         return await self._guard.screen(operation, params, person, judged)
 
+    async def screen_unchanged(
+        self, operation: JobOperation, bound: StartParams, person: Person, judged: Judgements
+    ) -> tuple[str, ...]:
+        """Return warnings about texts that are sent as they are; see `PolicyGate.screen_unchanged`."""
+        if self._guard is None or not operation.texts_unchanged:
+            return ()
+        return await self._guard.screen_unchanged(operation, bound, person, judged)
+
     async def judge(
-        self, calls: Iterable[tuple[JobOperation, StartParams]], person: Person
+        self, calls: Iterable[tuple[Provider, JobOperation, StartParams]], person: Person
     ) -> Judgements:
         """Let the policy, if there is one, evaluate the texts of many calls; see `PolicyGate.judge`."""
         if self._guard is None:
             return {}
-        texts = [text for operation, params in calls for text in texts_of(operation, params)]
+        texts: list[str] = []
+        for provider, operation, params in calls:
+            texts += texts_of(operation, params)
+            if operation.texts_unchanged:
+                with suppress(CallError):  # the row of this item cannot be made, and says why
+                    bound = await self._bind(provider, operation, params)
+                    texts += unchanged_text_of(operation, bound)
         return await self._guard.judge(list(dict.fromkeys(texts)), person)
 
     async def rows(
@@ -217,12 +246,19 @@ class Starter:
         operation: JobOperation,
         arguments: JsonObject,
         place: Place,
+        *,
+        tool: str,
+        asked: bool,
     ) -> None:
-        """Add a job to a running batch; calling it again, in any process, has no effect."""
+        """Add a job to a running batch; calling it again, in any process, has no effect.
+
+        ``tool`` started the batch; ``asked`` tells whether the person said yes to this job.
+        """
         params = validate(operation.params, arguments, admitted=self._context.admitted)
         given = cast("StartParams", params)
         once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
-        await self._insert(*await self.rows(provider, operation, given, Nobody(), {}, once))
+        job, attempts = await self.rows(provider, operation, given, Nobody(), {}, once)
+        await self._insert(replace(job, asked=asked), attempts, tool)
 
     async def _bind(
         self, provider: Provider, operation: JobOperation, params: StartParams
@@ -314,21 +350,30 @@ class Starter:
     ) -> Forecast:
         """Look up, in one turn to the store, all that decides about a start."""
         context, now = self._context, intent.created_at
-        cost = intent.cost
         return await context.registry.store.foresee(
             intent,
             identical_since=self.identical_since(),
             entry=context.tariff.reservation(intent),
-            caps=context.tariff.caps(provider.name, cost.unit, now) if cost is not None else (),
+            caps=self._caps(intent, now),
             used_since=beginnings(context, provider, operation, now),
         )
+
+    def _caps(self, intent: Intent, now: float) -> Sequence[Cap]:
+        """Return the caps on a job, and those beyond which the person is asked."""
+        if intent.cost is None:
+            return ()
+        tariff, provider, unit = self._context.tariff, intent.provider, intent.cost.unit
+        unasked = tariff.unasked_caps(intent.operation, provider, unit, now)
+        return [*tariff.caps(provider, unit, now), *unasked]
 
     def identical_since(self) -> float | None:
         """Return the time since when a completed job is returned to an identical call, if any."""
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
 
-    def _question(self, provider: Provider, intent: Intent, ahead: Outlook) -> str | None:
+    def _question(
+        self, provider: Provider, intent: Intent, ahead: Outlook, *, anyway: bool
+    ) -> str | None:
         """Return what the person is asked before a cost above the configured amount, if it is.
 
         A yes holds for what was said with the question, and for nothing dearer or later.
@@ -336,26 +381,28 @@ class Starter:
         context = self._context
         if intent.cost is None or intent.operation in context.settings.approval.never_ask:
             return None
-        question = context.tariff.question(intent.operation, provider, intent.cost)
+        question = context.tariff.question(intent.operation, provider, intent.cost, anyway=anyway)
         return " ".join([question, *ahead.said]) if question is not None else None
 
     async def _begin(self, operation: JobOperation, params: StartParams, job: Job) -> Started:
         """Write the job with its attempts, and queue it; return the existing one if there is one."""
         attempts = [] if job.asks else self.attempts(operation, params, job)
-        created, live = await self._insert(job, attempts)
+        created, live = await self._insert(job, attempts, operation.name)
         if not created.made:
             return await self._again(created.job, job.intent, by_key=created.by_key)
         return Started(live)
 
-    async def _insert(self, job: Job, attempts: list[Attempt]) -> tuple[Created, LiveJob]:
+    async def _insert(
+        self, job: Job, attempts: list[Attempt], tool: str
+    ) -> tuple[Created, LiveJob]:
         """Write a job with its attempts in one transaction, and queue it if it is new."""
-        context = self._context
+        context, tariff, now = self._context, self._context.tariff, self._context.clock()
         created = await context.registry.store.create(
             job,
             attempts,
             identical_since=self.identical_since(),
-            entry=context.tariff.entry(job),
-            caps=context.tariff.caps_for(job, context.clock()),
+            entry=tariff.entry(job),
+            caps=[*tariff.caps_for(job, now), *tariff.unasked_caps_for(job, tool, now)],
         )
         if not created.made:
             return created, LiveJob(created.job)

@@ -16,6 +16,9 @@ MOST_COST = 1_000_000.0
 LARGEST_COUNT = 2**53
 """The largest number of pixels, bytes or parts of a job; a float can still hold it exactly."""
 
+MOST_OUTPUTS = 64
+"""Of a job of one request, more than any provider gives for one."""
+
 LONGEST_LIFE_SECONDS = 10 * 366 * 86_400.0
 """The longest time until an address expires."""
 
@@ -38,6 +41,15 @@ def believed(state: State, now: float) -> State:
 def believed_cost(cost: Cost | None) -> Cost | None:
     """Return a cost that can be right; None if it is not one."""
     return cost if cost is not None and _is_cost(cost) else None
+
+
+def at_most(state: State, most: int) -> State:
+    """Return a state with no more outputs than are expected: each is downloaded, and kept."""
+    over = len(state.outputs) - most
+    if over <= 0:
+        return state
+    said = f"{over} results more than the {most} that are expected are not looked at"
+    return replace(state, outputs=state.outputs[:most], warnings=(*state.warnings, said))
 
 
 def _believed(output: Output, now: float) -> Output:

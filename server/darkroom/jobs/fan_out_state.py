@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import clean, failure
+from darkroom.jobs.bounds import at_most
 from darkroom.jobs.matching import by_likeness, by_name
 from darkroom.providers.values import Progress
 
@@ -136,7 +137,7 @@ def _elsewhere(
     now: float,
 ) -> State:
     expected = operation.expected(live.job.arguments)
-    state = _at_most(state, MOST_ELSEWHERE if expected is None else expected)
+    state = at_most(state, MOST_ELSEWHERE if expected is None else expected)
     come = len(state.outputs)
     progress = Progress(min(come, expected), expected) if expected is not None else None
     if expected is not None and come >= expected:
@@ -148,15 +149,6 @@ def _elsewhere(
     missing = f"{expected - come} images never came before the deadline" if expected else ""
     warnings = (*state.warnings, missing) if missing else state.warnings
     return replace(state, status="completed", progress=progress, warnings=warnings, concluded=True)
-
-
-def _at_most(state: State, most: int) -> State:
-    """Return a state with no more outputs than are expected: each is downloaded, and kept."""
-    over = len(state.outputs) - most
-    if over <= 0:
-        return state
-    said = f"{over} results more than the {most} that are expected are not looked at"
-    return replace(state, outputs=state.outputs[:most], warnings=(*state.warnings, said))
 
 
 def _unseen(operation: FanOutOperation, provider: Provider, state: State) -> State:

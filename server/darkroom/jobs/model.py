@@ -177,6 +177,9 @@ class Job:
     run_at: float | None = None
     """When the present run was begun, where it is not the first."""
 
+    asked: bool = False
+    """Whether the person said yes to what the present run costs. Otherwise it passed unasked."""
+
     error: Failure | None = None
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from darkroom.core.errors import CallError, Failure, JournalError, clean, failur
 from darkroom.core.log import log
 from darkroom.jobs import states
 from darkroom.jobs.account_queue import look_wait
-from darkroom.jobs.bounds import believed
+from darkroom.jobs.bounds import MOST_OUTPUTS, at_most, believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
 from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
 from darkroom.jobs.state_changes import ending, going_on, is_news
@@ -375,6 +375,8 @@ class Poller:
             )
             if state.status == job.status == "unknown":
                 return
+        else:
+            state = at_most(state, MOST_OUTPUTS)
         if job.ended and not is_news(job, state):
             return
         now = self._context.clock()

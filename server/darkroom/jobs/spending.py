@@ -49,13 +49,16 @@ class Entry:
     state: EntryState
     at: float
     holder: str | None = None
+    asked: bool = False
+    """Whether the person said yes to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
     """A limit on the sum of the entries since a time; ``unit`` None: in money, all providers.
 
-    ``holder``: only entries that this process has reserved.
+    ``holder``: only entries that this process has reserved. ``unasked``: only entries that nobody
+    was asked about; beyond such a limit the person is asked.
     """
 
     setting: str
@@ -64,6 +67,7 @@ class Cap:
     provider: str | None = None
     unit: Unit | None = None
     holder: str | None = None
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,20 @@ class CapReached(CallError):  # noqa: N818 -- a limit doing its work
     """A reservation would pass a cap; nothing was written and nothing is sent."""
 
     def __init__(self, cap: Cap, used: float, wanted: float) -> None:
-        reached = call_error(
-            "spend_cap_reached",
-            f"[spending] {cap.setting} = {number(cap.limit)}: {number(used)} used, "
-            f"this call needs {number(wanted)} more; nothing was sent",
-            "tell the person; get_spending shows what is left",
-        )
+        amounts = f"{number(used)} used, this call needs {number(wanted)} more; nothing was sent"
+        if cap.unasked:
+            reached = call_error(
+                "declined",
+                f"[approval] above_per_day.{cap.setting} = {number(cap.limit)}: {amounts}, "
+                "because the person has to be asked first",
+                "repeat the call: it asks the person",
+            )
+        else:
+            reached = call_error(
+                "spend_cap_reached",
+                f"[spending] {cap.setting} = {number(cap.limit)}: {amounts}",
+                "tell the person; get_spending shows what is left",
+            )
         super().__init__(reached.failure)
         self.cap = cap
         self.used = used
@@ -109,6 +121,8 @@ class Tariff:
     def __init__(self, settings: Settings, providers: Mapping[str, Provider], holder: str) -> None:
         self._spending = settings.spending
         self._above = settings.approval.above
+        self._above_per_day = settings.approval.above_per_day
+        self._never_ask = settings.approval.never_ask
         self._providers = providers
         self._holder = holder
 
@@ -152,6 +166,7 @@ class Tariff:
             state=state,
             at=booked_at(job),
             holder=self._holder,
+            asked=job.asked,
         )
 
     def caps_for(self, job: Job, now: float) -> Sequence[Cap]:
@@ -200,17 +215,51 @@ class Tariff:
                 found.append(Cap(setting=money, limit=limit, since=since, holder=holder))
         return found
 
-    def question(self, tool: str, provider: Provider, cost: Cost) -> str | None:
-        """Return the question before a cost above ``[approval] above``; None: no question."""
+    def unasked_caps(self, tool: str, provider: str, unit: Unit, now: float) -> list[Cap]:
+        """Return the limits of ``[approval] above_per_day`` on what a tool spends without asking.
+
+        What a tool in ``never_ask`` spends is counted, but it asks nobody.
+        """
+        if tool in self._never_ask:
+            return []
+        since, name = beginning("day", now), f"{provider}_{unit}"
+        found: list[Cap] = []
+        if (limit := self._above_per_day.get(name)) is not None:
+            own = Cap(
+                setting=name, limit=limit, since=since, provider=provider, unit=unit, unasked=True
+            )
+            found.append(own)
+        if (limit := self._above_per_day.get("money")) is not None:
+            found.append(Cap(setting="money", limit=limit, since=since, unasked=True))
+        return found
+
+    def unasked_caps_for(self, job: Job, tool: str, now: float) -> Sequence[Cap]:
+        """Return the same for a job that ``tool`` starts; none if the person has said yes to it."""
+        if job.cost is None or job.asked:
+            return ()
+        return self.unasked_caps(tool, job.provider, job.cost.unit, now)
+
+    def question(
+        self, tool: str, provider: Provider, cost: Cost, *, anyway: bool = False
+    ) -> str | None:
+        """Return the question before a cost above ``[approval] above``; None: no question.
+
+        ``anyway``: ask whatever it costs, because too much was spent today without asking.
+        """
         costs: dict[tuple[str, Unit], float] = {(provider.name, cost.unit): cost.amount}
-        if not self._is_above(costs):
+        if not anyway and not self._is_above(costs):
             return None
         what = f"Spend {counted(cost.amount, cost.unit)}{self._about(costs)}"
         return f"{what} at {provider.title} on {tool}?"
 
-    def question_for_all(self, costs: Mapping[tuple[str, Unit], float]) -> str | None:
-        """Return the question before costs of which any is above ``[approval] above``."""
-        if not self._is_above(costs):
+    def question_for_all(
+        self, costs: Mapping[tuple[str, Unit], float], *, anyway: bool = False
+    ) -> str | None:
+        """Return the question before costs of which any is above ``[approval] above``.
+
+        ``anyway``: ask whatever they are, as `question` does.
+        """
+        if not anyway and not self._is_above(costs):
             return None
         parts = [f"{counted(amount, unit)} at {name}" for (name, unit), amount in costs.items()]
         return ", ".join(parts) + self._about(costs)
@@ -223,16 +272,20 @@ class Tariff:
         limits = ((f"{provider}_{unit}", amount) for (provider, unit), amount in costs.items())
         if any(name in self._above and amount > self._above[name] for name, amount in limits):
             return True
-        if "money" not in self._above:
-            return False
         known, unpriced = self._priced(costs)
-        return bool(unpriced) or sum(known) > self._above["money"] + ROUNDING
+        if unpriced and self._counts_money:
+            return True
+        return "money" in self._above and sum(known) > self._above["money"] + ROUNDING
+
+    @property
+    def _counts_money(self) -> bool:
+        return "money" in self._above or "money" in self._above_per_day
 
     def _about(self, costs: Mapping[tuple[str, Unit], float]) -> str:
         """Return the costs in money as text, as far as prices are known."""
         known, unpriced = self._priced(costs)
         about = [f"about {sum(known):.2f}"] if known else []
-        if unpriced and "money" in self._above:
+        if unpriced and self._counts_money:
             about.append(f"no price is known for {', '.join(unpriced)}")
         return f" ({', '.join(about)})" if about else ""
 

@@ -91,13 +91,15 @@ class Forecast:
 
     ``known`` is the job that `Store.create` would return instead of a new one. ``doubtful``: with an
     idempotency key, the job that stands in the way of the same call without one: its fate is not
-    known. ``reached``: the error that `Store.create` would raise.
+    known. ``reached``: the error that `Store.create` would raise for a cap on spending. ``asks``:
+    too much would be spent without asking the person.
     """
 
     known: Job | None
     doubtful: Job | None
     reached: CapReached | None
     usage: Usage
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

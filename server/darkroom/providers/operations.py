@@ -320,6 +320,11 @@ class JobOperation(Declared):
     texts: tuple[str, ...] = ()
     """Arguments that the policy checks before they are sent, as dotted paths."""
 
+    texts_unchanged: tuple[str, ...] = ()
+    """Arguments that the policy checks too, but that must be sent as they are: if it would change
+    them, the call is refused. Texts, lists or objects; they are checked together, with the names of
+    all members, as ``bind`` left them."""
+
     lookback: Lookback | None = None
     cancel: str | None = None
     """Name of the call that cancels a job of this operation at the provider."""

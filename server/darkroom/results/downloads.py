@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from darkroom.core.byte_budget import LARGEST_FILE_BYTES, ByteBudget
 from darkroom.core.errors import CallError, Code, FetchError
 from darkroom.core.log import log
 from darkroom.jobs import states
@@ -40,6 +41,9 @@ RESUME_MOST = 2_000
 
 RESUME_SECONDS = 7 * 86_400.0
 """Downloads of older jobs are resumed when the job is checked, not when the server starts."""
+
+FURTHER_BYTES = 32 * 1024 * 1024
+"""What each output beyond the first adds to the bytes that the outputs of a job may have."""
 
 FINAL: frozenset[Code] = frozenset({"expired", "bad_response", "forbidden"})
 """Reasons for a failed download that do not change with time."""
@@ -168,13 +172,16 @@ class OutputDownloader:
         self._context.schedule.cancel(("fetch", live.job.job_id))
         try:
             addresses = _Addresses(self._context, live.job)
+            budget = budget_of(live.job)
             outputs: list[Output] = []
             problems: dict[int, _Problem] = {}
             for output in live.job.outputs:
                 found, problem = output, None
                 if _missing(output):
-                    work = self._one if download else self._renewed
-                    found, problem = await work(live.job, output, addresses)
+                    if download:
+                        found, problem = await self._one(live.job, output, addresses, budget)
+                    else:
+                        found, problem = await self._renewed(live.job, output, addresses)
                 if problem is not None:
                     problems[output.index] = problem
                     found = replace(found, fetch_error=problem.code)
@@ -220,7 +227,7 @@ class OutputDownloader:
         )
 
     async def _one(
-        self, job: Job, output: Output, addresses: _Addresses
+        self, job: Job, output: Output, addresses: _Addresses, budget: ByteBudget
     ) -> tuple[Output, _Problem | None]:
         if self._expired(output):
             output, problem = await self._renewed(job, output, addresses)
@@ -228,14 +235,14 @@ class OutputDownloader:
                 return output, problem
         try:
             try:
-                return await self._download(job, output), None
+                return await self._download(job, output, budget), None
             except FetchError as error:
                 if not error.dead:
                     raise
                 output, problem = await self._renewed(job, output, addresses)
                 if problem is not None:
                     return output, problem
-                return await self._download(job, output), None
+                return await self._download(job, output, budget), None
         except FetchError as error:
             return output, _Problem(error.code, error.reason)
         except OSError as error:
@@ -244,7 +251,7 @@ class OutputDownloader:
             log.error("a download of %s failed: %s", job.job_id, type(error).__name__)
             return output, _Problem("internal_error", "it failed in this server")
 
-    async def _download(self, job: Job, output: Output) -> Output:
+    async def _download(self, job: Job, output: Output, budget: ByteBudget) -> Output:
         now = self._context.clock()
         folder = naming.day_folder(self._folder, job.ended_at or now)
         if job.folder is not None:
@@ -255,7 +262,7 @@ class OutputDownloader:
                 await self._offload(lambda: naming.sweep(folder, now))
             if self._fetcher is None:
                 self._fetcher = self._open_fetcher()
-            download = await self._fetcher.download(output.url or "", folder)
+            download = await self._fetcher.download(output.url or "", folder, budget=budget)
             path = await self._offload(
                 lambda: naming.place(download, folder, self._stem(job, output))
             )
@@ -336,6 +343,15 @@ class OutputDownloader:
         """Close the connections."""
         if self._fetcher is not None:
             await self._fetcher.aclose()
+
+
+def budget_of(job: Job) -> ByteBudget:
+    """Return how many bytes the missing files of a job may have together.
+
+    A provider that answers with much more than was asked for does not fill the disk.
+    """
+    most = LARGEST_FILE_BYTES + FURTHER_BYTES * (len(job.outputs) - 1)
+    return ByteBudget(most - sum(each.bytes or 0 for each in job.outputs if each.file is not None))
 
 
 class _Addresses:

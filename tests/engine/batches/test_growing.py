@@ -6,14 +6,15 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from darkroom.providers.operations import JobOperation
 from darkroom_tools import CATALOGUE
 from tests.engine.batches.support import until_done
-from tests.engine.money import Asked
+from tests.engine.money import DAY, Asked
 from tests.engine.support import asked
-from tests.harness import call, refused, rig
+from tests.harness import ERAS, Era, call, refused, rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,14 +109,16 @@ def tripled() -> Catalogue:
     return replace(CATALOGUE, providers=tuple(providers))
 
 
+PICTURE = {"tool": "zsky_start_image", "arguments": {"prompt": "Waves", "width": 256}}
+
+
 @pytest.mark.parametrize("above", [{"claid_credits": 1}, {}], ids=["asks", "asks-nobody"])
 async def test_outputs_beyond_what_was_approved_are_not_followed_up(
     clock: Callable[[], float], tmp_path: Path, above: dict[str, float]
 ) -> None:
     dependencies, person = rigged(clock, tmp_path, above, catalogue=tripled()), Asked()
     async with dependencies.client(elicitation=person) as client:
-        items = [{"tool": "zsky_start_image", "arguments": {"prompt": "Waves", "width": 256}}]
-        started = await call(client, "start_batch", items=items, then=EDIT)
+        started = await call(client, "start_batch", items=[PICTURE], then=EDIT)
         report = await until_done(client, started["batch_id"])
     assert not person.questions  # one credit is not above one
     edits = len(asked(dependencies, "claid", "submit"))
@@ -125,3 +128,76 @@ async def test_outputs_beyond_what_was_approved_are_not_followed_up(
     else:
         assert edits == 3
         assert "warnings" not in report
+
+
+@pytest.mark.parametrize("answer", ["accept", "decline"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_retry_asks_anew_for_outputs_beyond_what_was_approved(
+    clock: Callable[[], float], tmp_path: Path, era: Era, answer: str
+) -> None:
+    above = {"claid_credits": 1}
+    dependencies, person = rigged(clock, tmp_path, above, catalogue=tripled()), Asked(answer)
+    async with dependencies.client(era, elicitation=person) as client:
+        started = await call(client, "start_batch", items=[PICTURE], then=EDIT)
+        report = await until_done(client, started["batch_id"])
+        assert "retry_batch" in report["warnings"][0]
+        name = {"batch_id": started["batch_id"]}
+        if answer == "decline":
+            assert (await refused(client, "retry_batch", **name)).startswith("[declined]")
+        else:
+            assert (await call(client, "retry_batch", **name))["retried"] == 2
+            report = await until_done(client, started["batch_id"])
+            assert "warnings" not in report
+            assert (await call(client, "retry_batch", **name))["retried"] == 0
+    (question,) = person.questions
+    assert question.startswith(
+        "Start 2 jobs of the second stage that were not approved yet: 2 credits at claid"
+    )
+    assert len(asked(dependencies, "claid", "submit")) == (3 if answer == "accept" else 1)
+    assert report["counts"] == {"completed": 4 if answer == "accept" else 2}
+
+
+async def test_a_yes_to_a_batch_is_none_to_what_it_did_not_say(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    """However small the rest is: what the day's sum made a question is not above by itself."""
+    per_day = {"DARKROOM_APPROVAL__ABOVE_PER_DAY": '{"claid_credits": 0}'}
+    dependencies = rigged(clock, tmp_path, {}, catalogue=tripled(), environment=per_day)
+    person = Asked()
+    async with dependencies.client(elicitation=person) as client:
+        started = await call(client, "start_batch", items=[PICTURE], then=EDIT)
+        report = await until_done(client, started["batch_id"])
+    assert len(person.questions) == 1
+    assert len(asked(dependencies, "claid", "submit")) == 1
+    assert "2 outputs more than were planned" in report["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("DARKROOM_APPROVAL__ABOVE_PER_DAY", "the person has to be asked"),
+        ("DARKROOM_SPENDING__CLAID_CREDITS_PER_DAY", "claid_credits_per_day = 2"),
+    ],
+    ids=["unasked", "cap"],
+)
+async def test_what_a_limit_of_the_day_stops_goes_on_by_a_retry(
+    clock: Callable[[], float], tmp_path: Path, setting: str, said: str
+) -> None:
+    value = "2" if "SPENDING" in setting else '{"claid_credits": 2}'
+    limit = {setting: value}
+    dependencies = rigged(clock, tmp_path, {}, catalogue=tripled(), environment=limit)
+    person = Asked()
+    async with dependencies.client(elicitation=person) as client:
+        started = await call(client, "start_batch", items=[PICTURE], then=EDIT)
+        report = await until_done(client, started["batch_id"])
+        assert said in report["warnings"][0]
+        assert len(asked(dependencies, "claid", "submit")) == 2
+        name = {"batch_id": started["batch_id"]}
+        if "SPENDING" in setting:
+            text = await refused(client, "retry_batch", **name)
+            assert text.startswith("[spend_cap_reached]")
+            await anyio.sleep(DAY)
+        await call(client, "retry_batch", **name)
+        await until_done(client, started["batch_id"])
+    assert len(asked(dependencies, "claid", "submit")) == 3
+    assert len(person.questions) == ("APPROVAL" in setting)

@@ -30,6 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
+from darkroom.core.byte_budget import ByteBudget
 from darkroom.core.errors import FetchError
 from darkroom.core.media_types import pixel_size, sniff_media_type
 from darkroom.core.urls import Origin
@@ -211,6 +212,33 @@ async def test_a_picture_arrives_whole_private_and_described(tmp_path: Path) -> 
     assert download.sha256 == hashlib.sha256(PNG).hexdigest()
     assert network.dialled == [(PUBLIC, 443)]
     assert network.tls == [("cdn.example.com", True)]
+
+
+async def test_downloads_that_share_a_budget_stop_when_it_is_used_up(tmp_path: Path) -> None:
+    network = Network(
+        {"cdn.example.com": [[PUBLIC], [PUBLIC]]}, [answer(Connection="close"), answer()]
+    )
+    budget = ByteBudget(2 * len(PNG) - 1)
+    async with network.fetcher() as fetcher:
+        await fetcher.download(ADDRESS, tmp_path, budget=budget)
+        assert budget.left == len(PNG) - 1
+        with pytest.raises(FetchError, match="larger than they may be together"):
+            await fetcher.download(ADDRESS, tmp_path, budget=budget)
+    assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("left", [0, len(PNG) - 1])
+async def test_a_body_of_untold_length_keeps_to_its_budget(tmp_path: Path, left: int) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for at in range(0, len(PNG), 16):
+            yield PNG[at : at + 16]
+
+    budget = ByteBudget(left)
+    fetcher = sandboxed(httpx2.Response(200, content=body()))
+    with pytest.raises(FetchError, match="larger than they may be together"):
+        await fetcher.download(SANDBOXED, tmp_path, budget=budget)
+    assert budget.left < 16
+    assert not files(tmp_path)
 
 
 async def test_a_request_carries_no_cookie_no_credential_and_uses_no_proxy(

@@ -355,6 +355,8 @@ START_IMAGES = FanOutOperation(
     poll_interval_seconds=POLL_INTERVAL_SECONDS,
     deadline_seconds=lambda settings: settings.deadline_seconds,
     cost=lambda params, _: Cost(len(params.images), "images"),
+    # Results are matched by name, and the objects must be the same in every request.
+    texts_unchanged=("images.image_name", "workflow_details", "output_details"),
 )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 from darkroom.core.deadlines import CANCEL_SECONDS
 from darkroom.core.errors import CallError, DarkroomError
+from darkroom.engine.batches.growth import went_on
 from darkroom.engine.batches.plan import quotas_said
 from darkroom.jobs.store import UNDER_WAY
 from darkroom.providers.operations import CallOperation
@@ -16,6 +18,7 @@ from darkroom.providers.operations import CallOperation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from darkroom.engine.batches.growth import Followed, Growth
     from darkroom.engine.batches.report import Report, Reports
     from darkroom.engine.batches.start import Opener
     from darkroom.engine.calls import Caller
@@ -130,16 +133,17 @@ class Canceller:
 class Retrier:
     """Runs jobs of a batch again; the caps apply again."""
 
-    def __init__(self, runtime: Runtime, starter: Starter, opener: Opener) -> None:
+    def __init__(self, runtime: Runtime, starter: Starter, opener: Opener, growth: Growth) -> None:
         self._runtime = runtime
         self._context = runtime.context
         self._starter = starter
         self._opener = opener
+        self._growth = growth
 
     async def retry(self, report: Report, person: Person) -> int:
         """Run the failed jobs again that may succeed now, and the jobs that waited for them.
 
-        Returns how many. An ``unknown`` job is never run again.
+        A second stage that stopped goes on for the outputs that it has no job for. Returns how many. An ``unknown`` job is never run again.
 
         Raises
         ------
@@ -157,18 +161,23 @@ class Retrier:
             for job in (*failed, *missed)
             if job.operation in self._context.operations and not await self._partly_sent(job)
         ]
-        if not again:
+        outputs = self._growth.missing(report)
+        by_item = {job.item: job for job in report.jobs}
+        followers = [by_item[f"{job.item}>0"] for job, _ in outputs]
+        if not again and not outputs:
             return 0
         costs: Counter[tuple[str, Unit]] = Counter()
-        for job in again:
+        for job in (*again, *followers):
             cost = self._cost(job, self._context.operations[job.operation])
             if cost is not None:
                 costs[job.provider, cost.unit] += cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
         await self._opener.admit(report.batch, costs)
-        said, _ = await quotas_said(self._runtime, again)
-        what = f"Run {len(again)} jobs again"
-        await self._opener.ask(RETRY, what, costs, said, report.batch, person)
-        return await self._context.detached(lambda: self._restart_all(report.batch, again))
+        said, _ = await quotas_said(self._runtime, [*again, *followers])
+        what = _what(len(again), len(outputs))
+        asked = await self._opener.ask(RETRY, what, costs, said, report.batch, person)
+        return await self._context.detached(
+            lambda: self._restart_all(report.batch, again, outputs, asked=asked)
+        )
 
     async def _partly_sent(self, job: Job) -> bool:
         """Tell whether items of a job were accepted, or may have been: they are paid for."""
@@ -203,10 +212,14 @@ class Retrier:
         key = self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
         return key.charged(operation.cost(params, client.settings))
 
-    async def _restart_all(self, batch: Job, again: Sequence[Job]) -> int:
+    async def _restart_all(
+        self, batch: Job, again: Sequence[Job], outputs: Sequence[Followed], *, asked: bool
+    ) -> int:
         retried = 0
         for job in again:
-            retried += await self._restart(job, self._context.operations[job.operation])
+            operation = self._context.operations[job.operation]
+            retried += await self._restart(job, operation, asked=asked)
+        retried += await self._go_on(batch, outputs, asked=asked)
         parent = await self._context.registry.get(batch.job_id)
         if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
@@ -215,7 +228,17 @@ class Retrier:
             )
         return retried
 
-    async def _restart(self, old: Job, operation: JobOperation) -> bool:
+    async def _go_on(self, batch: Job, outputs: Sequence[Followed], *, asked: bool) -> int:
+        """Start the second stage for outputs that it stopped at; return for how many."""
+        parent = await self._context.registry.get(batch.job_id)
+        if not outputs or parent is None:
+            return 0
+        await self._context.registry.update(
+            parent, lambda job: job.next(warnings=went_on(job), updated_at=self._context.clock())
+        )
+        return len(outputs) if await self._growth.start(batch, outputs, asked=asked) else 0
+
+    async def _restart(self, old: Job, operation: JobOperation, *, asked: bool) -> bool:
         context, now = self._context, self._context.clock()
         live = await context.registry.get(old.job_id)
         if live is None:
@@ -240,9 +263,13 @@ class Retrier:
                 runs=job.runs + 1,
                 run_at=now,
                 cost=self._cost(job, operation),
+                asked=asked,
             )
 
-        caps = context.tariff.caps_for(old, now)
+        caps = [*context.tariff.caps_for(old, now)]
+        if not asked:
+            anew = replace(old, asked=False)
+            caps += context.tariff.unasked_caps_for(anew, RETRY, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
@@ -251,3 +278,12 @@ class Retrier:
         live.failed_polls, live.not_found, live.missed_at, live.trouble = 0, 0, None, None
         self._runtime.queue(live, attempts)
         return True
+
+
+def _what(again: int, outputs: int) -> str:
+    """Return what a retry does, as the question begins."""
+    parts = [f"Run {again} jobs again"] if again else []
+    if outputs:
+        parts.append(f"start {outputs} jobs of the second stage that were not approved yet")
+    what = " and ".join(parts)
+    return what[0].upper() + what[1:]

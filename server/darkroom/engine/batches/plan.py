@@ -99,7 +99,7 @@ async def plan(
     }
     wanted, wrong = _looked_at(runtime, providers, items, found, ids)
     try:
-        judged = await starter.judge(((each[1], each[2]) for each in wanted.values()), person)
+        judged = await starter.judge(wanted.values(), person)
     except CallError as error:
         if not mistakes and not wrong:
             raise

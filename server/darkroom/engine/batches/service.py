@@ -6,28 +6,23 @@ settled and downloaded like all others. The status of a batch follows from their
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, call_error
 from darkroom.core.log import log
 from darkroom.engine.batches import manifest
 from darkroom.engine.batches.changes import Canceller, Retrier
-from darkroom.engine.batches.plan import outputs_of
-from darkroom.engine.batches.report import OPERATION, PROVIDER, Reports
+from darkroom.engine.batches.growth import Growth
+from darkroom.engine.batches.report import PROVIDER, Reports
 from darkroom.engine.batches.start import Opener
 from darkroom.engine.recovery import recover_from
-from darkroom.engine.starts import Place
 from darkroom.jobs.store import Query
-from darkroom.providers.operations import JobOperation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from darkroom.core.json_types import JsonObject
     from darkroom.engine.batches.report import Report
     from darkroom.engine.batches.start import Asked, Opened
     from darkroom.engine.calls import Caller
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
     from darkroom.engine.starts import Starter
     from darkroom.jobs.model import Job
     from darkroom.providers.provider import Provider
-    from darkroom.providers.values import Unit
 
 MANIFEST_SECONDS = 1.0
 """Delay between a change and writing the manifest, so that many changes are written once."""
@@ -53,17 +47,11 @@ class Batches:
         self._runtime = runtime
         self._context = runtime.context
         self._owner = owner
-        self._starter = starter
-        self._starts = {
-            operation.name: (provider, operation)
-            for provider in providers.values()
-            for operation in provider.operations
-            if isinstance(operation, JobOperation)
-        }
         self._reports = Reports(runtime, owner, providers)
         self._opener = Opener(runtime, owner, providers, starter)
         self._canceller = Canceller(runtime, providers, self._reports)
-        self._retrier = Retrier(runtime, starter, self._opener)
+        self._growth = Growth(runtime, providers, starter, self._reports)
+        self._retrier = Retrier(runtime, starter, self._opener, self._growth)
         self._writing = anyio.Lock()
         runtime.tracker.on_change.append(self._changed)
         runtime.go_on.append(self.take_up)
@@ -122,7 +110,7 @@ class Batches:
             return
         self._write_soon(job.batch_id)
         if job.status == "completed" and any(output.index for output in job.outputs):
-            self._context.spawn(self._grow, job)
+            self._context.spawn(self._growth.follow, job)
 
     def _write_soon(self, batch_id: str) -> None:
         key = ("manifest", batch_id)
@@ -156,71 +144,6 @@ class Batches:
             ),
         )
 
-    async def _grow(self, job: Job) -> None:
-        """Start the second stage for the outputs of a job beyond its first."""
-        parent = await self._context.registry.get(job.batch_id or "")
-        stage = parent.job.arguments.get("then") if parent is not None else None
-        if parent is None or not isinstance(stage, dict) or ">" in (job.item or ""):
-            return
-        if parent.job.status == "cancelled":
-            return
-        provider, operation = self._starts[str(stage["tool"])]
-        arguments = stage["arguments"]
-        planned = outputs_of(self._runtime, job)
-        beyond = [output for output in job.outputs if output.index >= planned]
-        if beyond and await self._would_ask(parent.job, operation, job, len(beyond)):
-            await self._warn(parent.job.job_id, _not_approved(job, len(beyond), operation.name))
-        else:
-            beyond = []
-        for output in job.outputs:
-            if output.index == 0 or output in beyond:
-                continue  # it was planned with the batch, or nobody has said yes to it
-            newest = await self._context.registry.store.job(parent.job.job_id)
-            if newest is None or newest.status == "cancelled":
-                return
-            given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
-            given[str(stage["input"])] = f"job:{job.job_id}#{output.index}"
-            try:
-                await self._starter.start_in_batch(
-                    provider,
-                    operation,
-                    given,
-                    Place(
-                        batch_id=parent.job.job_id,
-                        item=f"{job.item}>{output.index}",
-                        folder=parent.job.folder,
-                    ),
-                )
-            except CallError as error:
-                await self._warn(parent.job.job_id, error)
-                return
-
-    async def _would_ask(self, batch: Job, operation: JobOperation, job: Job, more: int) -> bool:
-        """Tell whether the person would be asked for the batch with so many jobs more."""
-        if OPERATION in self._context.settings.approval.never_ask:
-            return False
-        costs: Counter[tuple[str, Unit]] = Counter()
-        report = await self._reports.of(batch.job_id)
-        for each in report.jobs:
-            if each.cost is None:
-                continue
-            costs[each.provider, each.cost.unit] += each.cost.amount  # pyright: ignore[reportArgumentType] -- amounts may be fractions
-            if each.item == f"{job.item}>0" and each.operation == operation.name:
-                costs[each.provider, each.cost.unit] += each.cost.amount * more  # pyright: ignore[reportArgumentType] -- amounts may be fractions
-        return self._context.tariff.question_for_all(costs) is not None
-
-    async def _warn(self, batch_id: str, error: CallError) -> None:
-        """Add a warning to the batch: its second stage was not continued, and why."""
-        live = await self._context.registry.get(batch_id)
-        said = f"the second stage did not go on: {error.failure.message}"
-        if live is not None:
-            await self._context.registry.update(
-                live,
-                lambda job: (
-                    None if said in job.warnings else job.next(warnings=(*job.warnings, said))
-                ),
-            )
-
     async def take_up(self) -> None:
         """Continue the batches of dead processes: second stages, manifests, ends."""
         registry = self._context.registry
@@ -235,20 +158,6 @@ class Batches:
                 continue  # its process is alive
             registry.add(parent)
             report = await self._reports.of(parent.job_id)
-            known = {job.item for job in report.jobs}
-            for job in report.jobs:
-                if job.status == "completed" and any(
-                    o.index and f"{job.item}>{o.index}" not in known for o in job.outputs
-                ):
-                    await self._grow(job)
+            for job_id in dict.fromkeys(job.job_id for job, _ in self._growth.missing(report)):
+                await self._growth.follow(next(j for j in report.jobs if j.job_id == job_id))
             self._write_soon(parent.job_id)
-
-
-def _not_approved(job: Job, more: int, tool: str) -> CallError:
-    """Say that a job has more outputs than the person's yes to the batch was for."""
-    return call_error(
-        "declined",
-        f"{job.job_id} has {more} outputs more than were planned, and nobody has approved "
-        f"{tool} for them",
-        "start them as another batch",
-    )

@@ -109,15 +109,21 @@ class Opener:
         parent = dataclasses.replace(
             parent, sandbox=any(planned.job.sandbox for planned in made.planned)
         )
-        totals = self.totals(parent, made.costs)
         if asked.dry_run:
-            if (reached := await self._passed(totals)) is not None:
+            if (reached := await self._passed(self.totals(parent, made.costs))) is not None:
                 made.warnings.append(f"it would be refused: {reached.failure.message}")
             return Opened(parent, made, made=True)
         await self.admit(parent, made.costs)
         what = f"Start {len(made.planned) + made.grows} jobs"
-        await self.ask(OPERATION, what, made.costs, made.warnings, parent, person)
-        return await context.detached(lambda: self._begin(parent, made, totals))
+        asked_so = await self.ask(OPERATION, what, made.costs, made.warnings, parent, person)
+        try:
+            return await context.detached(lambda: self._begin(parent, made, asked=asked_so))
+        except CapReached as reached:
+            if not reached.cap.unasked:
+                raise
+        # Calls side by side have used what was left, so that the person is asked after all.
+        await self.ask(OPERATION, what, made.costs, made.warnings, parent, person, anyway=True)
+        return await context.detached(lambda: self._begin(parent, made, asked=True))
 
     def _folder(self, batch_id: str, name: str | None, now: float) -> str:
         """Return a new folder for the batch's files, in the results folder."""
@@ -173,8 +179,13 @@ class Opener:
 
     # --- money ---
 
-    def totals(self, parent: Job, costs: Mapping[tuple[str, Unit], float]) -> Totals:
-        """Return the sums that the jobs of a batch need, with the caps that apply to them."""
+    def totals(
+        self, parent: Job, costs: Mapping[tuple[str, Unit], float], tool: str | None = None
+    ) -> Totals:
+        """Return the sums that the jobs of a batch need, with the caps that apply to them.
+
+        With ``tool``, also with the limits on what that tool may spend without asking.
+        """
         context, now = self._context, self._context.clock()
         totals: Totals = []
         money = 0.0
@@ -183,6 +194,8 @@ class Opener:
             price = context.tariff.price(provider, unit)
             money += (price or 0.0) * amount
             caps = context.tariff.caps(provider, unit, now)
+            if tool is not None:
+                caps += context.tariff.unasked_caps(tool, provider, unit, now)
             in_money = [cap for cap in caps if cap.unit is None]
             entry = Entry(
                 entry_id=parent.job_id,
@@ -201,11 +214,13 @@ class Opener:
             totals.append((dataclasses.replace(totals[0][0], money=money), in_money))
         return totals
 
-    async def _passed(self, totals: Totals) -> CapReached | None:
-        """Return the first cap that all jobs together would exceed."""
+    async def _passed(self, totals: Totals, *, unasked: bool = False) -> CapReached | None:
+        """Return the first cap, or limit on what is spent unasked, that all jobs would exceed."""
         store = self._context.registry.store
         for entry, caps in totals:
             for cap in caps:
+                if cap.unasked != unasked:
+                    continue
                 used = await store.used(self._owner, cap)
                 if passes(used, cap, entry):
                     return CapReached(cap, used, wants(cap, entry))
@@ -224,21 +239,35 @@ class Opener:
         said: Sequence[str],
         parent: Job,
         person: Person,
-    ) -> None:
-        """Ask the person if the cost is above the configured amount; ``said`` is part of it."""
+        *,
+        anyway: bool = False,
+    ) -> bool:
+        """Ask the person if the cost is above the configured amount; ``said`` is part of it.
+
+        The person is also asked if too much would be spent today without asking, or ``anyway``.
+        Returns whether the person was asked, and has said yes.
+        """
         if tool in self._context.settings.approval.never_ask:
-            return
-        question = self._context.tariff.question_for_all(costs)
+            return False
+        anyway = (
+            anyway or await self._passed(self.totals(parent, costs, tool), unasked=True) is not None
+        )
+        question = self._context.tariff.question_for_all(costs, anyway=anyway)
         if question is not None:
             whole = " ".join([f"{what}: {question}?", *(f"{text}." for text in said)])
             await person.approve(tool, whole, parent.intent)
+        return question is not None
 
     # --- the rows ---
 
-    async def _begin(self, parent: Job, made: Plan, totals: Totals) -> Opened:
+    async def _begin(self, parent: Job, made: Plan, *, asked: bool) -> Opened:
         context = self._context
+        parent = dataclasses.replace(parent, asked=asked)
+        totals = self.totals(parent, made.costs, None if asked else OPERATION)
+        jobs = [dataclasses.replace(each.job, asked=asked) for each in made.planned]
         children = [
-            Child(each.job, each.attempts, context.tariff.entry(each.job)) for each in made.planned
+            Child(job, each.attempts, context.tariff.entry(job))
+            for job, each in zip(jobs, made.planned, strict=True)
         ]
         created = await context.registry.store.create_all(
             parent, children, identical_since=self._starter.identical_since(), totals=totals
@@ -246,6 +275,6 @@ class Opener:
         if not created.made:
             return await self._again(created.job, parent)
         context.registry.add(parent)
-        for each in made.planned:
-            self._runtime.queue(context.registry.add(each.job), each.attempts)
+        for job, each in zip(jobs, made.planned, strict=True):
+            self._runtime.queue(context.registry.add(job), each.attempts)
         return Opened(parent, made, made=True)

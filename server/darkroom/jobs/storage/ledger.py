@@ -9,7 +9,7 @@ from darkroom.jobs.spending import Cap, CapReached, Entry, Sum, day, passes, wan
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from darkroom.jobs.store import Horizon
     from darkroom.providers.values import Unit
@@ -26,6 +26,7 @@ COLUMNS = (
     "state",
     "at",
     "holder",
+    "asked",
 )
 
 TABLE = (
@@ -53,11 +54,14 @@ FORGOTTEN = (
 )
 """At most one row: entries before this time have been deleted."""
 
+ASKED = ("ALTER TABLE ledger ADD COLUMN asked INTEGER NOT NULL DEFAULT 0",)
+"""Whether the person said yes to an entry; of older entries that is not known, so they count."""
+
 _PUT = (
     f"INSERT INTO ledger ({', '.join(COLUMNS)}) "  # noqa: S608 -- our names
     f"VALUES ({', '.join(f':{name}' for name in COLUMNS)}) "
     "ON CONFLICT (entry_id) DO UPDATE SET amount = :amount, basis = :basis, money = :money, "
-    "state = :state, at = :at"
+    "state = :state, at = :at, asked = :asked"
 )
 _COUNTED = "owner = ? AND at >= ? AND state != 'released'"
 
@@ -66,6 +70,22 @@ def check(used: float, cap: Cap, entry: Entry) -> None:
     """Raise `CapReached` if the entry would exceed the cap."""
     if passes(used, cap, entry):
         raise CapReached(cap, used, wants(cap, entry))
+
+
+def look_ahead(
+    entry: Entry, caps: Sequence[Cap], used: Callable[[Cap], float]
+) -> tuple[CapReached | None, bool]:
+    """Return the first cap that the entry would exceed, and whether the person has to be asked."""
+    reached, asks = None, False
+    for cap in caps:
+        try:
+            check(used(cap), cap, entry)
+        except CapReached as error:
+            if cap.unasked:
+                asks = True
+            else:
+                reached = reached or error
+    return reached, asks
 
 
 # --- in SQLite ---
@@ -92,6 +112,8 @@ def used(database: sqlite3.Connection, owner: str, cap: Cap, beside: str = "") -
     if cap.holder is not None:
         narrower += " AND holder = ?"
         values.append(cap.holder)
+    if cap.unasked:
+        narrower += " AND NOT asked"
     row = database.execute(
         f"SELECT total(max({what}, 0)) FROM ledger WHERE {_COUNTED}{narrower}",  # noqa: S608 -- our names
         values,
@@ -186,6 +208,7 @@ class MemoryLedger:
             if entry.entry_id != beside
             and (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
             and cap.holder in {None, entry.holder}
+            and not (cap.unasked and entry.asked)
         )
 
     def check_all(self, entry: Entry, caps: Sequence[Cap]) -> None:

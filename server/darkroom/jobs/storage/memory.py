@@ -6,8 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from darkroom.core.errors import Stale
-from darkroom.jobs.spending import CapReached
-from darkroom.jobs.storage.ledger import MemoryLedger
+from darkroom.jobs.storage.ledger import MemoryLedger, look_ahead
 from darkroom.jobs.store import (
     ACCEPTED,
     NEVER_RETURNED,
@@ -105,18 +104,18 @@ class MemoryStore:
         used_since: Sequence[float],
     ) -> Forecast:
         """Look up everything that decides about a start; nothing is written."""
-        doubtful, reached = None, None
+        doubtful, reached, asks = None, None, False
         if intended.idempotency_key is not None:
             doubtful = self._same_intent(dataclasses.replace(intended, idempotency_key=None), None)
-        try:
-            if entry is not None:
-                self._ledger.check_all(entry, caps)
-        except CapReached as error:
-            reached = error
+        if entry is not None:
+            reached, asks = look_ahead(
+                entry, caps, lambda cap: self._ledger.used(intended.owner, cap)
+            )
         usage = Usage(0, ())
         if used_since:
             usage = await self.usage(intended.owner, intended.operation, used_since)
-        return Forecast(self._same_intent(intended, identical_since), doubtful, reached, usage)
+        known = self._same_intent(intended, identical_since)
+        return Forecast(known, doubtful, reached, usage, asks)
 
     async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
         """Return the job that `create` would return instead of a new one."""

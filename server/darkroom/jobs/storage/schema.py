@@ -107,6 +107,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         *ledger.TABLE,
     ),
     ledger.FORGOTTEN,
+    ledger.ASKED,
 )
 """The steps from each schema version to the next; the first one creates the tables.
 

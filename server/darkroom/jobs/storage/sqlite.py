@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from darkroom.core.executor import worker_thread
-from darkroom.jobs.spending import CapReached
 from darkroom.jobs.storage import ledger, rows, schema
 from darkroom.jobs.storage.journal import (
     BUSY_TIMEOUT_SECONDS,
@@ -129,19 +128,18 @@ class SqliteStore:
         """Look up everything that decides about a start; nothing is written."""
 
         def look(database: sqlite3.Connection) -> Forecast:
-            doubtful, reached, usage = None, None, Usage(0, ())
+            doubtful, usage, reached, asks = None, Usage(0, ()), None, False
             if intended.idempotency_key is not None:
                 keyless = replace(intended, idempotency_key=None)
                 doubtful = rows.same_intent(database, keyless, None)
-            try:
-                if entry is not None:
-                    ledger.check_all(database, entry, caps)
-            except CapReached as error:
-                reached = error
+            if entry is not None:
+                reached, asks = ledger.look_ahead(
+                    entry, caps, lambda cap: ledger.used(database, intended.owner, cap)
+                )
             if used_since:
                 usage = rows.usage(database, intended.owner, intended.operation, used_since)
             known = rows.same_intent(database, intended, identical_since)
-            return Forecast(known, doubtful, reached, usage)
+            return Forecast(known, doubtful, reached, usage, asks)
 
         return await self._read(look)
 

@@ -28,6 +28,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx2
 
+from darkroom.core.byte_budget import LARGEST_FILE_BYTES, ByteBudget
 from darkroom.core.errors import FetchError
 from darkroom.core.files import make_private_folder
 from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 
-MAX_BYTES = 200 * 1024 * 1024
+MAX_BYTES = LARGEST_FILE_BYTES
 DEADLINE_SECONDS = 120
 IDLE_SECONDS = 20
 CONNECT_SECONDS = 10
@@ -139,17 +140,24 @@ class Fetcher:
             await network.aclose()
 
     async def download(
-        self, address: str, into: Path, *, expected: Collection[str] = PICTURES_AND_VIDEOS
+        self,
+        address: str,
+        into: Path,
+        *,
+        expected: Collection[str] = PICTURES_AND_VIDEOS,
+        budget: ByteBudget | None = None,
     ) -> Download:
         """Stream ``address`` into a new file in the folder ``into``.
 
-        ``expected`` contains media types or their beginnings. Raises only FetchError. After an
+        ``expected`` contains media types or their beginnings. ``budget``: what this download may
+        have together with others. Raises only FetchError. After an
         error or a cancellation no file is left.
         """
         try:
             with anyio.fail_after(self._deadline_seconds):
                 async with self._open(address) as response:
-                    return await self._save(response, into, tuple(expected))
+                    given = budget or ByteBudget(self._max_bytes)
+                    return await self._save(response, into, tuple(expected), given)
         except TimeoutError:
             raise FetchError("the download took too long", code="timeout") from None
         except httpx2.TimeoutException:
@@ -202,15 +210,16 @@ class Fetcher:
         return self._network
 
     async def _save(
-        self, response: httpx2.Response, into: Path, expected: tuple[str, ...]
+        self, response: httpx2.Response, into: Path, expected: tuple[str, ...], budget: ByteBudget
     ) -> Download:
         length = _content_length(response)
         if length is not None and length > self._max_bytes:
             raise self._too_large()
+        budget.need(length or 0)
         partial_file = _PartialFile(into, expected, response.headers.get("content-type", ""))
         try:
             await self._file_work(partial_file.open)
-            received = await self._receive(response, partial_file)
+            received = await self._receive(response, partial_file, budget)
             _check_length(received, length)
             download = await self._file_work(partial_file.finish)
             await anyio.lowlevel.checkpoint_if_cancelled()  # then the file is removed below
@@ -219,7 +228,9 @@ class Fetcher:
             raise
         return download
 
-    async def _receive(self, response: httpx2.Response, partial_file: _PartialFile) -> int:
+    async def _receive(
+        self, response: httpx2.Response, partial_file: _PartialFile, budget: ByteBudget
+    ) -> int:
         """Write the body; return how many bytes came over the wire."""
         if not isinstance(response.stream, httpx2.AsyncByteStream):
             raise TypeError("a transport answered with a body that cannot be awaited")
@@ -238,6 +249,7 @@ class Fetcher:
                     written += len(piece)
                     if written > self._max_bytes:
                         raise self._too_large()
+                    budget.take(len(piece))
                     block += piece
                     if len(block) >= BLOCK_BYTES:
                         await self._file_work(partial(partial_file.write, block))
