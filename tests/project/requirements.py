@@ -59,6 +59,15 @@ PROMISES = {
             "engine/test_cancellation.py::test_the_same_call_after_a_cancelled_one_gets_its_job_and_pays_nothing_more",
         ),
     ),
+    "cancel-a-job": Promise(
+        "A start that waits is withdrawn at every provider, and cancelled at the provider where that "
+        "can do it; the wish is written down first, and carried out after a crash, too.",
+        (
+            "engine/test_cancel_job.py::test_a_start_that_waits_here_is_withdrawn_at_every_provider",
+            "engine/test_cancel_job.py::test_what_is_pending_at_a_provider_that_can_cancel_is_cancelled_there",
+            "engine/test_cancel_job.py::test_the_wish_to_cancel_survives_a_kill",
+        ),
+    ),
     "identical-call": Promise(
         "The same call made again returns the job that exists while it runs or its fate is unknown, "
         "and for two minutes after it completed.",
@@ -175,6 +184,16 @@ PROMISES = {
         (
             "project/test_walk.py::test_an_image_is_started_waited_for_and_saved",
             "engine/test_restart.py::test_a_result_that_was_not_downloaded_is_fetched_at_the_next_check",
+        ),
+    ),
+    "download-told": Promise(
+        "A download that failed is told as it is and tried again while the address lives, even one "
+        "that the clock calls dead; half a picture is not kept as whole.",
+        (
+            "results/test_save.py::test_a_download_that_failed_is_told_as_it_is_and_tried_again_by_the_next_call",
+            "results/test_save.py::test_an_address_that_a_wrong_clock_calls_dead_is_tried",
+            "results/test_download.py::test_half_a_picture_is_not_kept_and_fetched_again",
+            "core/test_media_ends.py::test_a_whole_file_is_whole_and_no_part_of_it_is",
         ),
     ),
     "schemas-hosts-accept": Promise(

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 PIXEL_BOMB = (
-    b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 60_000, 8, 2, 0, 0, 0)
-) + b"\0" * 64
+    (b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 60_000, 8, 2, 0, 0, 0))
+    + b"\0" * 4
+    + b"\0\0\0\0IEND\xaeB`\x82"
+)
 BODIES = {
     "a page": b"<!doctype html><title>Sign in</title>",
     "an archive": b"PK\x03\x04" + b"\0" * 200,
@@ -198,6 +200,62 @@ async def test_never_means_that_nothing_is_downloaded(
         assert ended["outputs"][0]["url"] in str(result.content[0])
     assert files_in(server.results) == []
     assert asked(server, "zsky", "download") == 0
+
+
+async def a_picture(server: Rig, clock: Callable[[], float], folder: Path) -> bytes:
+    """Return what the store of ZSky has for a prompt."""
+    async with rig(clock, folder, sandbox=server.sandbox).client() as client:
+        return await inline(file_of(await image(client)).read_bytes)
+
+
+async def test_half_a_picture_is_not_kept_and_fetched_again(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path / "one")
+    whole = await a_picture(server, clock, tmp_path / "other")
+    serve(server, Fault(kind="status", status=200, body=whole[: len(whole) // 2]))
+    async with server.client() as client:
+        ended = await image(client)
+        assert "only a part of the file came" in ended["warnings"][0]
+        assert "url" in ended["outputs"][0]
+        assert files_in(server.results) == []
+        await anyio.sleep(60)
+        again = await call(client, "zsky_check_job", job_id=ended["job_id"], wait_seconds=0)
+        assert "warnings" not in again
+        assert await inline(file_of(again).read_bytes) == whole
+
+
+async def test_two_different_halves_are_two_failed_tries(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path / "one")
+    whole = await a_picture(server, clock, tmp_path / "other")
+    for share in (2, 3):
+        serve(server, Fault(kind="status", status=200, body=whole[: len(whole) // share]))
+    async with server.client() as client:
+        ended = await image(client)
+        await anyio.sleep(600)
+        again = await call(client, "zsky_check_job", job_id=ended["job_id"], wait_seconds=0)
+        assert "warnings" not in again
+        assert await inline(file_of(again).read_bytes) == whole
+
+
+async def test_a_file_that_has_no_end_at_the_provider_is_kept_with_a_warning(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path / "one")
+    whole = await a_picture(server, clock, tmp_path / "other")
+    serve(server, Fault(kind="status", status=200, body=whole[:-20]), times=None)
+    async with server.client() as client:
+        ended = await image(client)
+        await anyio.sleep(600)
+        again = await call(client, "zsky_check_job", job_id=ended["job_id"], wait_seconds=0)
+        assert again["warnings"] == [
+            "output 0 may be incomplete: its file has no end, and came so twice"
+        ]
+        assert await inline(file_of(again).read_bytes) == whole[:-20]
+        await anyio.sleep(86_400)
+    assert asked(server, "zsky", "download") == 2 + 1, "the other server's, and twice"
 
 
 def flooding(outputs: int) -> Catalogue:

@@ -18,7 +18,7 @@ from darkroom.results.export import opened, target
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.money import DAY, Asked
 from tests.harness import ERAS, Era, Rig, call, refused, rig
-from tests.results.support import file_of, files_in, image, video
+from tests.results.support import file_of, files_in, image, later, video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +203,7 @@ async def test_a_file_that_was_changed_is_not_copied_once_its_address_is_dead(
 async def test_a_damaged_picture_is_copied_as_it_is_and_not_converted(
     server: Rig, project: Path
 ) -> None:
-    broken = Fault(kind="status", status=200, body=b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
+    broken = Fault(kind="status", status=200, body=b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0IEND\xaeB`\x82")
     server.sandbox.emulators["zsky"].faults.add("download", broken)
     async with server.client() as client:
         ids = [(await image(client))["job_id"]]
@@ -342,3 +342,120 @@ async def test_a_path_of_another_system_is_refused_with_the_way_out(
     assert says in said
     assert str(project) in said
     assert files_in(project) == []
+
+
+# --- what could not be downloaded ---
+
+
+def on_demand(clock: Callable[[], float], folder: Path, project: Path, download: str) -> Rig:
+    roots = {"DARKROOM_FILES__ROOTS": json.dumps([str(project)])}
+    return rig(clock, folder, environment={**roots, "DARKROOM_RESULTS__DOWNLOAD": download})
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        (Fault(kind="status", status=500), "provider_error", "status 500"),
+        (Fault(kind="status", status=429), "rate_limited", "429"),
+        (Fault(kind="hang_before"), "timeout", ""),
+        (Fault(kind="drop_during"), "provider_error", "broke off"),
+        (Fault(kind="refuse"), "provider_unavailable", "no secure connection"),
+    ],
+    ids=lambda value: f"{value.kind}{value.status}" if isinstance(value, Fault) else "",
+)
+async def test_a_download_that_failed_is_told_as_it_is_and_tried_again_by_the_next_call(
+    clock: Callable[[], float],
+    tmp_path: Path,
+    project: Path,
+    fault: Fault,
+    code: str,
+    reason: str,
+) -> None:
+    server = on_demand(clock, tmp_path, project, "on_demand")
+    async with server.client() as client:
+        job = await image(client)
+        server.sandbox.emulators["zsky"].faults.add("download", fault)
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to="a.webp")
+        assert error.startswith(f"[{code}]")
+        assert reason in error
+        assert "trying again may help" in error
+        assert "call save_results again" in error
+        assert "start the job again" not in error
+        await anyio.sleep(30)  # a call that answers before a slow host does
+        await call(client, "save_results", job_ids=[job["job_id"]], to="a.webp")
+    assert files_in(project) == ["a.webp"]
+
+
+async def test_a_file_that_is_too_large_is_told_and_its_address_is_the_way_out(
+    clock: Callable[[], float], tmp_path: Path, project: Path
+) -> None:
+    server = on_demand(clock, tmp_path, project, "on_demand")
+    async with server.client() as client:
+        job = await image(client)
+        length = {"content-length": str(10**12)}
+        huge = Fault(kind="status", status=200, body=b"RIFF", headers=length)
+        server.sandbox.emulators["zsky"].faults.add("download", huge)
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to="a.webp")
+    assert error.startswith("[bad_response]")
+    assert "more than" in error
+    assert "include_url" in error
+    assert "trying again does not help" in error
+
+
+async def test_without_downloads_the_setting_is_named(
+    clock: Callable[[], float], tmp_path: Path, project: Path
+) -> None:
+    server = on_demand(clock, tmp_path, project, "never")
+    async with server.client() as client:
+        job = await image(client)
+        error = await refused(client, "save_results", job_ids=[job["job_id"]], to="a.webp")
+    assert error.startswith("[not_configured]")
+    assert "[results] download" in error
+    assert "include_url" in error
+
+
+async def test_of_several_what_is_there_is_saved_and_the_rest_is_named(
+    clock: Callable[[], float], tmp_path: Path, project: Path
+) -> None:
+    server = on_demand(clock, tmp_path, project, "on_demand")
+    async with server.client() as client:
+        jobs = [await image(client, prompt=f"kite {n}") for n in range(3)]
+        gone = Fault(kind="status", status=500)
+        server.sandbox.emulators["zsky"].faults.add("download", gone)
+        ids = [job["job_id"] for job in jobs]
+        result = await call(client, "save_results", job_ids=ids, to="all/")
+        assert len(result["saved"]) == 2
+        (warning,) = result["warnings"]
+        assert warning.startswith("[provider_error]")
+        (missing,) = set(ids) - {each["job_id"] for each in result["saved"]}
+        assert missing in warning
+        again = await call(client, "save_results", job_ids=[missing], to="all/")
+        assert "warnings" not in again
+
+
+async def test_an_address_that_a_wrong_clock_calls_dead_is_tried(
+    clock: Callable[[], float], tmp_path: Path, project: Path
+) -> None:
+    server = on_demand(clock, tmp_path, project, "on_demand")
+    ahead = rig(
+        later(clock, 30 * DAY),
+        tmp_path,
+        environment=dict(server.environment),
+        store="sqlite",
+        sandbox=server.sandbox,
+    )
+    async with ahead.client() as client:
+        job = await image(client)
+        await anyio.sleep(600)
+        server.sandbox.emulators["zsky"].faults.add(
+            "get_job", Fault(kind="status", status=404), times=None
+        )
+        async with rig(
+            later(clock, 60 * DAY),
+            tmp_path,
+            environment=dict(server.environment),
+            store="sqlite",
+            sandbox=server.sandbox,
+        ).client() as another:
+            await call(another, "save_results", job_ids=[job["job_id"]], to="a.webp")
+    assert files_in(project) == ["a.webp"]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from darkroom.engine.batches.report import Report
     from darkroom.engine.batches.service import Batches
     from darkroom.engine.batches.start import Asked
+    from darkroom.engine.cancellation import cancel
     from darkroom.engine.engine import Engine
     from darkroom.engine.person import Nobody, Person
     from darkroom.jobs.model import Job, statuses_shown_as
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from darkroom.results.decoder import Session
     from darkroom.results.export import target
     from darkroom.results.integrity import NotKeptError
-    from darkroom.results.outputs import Outputs, ResultItem
+    from darkroom.results.outputs import Outputs, ResultItem, unsaved
 
 __all__ = [
     "Argument",
@@ -79,6 +80,7 @@ __all__ = [
     "Tool",
     "beginning",
     "call_error",
+    "cancel",
     "completed",
     "counted",
     "grammar",
@@ -90,6 +92,7 @@ __all__ = [
     "printable",
     "statuses_shown_as",
     "target",
+    "unsaved",
 ]
 
 __getattr__ = lazy_names(
@@ -127,6 +130,7 @@ __getattr__ = lazy_names(
         "darkroom.engine.batches.report": ("Report",),
         "darkroom.engine.batches.service": ("Batches",),
         "darkroom.engine.batches.start": ("Asked",),
+        "darkroom.engine.cancellation": ("cancel",),
         "darkroom.engine.engine": ("Engine",),
         "darkroom.engine.person": (
             "Nobody",
@@ -148,6 +152,7 @@ __getattr__ = lazy_names(
         "darkroom.results.outputs": (
             "Outputs",
             "ResultItem",
+            "unsaved",
         ),
     },
 )

@@ -300,8 +300,14 @@ class Caller:
     # --- jobs that a call names ---
 
     async def withdraw(self, live: LiveJob) -> JsonObject:
-        """Cancel a job that still waits here and was not sent."""
+        """Cancel a job that still waits here and was not sent.
+
+        Raises
+        ------
+        CallError: ``conflict``: its request has just left.
+        """
         context, now = self._context, self._context.clock()
+        await live.load_from(context.registry.store)
         asked = live.job.asks
         attempts = live.attempts()
 
@@ -310,7 +316,14 @@ class Caller:
                 raise call_error(
                     "conflict", f"{job.job_id} has just been sent", "check it, then cancel it again"
                 )
-            return job.next(status="cancelled", updated_at=now, ended_at=now, queued_for=None)
+            return job.next(
+                status="cancelled",
+                updated_at=now,
+                ended_at=now,
+                queued_for=None,
+                starts_at=None,
+                error=None,
+            )
 
         closed = [a.next(state="refused", answered_at=now) for a in attempts]
         await context.registry.update(live, change, closed)

@@ -12,6 +12,7 @@ import anyio
 
 from darkroom.core.errors import JournalError, Stale
 from darkroom.core.log import log
+from darkroom.engine import cancellation
 from darkroom.jobs import slots
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.providers.client.outcomes import unknown
@@ -111,6 +112,8 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
     match job.status:
         case "queued" if job.asks:
             runtime.questions.follow(live)
+        case "queued" if await cancellation.take_up(runtime, live):
+            pass
         case "queued":
             runtime.submitter.enqueue(live)
         case "submitting":
@@ -132,3 +135,4 @@ async def _take_up(runtime: Runtime, live: LiveJob) -> None:
             if live.items:
                 runtime.items.start(live)
             runtime.poller.follow(live)
+            await cancellation.take_up(runtime, live)

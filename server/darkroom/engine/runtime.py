@@ -12,6 +12,7 @@ import anyio.to_thread
 from darkroom.core.errors import JournalError
 from darkroom.core.log import log
 from darkroom.core.scheduler import HeapScheduler
+from darkroom.engine import cancellation
 from darkroom.engine.batches.tracker import Tracker
 from darkroom.jobs.context import JobContext
 from darkroom.jobs.fan_out import ItemSender
@@ -181,7 +182,7 @@ async def open_runtime(
     items = ItemSender(context, poller, inputs)
     submitter = Submitter(context, poller, items, inputs)
     registry.watchers.append(lambda job: inputs.ended(job.job_id) if job.ended else None)
-    return Runtime(
+    runtime = Runtime(
         context,
         poller,
         downloader,
@@ -195,6 +196,10 @@ async def open_runtime(
         run,
         folder,
     )
+    registry.watchers.append(
+        lambda job: cancellation.changed(runtime, job) if job.cancel_wanted else None
+    )
+    return runtime
 
 
 async def _open_storage(settings: Settings, dependencies: Dependencies, run: Executor) -> Storage:

@@ -8,7 +8,7 @@ import anyio
 
 from darkroom.core.errors import CallError, Code, JournalError
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
-from darkroom.jobs.fan_out_state import unsent
+from darkroom.jobs.fan_out_state import WITHDRAWN, unsent
 from darkroom.jobs.inputs import not_understood
 from darkroom.providers.client.outcomes import Accepted, Later, NeverLeft, Refused, Unknown, judge
 from darkroom.providers.client.resend import ITEM_REFUSED_FOR_NOW, NEVER_LEFT, with_newer_key
@@ -16,6 +16,7 @@ from darkroom.providers.messages import UNREADABLE, State
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
+    from darkroom.core.json_types import JsonObject
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.inputs import Inputs
     from darkroom.jobs.model import Attempt
@@ -64,6 +65,12 @@ class ItemSender:
                 if self._context.closing:  # the next process sends the rest
                     permit.give_back()
                     return
+                if await self._cancelled(live):
+                    permit.give_back()
+                    rest = [attempt, *waiting]
+                    waiting.clear()
+                    await self._give_up(live, rest, {"code": WITHDRAWN})
+                    break
                 with self._context.under_way():
                     try:
                         attempt, outcome = await self._send(live, attempt)
@@ -84,7 +91,9 @@ class ItemSender:
                         wait = 0.0 if replaced else _wait_after(outcome, tried)
                         if wait is None:
                             if await self._settle(live, attempt, outcome) and waiting:
-                                await self._give_up(live, waiting)
+                                rest = [*waiting]
+                                waiting.clear()
+                                await self._give_up(live, rest)
                             break
                 if outcome is None:
                     await anyio.sleep(wait)
@@ -154,10 +163,21 @@ class ItemSender:
         )
         return refused is not None and refused.code in ALL_ALIKE
 
-    async def _give_up(self, live: LiveJob, waiting: list[Attempt]) -> None:
+    async def _cancelled(self, live: LiveJob) -> bool:
+        """Tell whether somebody, maybe in another process, wants the job cancelled."""
+        try:
+            await self._context.registry.refresh(live)
+        except JournalError:  # then `_send` cannot write either
+            return False
+        return live.job.cancel_wanted
+
+    async def _give_up(
+        self, live: LiveJob, waiting: list[Attempt], evidence: JsonObject | None = None
+    ) -> None:
         now = self._context.clock()
-        refused = [attempt.next(state="refused", answered_at=now) for attempt in waiting]
-        waiting.clear()
+        refused = [
+            attempt.next(state="refused", answered_at=now, evidence=evidence) for attempt in waiting
+        ]
         for attempt in refused:
             live.keep(attempt)
         await self._context.record(live, lambda _: None, refused)

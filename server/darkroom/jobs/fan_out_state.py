@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_ELSEWHERE = 1_000
 """Results of a job that was started elsewhere, where nothing says how many are expected."""
 
+WITHDRAWN = "withdrawn"
+"""In the evidence of an attempt that was given up, because the job was cancelled."""
+
 NAMED_CHARACTERS = 150
 """Characters for names of items in a warning; further items are only counted."""
 
@@ -37,6 +40,11 @@ def last_sent(live: LiveJob) -> float:
 def unsent(live: LiveJob) -> bool:
     """Tell whether requests of a job are still to be sent or answered."""
     return any(each.state in {"prepared", "sent"} for each in (live.items or {}).values())
+
+
+def withdrawable(live: LiveJob) -> bool:
+    """Tell whether some of a job's requests have not been sent yet."""
+    return any(each.state == "prepared" for each in (live.items or {}).values())
 
 
 def deadline(operation: FanOutOperation, settings: ProviderSettings, live: LiveJob) -> float:
@@ -97,11 +105,14 @@ def gather(
     state = replace(state, outputs=tuple(outputs), progress=progress)
     if going_on:
         return replace(state, status="running"), adopted
-    refused = sorted(items.keys() - set(hoped))
+    withdrawn = sorted(name for name, each in items.items() if _withdrawn(each))
+    refused = sorted(items.keys() - set(hoped) - set(withdrawn))
     if missing:
         warnings.append(f"never came before the deadline: {_named(sorted(missing))}")
     if refused:
         warnings.append(f"refused by {provider.title}: {_named(refused)}")
+    if withdrawn:
+        warnings.append(f"cancelled before they were sent: {_named(withdrawn)}")
     if missing and not come:
         return _unseen(operation, provider, state), adopted
     cost = _cost(live.job, len(items), len(hoped), all_came=not missing)
@@ -109,7 +120,13 @@ def gather(
     if come:
         late = bool(missing)
         return replace(state, status="completed", warnings=tuple(warnings), concluded=late), adopted
+    if withdrawn and not refused:
+        return replace(state, status="cancelled"), adopted
     return replace(state, status="failed", failure=live.job.error), adopted
+
+
+def _withdrawn(attempt: Attempt) -> bool:
+    return attempt.state == "refused" and (attempt.evidence or {}).get("code") == WITHDRAWN
 
 
 def _loosely(how: str, matched: dict[str, Output]) -> list[str]:

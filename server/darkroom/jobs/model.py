@@ -193,6 +193,9 @@ class Job:
     concluded: bool = False
     """The job ended by our conclusion, not by the provider's word: a check asks once more."""
 
+    cancel_wanted: bool = False
+    """The person wants it cancelled: nothing more of it is sent, see `engine.cancellation`."""
+
     @property
     def unapproved(self) -> bool:
         """Tell whether it was asked about and not approved: it has no attempt, reserves nothing."""
@@ -207,6 +210,11 @@ class Job:
     def shown_status(self) -> ShownStatus:
         """The status that results and messages show: every text and view takes it from here."""
         return shown(self.status)
+
+    @property
+    def sending(self) -> bool:
+        """Tell whether the request that starts the job is on its way."""
+        return self.status == "submitting"
 
     @property
     def ended(self) -> bool:

@@ -18,6 +18,7 @@ from darkroom.jobs.spending import booked_at, day
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from darkroom.core.errors import Failure
     from darkroom.jobs.model import Attempt, AttemptState, Job
     from darkroom.jobs.spending import Cap, Entry, Tariff
     from darkroom.jobs.store import Share, Store
@@ -39,6 +40,7 @@ class LiveJob:
         "_changed",
         "ahead",
         "attempt",
+        "cancelling",
         "failed_polls",
         "fetching",
         "items",
@@ -47,6 +49,7 @@ class LiveJob:
         "missed_at",
         "not_found",
         "polls",
+        "refusal",
         "seen",
         "trouble",
         "unreadable",
@@ -78,6 +81,10 @@ class LiveJob:
         """The attempts of a job of many requests, by item."""
         self.ahead = False
         """The journal could not be written, so that memory is newer than the journal."""
+        self.cancelling = False
+        """This process is cancelling the job."""
+        self.refusal: Failure | None = None
+        """Why the provider did not cancel it."""
         self.unwritten: tuple[Attempt, ...] = ()
         """Attempts that could not be written; they are written with the next change."""
         self.seen = 0
@@ -212,6 +219,11 @@ class Registry:
         return job.holder not in {self.holder, None} and any(
             output.file is None and output.fetch_error is None for output in job.outputs
         )
+
+    async def refresh(self, live: LiveJob) -> None:
+        """Take in what another process may have written about a job of ours."""
+        await self._look()
+        await self._catch_up(live)
 
     async def others_wrote(self) -> int:
         """Return how many times writes by other processes were noticed, including now."""

@@ -168,24 +168,20 @@ class JobTasks:
         (await engine.runtime()).context.spawn(self._cancel, engine, live)
 
     async def _cancel(self, engine: Engine, live: LiveJob) -> None:
+        from darkroom.engine.cancellation import cancel  # noqa: PLC0415 -- needed with a job
+
         job = live.job
         begun = self._listed[job.operation].tool
         try:
             if isinstance(begun, Tool) and begun.long_running is not None:
-                arguments, name = (
-                    {begun.long_running.argument: job.job_id},
-                    begun.long_running.cancel,
-                )
-            elif not isinstance(begun, JobOperation):
-                return
-            elif job.status == "queued":
-                await (await engine.caller()).withdraw(live)
-                return
-            else:
-                arguments, name = {"job_id": job.job_id}, begun.cancel
-            handler = self._listed.get(name) if name is not None else None
-            if handler is not None:
-                await handler.run(engine, arguments, Nobody())
+                handler = self._listed.get(begun.long_running.cancel)
+                if handler is not None:
+                    arguments = {begun.long_running.argument: job.job_id}
+                    await handler.run(engine, arguments, Nobody())
+            elif isinstance(begun, JobOperation) and (
+                job.status == "queued" or begun.cancel is None or begun.cancel in self._listed
+            ):
+                await cancel(await engine.runtime(), live)
         except CallError as error:
             log.info("%s was not cancelled: %s", job.job_id, error.failure.code)
 

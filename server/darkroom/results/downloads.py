@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
-    from darkroom.providers.client.fetch import Fetcher, Offload
+    from darkroom.providers.client.fetch import Download, Fetcher, Offload
     from darkroom.providers.values import Output
 
 DOWNLOADS_AT_ONCE = 4
@@ -49,6 +49,8 @@ FINAL: frozenset[Code] = frozenset({"expired", "bad_response", "forbidden"})
 """Reasons for a failed download that do not change with time."""
 
 NOT_DOWNLOADED = "output {index} was not downloaded: {reason}"
+INCOMPLETE = "output {index} may be incomplete: its file has no end, and came so twice"
+HALF = "only a part of the file came; it is tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class OutputDownloader:
         self._dead = dead
         self._permits = anyio.CapacityLimiter(DOWNLOADS_AT_ONCE)
         self._tries: dict[str, int] = {}
+        self._halves: dict[tuple[str, int], str] = {}
+        """By job and output: the checksum of a file without an end, until it came the same again."""
         self._swept: set[Path] = set()
 
     # --- when ---
@@ -198,12 +202,19 @@ class OutputDownloader:
         now = self._context.clock()
         settled = tuple(NOT_DOWNLOADED.format(index=o.index, reason="") for o in outputs)
         said = [
+            INCOMPLETE.format(index=o.index)
+            for o in outputs
+            if o.file is not None
+            and o.sha256 is not None
+            and self._halves.get((live.job.job_id, o.index)) == o.sha256
+        ]
+        said += [
             NOT_DOWNLOADED.format(index=index, reason=problem.reason)
             for index, problem in problems.items()
         ]
 
         def change(job: Job) -> Job:
-            others = tuple(w for w in job.warnings if not w.startswith(settled))
+            others = tuple(w for w in job.warnings if not w.startswith(settled) and w not in said)
             dropped = {o.index for o in job.outputs if o.url is None}
             kept = tuple(_without_address(o) if o.index in dropped else o for o in outputs)
             return job.next(outputs=kept, warnings=(*others, *said), updated_at=now)
@@ -229,14 +240,15 @@ class OutputDownloader:
     async def _one(
         self, job: Job, output: Output, addresses: _Addresses, budget: ByteBudget
     ) -> tuple[Output, _Problem | None]:
+        expired: _Problem | None = None
         if self._expired(output):
-            output, problem = await self._renewed(job, output, addresses)
-            if problem is not None:
-                return output, problem
+            output, expired = await self._renewed(job, output, addresses)
         try:
-            try:
+            try:  # even an address that the clock calls dead: the clock may be wrong
                 return await self._download(job, output, budget), None
             except FetchError as error:
+                if error.dead and expired is not None:
+                    return output, expired
                 if not error.dead:
                     raise
                 output, problem = await self._renewed(job, output, addresses)
@@ -263,6 +275,7 @@ class OutputDownloader:
             if self._fetcher is None:
                 self._fetcher = self._open_fetcher()
             download = await self._fetcher.download(output.url or "", folder, budget=budget)
+            await self._check_end(job, output, download)
             path = await self._offload(
                 lambda: naming.place(download, folder, self._stem(job, output))
             )
@@ -283,6 +296,16 @@ class OutputDownloader:
                 log.error("no sidecar was written: %s", os.strerror(error.errno or 0))
         return saved
 
+    async def _check_end(self, job: Job, output: Output, download: Download) -> None:
+        """Refuse a file without an end, unless it came the same twice: then there is no more of it."""
+        key = (job.job_id, output.index)
+        if download.whole:
+            self._halves.pop(key, None)
+        elif self._halves.get(key) != download.sha256:
+            self._halves[key] = download.sha256
+            await self._offload(lambda: download.path.unlink(missing_ok=True))
+            raise FetchError(HALF)
+
     async def _renewed(
         self, job: Job, output: Output, addresses: _Addresses
     ) -> tuple[Output, _Problem | None]:
@@ -292,7 +315,7 @@ class OutputDownloader:
         except CallError as error:
             code = error.failure.code
             if code != "not_found" and error.failure.retryable:
-                return output, _Problem(code, f"its address has expired; {error.failure.message}")
+                return output, _Problem(code, f"it needs a new address: {error.failure.message}")
             fresh = None
         title = self._context.clients[job.provider].provider.title
         if fresh is None or fresh.url is None or self._expired(fresh):

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 import anyio
 
 from darkroom.core.errors import call_error
+from darkroom.core.times import iso
 from darkroom.jobs.store import Query
 from darkroom.results.decoder import Decoder
+from darkroom.results.downloads import FINAL, NOT_DOWNLOADED
 from darkroom.results.export import CONVERTED, Target, media_type_of, opened
 from darkroom.results.integrity import NotKeptError, open_kept
 from darkroom.results.problems import NoPictureError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from darkroom.core.errors import CallError, Code
     from darkroom.jobs.context import JobContext
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
@@ -55,6 +58,8 @@ class ResultItem:
     job: Job
     output: Output
     problem: str | None = None
+    code: Code | None = None
+    """What kind of problem it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,10 @@ class Outputs:
         numbered: list[ResultItem] = []
         for live in lives:
             for output in live.job.outputs:
-                problem = self._why_missing(output) if output.file is None else None
-                numbered.append(ResultItem(len(numbered) + 1, live.job, output, problem))
+                code, problem = None, None
+                if output.file is None:
+                    code, problem = self._why_missing(live, output)
+                numbered.append(ResultItem(len(numbered) + 1, live.job, output, problem, code))
         return numbered
 
     async def _bring(self, lives: Sequence[LiveJob]) -> None:
@@ -143,14 +150,18 @@ class Outputs:
             return True
         return False
 
-    def _why_missing(self, output: Output) -> str:
+    def _why_missing(self, live: LiveJob, output: Output) -> tuple[Code, str]:
         if self._context.settings.results.download == "never":
-            return "this server is configured to download nothing ([results] download)"
+            said = "this server is configured to download nothing ([results] download)"
+            return "not_configured", said
         if output.fetch_error == "expired" or output.url is None:
-            return "it has expired"
-        if output.fetch_error is not None:
-            return f"it could not be downloaded ({output.fetch_error})"
-        return "it has not been downloaded yet"
+            return "expired", "it has expired"
+        if live.fetching or output.fetch_error is None:
+            return "timeout", "it has not been downloaded yet"
+        begins = NOT_DOWNLOADED.format(index=output.index, reason="")
+        told = (w for w in live.job.warnings if w.startswith(begins))
+        reason = next(told, begins + output.fetch_error).removeprefix(begins)
+        return cast("Code", output.fetch_error), f"it could not be downloaded: {reason}"
 
     # --- looking ---
 
@@ -224,7 +235,7 @@ class Outputs:
         Raises
         ------
         CallError: ``conflict``: a name is taken; ``invalid_argument``: no such conversion;
-            ``expired`` or ``bad_response``: there is no file to copy.
+            `unsaved` where there is no file to copy.
         """
         named = list(zip(items, _names(items, where), strict=True))
         for item, name in named:
@@ -255,11 +266,12 @@ class Outputs:
         session: Session,
     ) -> Saved:
         """Copy an output, converted where its name asks for it."""
+        if item.problem is not None:
+            raise unsaved(item)
         has = item.output.media_type
-        # Without a file there is no name either: `work` reports the reason.
-        wanted = media_type_of(name) if item.output.file is not None else has
+        wanted = media_type_of(name)
         try:
-            if wanted is None or wanted == has:
+            if wanted == has:
                 written = await self.work(
                     item, lambda file: _write(file, where, name, overwrite=overwrite)
                 )
@@ -286,6 +298,28 @@ class Outputs:
                 "choose another folder, or ask the person to make room there",
             ) from None
         return Saved(item, where.path(name), written)
+
+
+def unsaved(item: ResultItem) -> CallError:
+    """Return why an output has no file, whether trying again helps, and the way out."""
+    code = item.code or "internal_error"
+    address = f"include_url of {item.job.provider}'s check tool shows its address"
+    if code == "expired":
+        step = "start the job again if the person wants it; list_jobs shows what is kept"
+    elif code == "not_configured":
+        step = f"{address}; or ask the person to set [results] download"
+    elif code in FINAL:
+        step = f"nothing was saved of it, and it is not tried again by itself; {address}"
+    else:
+        until = item.output.expires_at
+        lives = f", its address should live until {iso(until)}" if until is not None else ""
+        step = f"call save_results again: it is fetched again each time{lives}"
+    return call_error(
+        code,
+        f"output {item.output.index} of {item.job.job_id} cannot be saved: {item.problem}",
+        step,
+        retryable=code not in FINAL and code != "not_configured",
+    )
 
 
 def _lives(output: Output, now: float) -> bool:

@@ -8,9 +8,12 @@ import anyio
 import pytest
 
 from darkroom_tools.emulators.kit import Fault
+from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.batches.support import charged, look_book, prompts, until_done
+from tests.engine.servers import servers
 from tests.engine.stores import TroubledStore
 from tests.engine.support import DAY
+from tests.faults.process import process
 from tests.harness import call, refused, rig
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def tryons(dependencies: Rig, count: int) -> dict[str, object]:
-    sample = dependencies.sandbox.sample
+def tryons(of: Rig | Sandbox, count: int) -> dict[str, object]:
+    sample = of.sample if isinstance(of, Sandbox) else of.sandbox.sample
     return {
         "tool": "zupertry_start_tryon",
         "arguments": {"model_image_url": sample("model", 1)},
@@ -72,6 +75,34 @@ async def test_what_is_on_its_way_is_cancelled_as_soon_as_the_provider_has_answe
         ended = await call(client, "cancel_batch", batch_id=started["batch_id"])
     assert outcome(ended) == {"cancelled": 3}
     assert charged(dependencies, "zupertry") == 0
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_cancelled_batch_stays_cancelled_after_a_kill(
+    clock: Callable[[], float], tmp_path: Path, *, waits: bool
+) -> None:
+    async with servers(clock, tmp_path, 1) as ((one,), sandbox, tasks):
+        emulator = sandbox.emulators["zupertry"]
+        if waits:  # for the rate, or at the provider
+            late = Fault(kind="status", status=429, retry_after="60")
+            emulator.faults.add("submit", late, times=None)
+        batch = await one.call("start_batch", **tryons(sandbox, 4))
+        await anyio.sleep(0.2)
+        # the server is killed right after the wish was written, before anything is carried out
+        store = await one.store()
+        row = await store.job(batch["batch_id"])
+        assert row is not None
+        await store.write(row.next(status="cancelled", ended_at=clock()))
+        await one.kill()
+        emulator.faults.clear()
+        two = process(sandbox, tmp_path, clock, {}, seed=7)
+        two.begin(tasks)
+        await anyio.sleep(120)
+        report = await two.call("check_batch", batch_id=batch["batch_id"], wait_seconds=0)
+        await two.stop()
+        assert sum(charge.amount for charge in emulator.charges) == 0
+    assert report["counts"] == {"cancelled": 4}
+    assert report["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("at", [0.3, 4])

@@ -467,7 +467,8 @@ async def test_a_length_that_does_not_match_what_came_is_refused(
     error = await refusal(
         sandboxed(httpx2.Response(200, stream=once(PNG), headers=headers)), tmp_path
     )
-    assert error.code == "bad_response"
+    short = announced in {"1", str(len(PNG) + 1)}  # the rest may come the next time
+    assert error.code == ("provider_error" if short else "bad_response")
 
 
 RAW_DEFLATE = zlib.compressobj(wbits=-15)

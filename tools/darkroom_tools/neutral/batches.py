@@ -180,8 +180,9 @@ def _line(job: Job) -> JsonObject:
 
 async def cancel_batch(engine: Engine, params: BatchId, person: Person) -> Result:
     """Cancel the jobs that were not sent, and those that the provider allows to cancel."""
+    del person
     batches = await engine.batches()
-    report = await batches.cancel(params.batch_id, await engine.caller(), person)
+    report = await batches.cancel(params.batch_id, await engine.caller())
     return _result(batches, report, [])
 
 

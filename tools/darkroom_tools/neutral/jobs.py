@@ -1,4 +1,4 @@
-"""The neutral tool that lists jobs of all providers."""
+"""The neutral tools that list and cancel jobs of all providers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from darkroom.catalogue import Query, Result, Tool, call_error, job_view, statuses_shown_as
-from darkroom.providers import LOCAL_READS, Params, ShownStatus
+from darkroom.catalogue import (
+    Query,
+    Result,
+    Tool,
+    call_error,
+    job_result,
+    job_view,
+    statuses_shown_as,
+)
+from darkroom.providers import DESTROYS, LOCAL_READS, JobParams, Params, ShownStatus
 
 if TYPE_CHECKING:
     from darkroom.catalogue import Engine, Job, JsonObject, Person
@@ -64,6 +72,25 @@ def _before(cursor: str | None) -> tuple[float, str] | None:
         ) from None
 
 
+# --- cancelling --------------------------------------------------------------------------------
+
+
+async def cancel_job(engine: Engine, params: JobParams, person: Person) -> Result:
+    """Cancel one job: here while it waits, at the provider where that has a way to."""
+    from darkroom.catalogue import cancel  # noqa: PLC0415 -- needed with a job
+
+    del person
+    live = await engine.job(params.job_id)
+    for provider in engine.providers.values():
+        live = live or await engine.find(provider, params.job_id)
+    if live is None:
+        raise call_error(
+            "not_found", f"there is no job {params.job_id}", "list_jobs shows the jobs known here"
+        )
+    warnings = await cancel(await engine.runtime(), live)
+    return job_result(engine, live, engine.check_tool(live.job), warnings)
+
+
 TOOLS = (
     Tool(
         name="list_jobs",
@@ -72,5 +99,13 @@ TOOLS = (
         params=ListJobs,
         hints=LOCAL_READS,
         run=list_jobs,
+    ),
+    Tool(
+        name="cancel_job",
+        title="Cancel a job",
+        description="Cancel a job: here while it waits, at the provider where that can cancel it.",
+        params=JobParams,
+        hints=DESTROYS,
+        run=cancel_job,
     ),
 )

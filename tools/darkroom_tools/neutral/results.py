@@ -205,6 +205,8 @@ def _fitting(lines: Sequence[str]) -> str:
 
 async def save_results(engine: Engine, params: SaveResults, person: Person) -> Result:
     """Copy outputs to where they are wanted; the person is asked before a file is replaced."""
+    from darkroom.catalogue import unsaved  # noqa: PLC0415 -- needed with the first result
+
     where = target(params.to, engine.settings.file_roots)
     lives = await _jobs(engine, params)
     outputs = await engine.outputs()
@@ -221,16 +223,20 @@ async def save_results(engine: Engine, params: SaveResults, person: Person) -> R
             "name a folder, ending in '/'",
         )
 
+    there = [item for item in items if item.problem is None]
+    if not there:
+        raise unsaved(items[0])
+
     async def may_replace(paths: Sequence[Path]) -> None:
         if SAVE in engine.settings.approval.never_ask:
             return
         more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
         named = ", ".join(json.dumps(str(path), ensure_ascii=False) for path in paths[:MOST_NAMED])
         said = f"Replace {len(paths)} of your files by results of jobs: {printable(named)}{more}?"
-        binding = json.dumps([*map(str, paths), *(item.job.job_id for item in items)])
+        binding = json.dumps([*map(str, paths), *(item.job.job_id for item in there)])
         await person.approve(SAVE, said, binding)
 
-    saved = await outputs.save(items, where, may_replace if params.overwrite else None)
+    saved = await outputs.save(there, where, may_replace if params.overwrite else None)
     entries: list[JsonValue] = [
         {
             "job_id": copy.item.job.job_id,
@@ -240,8 +246,16 @@ async def save_results(engine: Engine, params: SaveResults, person: Person) -> R
         }
         for copy in saved
     ]
-    text = _fitting([f"saved {copy.path} ({copy.bytes} bytes)" for copy in saved])
-    return Result(structured={"saved": entries}, text=text)
+    lines = [f"saved {copy.path} ({copy.bytes} bytes)" for copy in saved]
+    fields: JsonObject = {"saved": entries}
+    if missing := [unsaved(item).text for item in items if item.problem is not None]:
+        fields["warnings"] = [*missing[:MOST_NAMED], *_more(len(missing) - MOST_NAMED)]
+        lines = [*missing[:MOST_NAMED], *_more(len(missing) - MOST_NAMED), *lines]
+    return Result(structured=fields, text=_fitting(lines))
+
+
+def _more(count: int) -> list[str]:
+    return [f"{count} more outputs were not saved"] if count > 0 else []
 
 
 TOOLS = (

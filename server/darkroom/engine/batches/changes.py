@@ -10,13 +10,13 @@ import anyio
 
 from darkroom.core.deadlines import CANCEL_SECONDS
 from darkroom.core.errors import CallError, DarkroomError
+from darkroom.engine import cancellation
 from darkroom.engine.batches.growth import went_on
 from darkroom.engine.batches.plan import quotas_said
 from darkroom.jobs.store import UNDER_WAY
-from darkroom.providers.operations import CallOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from darkroom.engine.batches.growth import Followed, Growth
     from darkroom.engine.batches.report import Report, Reports
@@ -26,18 +26,14 @@ if TYPE_CHECKING:
     from darkroom.engine.runtime import Runtime
     from darkroom.engine.starts import Starter
     from darkroom.jobs.model import AttemptState, Job
+    from darkroom.jobs.registry import LiveJob
     from darkroom.providers.operations import JobOperation
-    from darkroom.providers.provider import Provider
     from darkroom.providers.values import Cost, Unit
 
 RETRY = "retry_batch"
 
 PAID: frozenset[AttemptState] = frozenset({"sent", "accepted", "unknown"})
 """States of an item that the provider has, or may have."""
-
-
-SENDING_SECONDS = 45.0
-"""As long as a request may be on its way."""
 
 MOST_ROUNDS = 5
 """How often it is looked again what waits; nothing grows any more once the wish is written."""
@@ -50,14 +46,12 @@ class _FasterError(DarkroomError):
 class Canceller:
     """Cancels the jobs of a batch that can be cancelled; the others go on."""
 
-    def __init__(
-        self, runtime: Runtime, providers: Mapping[str, Provider], reports: Reports
-    ) -> None:
+    def __init__(self, runtime: Runtime, reports: Reports) -> None:
+        self._runtime = runtime
         self._context = runtime.context
-        self._providers = providers
         self._reports = reports
 
-    async def cancel(self, report: Report, caller: Caller, person: Person) -> None:
+    async def cancel(self, report: Report, caller: Caller) -> None:
         """Cancel what has not started, and what the provider lets us cancel.
 
         The wish is written down first: from then on no second stage grows.
@@ -70,29 +64,14 @@ class Canceller:
             for job in reversed(queued):  # what depends on others goes before they do
                 await self._queued(job, caller)
             report = await self._reports.of(report.batch.job_id)  # what has grown meanwhile
-        done = anyio.Event()
-        jobs = report.jobs
-
-        async def cancel_running() -> None:
-            try:
-                for job in jobs:
-                    await self._answered(job)
-                    if self._reports.latest(job).shown_status == "running":
-                        await self._running(job, caller, person)
-            finally:
-                done.set()
-
-        self._context.spawn(cancel_running)
+        wished = [live for job in report.jobs if (live := await self._wish(job)) is not None]
         with anyio.move_on_after(CANCEL_SECONDS):
-            await done.wait()
-
-    async def _answered(self, job: Job) -> None:
-        """Wait for the answer to a request that is on its way: only then it can be cancelled."""
-        live = self._context.registry.known(job.job_id)
-        if live is not None:
-            await self._context.registry.wait(
-                live, SENDING_SECONDS, until=lambda live: live.job.status != "submitting"
-            )
+            for live in wished:
+                await self._context.registry.wait(
+                    live,
+                    CANCEL_SECONDS,
+                    until=lambda live: live.job.ended or not live.job.cancel_wanted,
+                )
 
     async def _mark(self, report: Report) -> None:
         live = await self._context.registry.get(report.batch.job_id)
@@ -118,16 +97,15 @@ class Canceller:
             if error.failure.code != "conflict":
                 raise  # otherwise it has just left
 
-    async def _running(self, job: Job, caller: Caller, person: Person) -> None:
-        provider = self._providers[job.provider]
-        name = self._context.operations[job.operation].cancel
-        call = provider.operation(name) if name is not None else None
-        if not isinstance(call, CallOperation):
-            return
-        try:
-            await caller.call(provider, call, call.params(job_id=job.job_id), person)  # pyright: ignore[reportCallIssue] -- such calls take JobParams
-        except CallError:
-            return  # the job goes on, as its state shows
+    async def _wish(self, job: Job) -> LiveJob | None:
+        """Begin to cancel a job that the provider has or is about to get, if that is possible."""
+        if job.ended or job.operation not in self._context.operations:
+            return None
+        live = await self._context.registry.get(job.job_id)
+        if live is None or not cancellation.possible(self._runtime, live):
+            return None
+        await cancellation.wish(self._runtime, live)
+        return live
 
 
 class Retrier:
@@ -260,6 +238,7 @@ class Retrier:
                 error=None,
                 evidence=None,
                 warnings=(),
+                cancel_wanted=False,
                 runs=job.runs + 1,
                 run_at=now,
                 cost=self._cost(job, operation),

@@ -49,7 +49,7 @@ class Batches:
         self._owner = owner
         self._reports = Reports(runtime, owner, providers)
         self._opener = Opener(runtime, owner, providers, starter)
-        self._canceller = Canceller(runtime, providers, self._reports)
+        self._canceller = Canceller(runtime, self._reports)
         self._growth = Growth(runtime, providers, starter, self._reports)
         self._retrier = Retrier(runtime, starter, self._opener, self._growth)
         self._writing = anyio.Lock()
@@ -85,9 +85,9 @@ class Batches:
             await self._context.detached(lambda: self._write(batch_id))
         return report
 
-    async def cancel(self, batch_id: str, caller: Caller, person: Person) -> Report:
+    async def cancel(self, batch_id: str, caller: Caller) -> Report:
         """Cancel the jobs that can be cancelled; see `Canceller.cancel`."""
-        await self._canceller.cancel(await self.report(batch_id), caller, person)
+        await self._canceller.cancel(await self.report(batch_id), caller)
         return await self.report(batch_id)
 
     async def retry(self, batch_id: str, person: Person) -> tuple[Report, int]:

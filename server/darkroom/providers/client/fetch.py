@@ -13,6 +13,7 @@ Cookies, credentials and proxies from the environment are not used.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import socket
@@ -31,6 +32,7 @@ import httpx2
 from darkroom.core.byte_budget import LARGEST_FILE_BYTES, ByteBudget
 from darkroom.core.errors import FetchError
 from darkroom.core.files import make_private_folder
+from darkroom.core.media_ends import is_whole
 from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
 from darkroom.core.urls import SANDBOX_SUFFIX, Origin, address_fault, is_loopback_ip, is_public_ip
 from darkroom.providers.client.decoding import Decoder
@@ -90,6 +92,9 @@ class Download:
     bytes: int
     media_type: str
     sha256: str
+    whole: bool = True
+    """Whether the file has the end that its kind has; see `core.media_ends`."""
+
     width: int | None = None
     height: int | None = None
 
@@ -365,6 +370,8 @@ class _PartialFile:
         file = self._opened
         file.flush()
         os.fsync(file.fileno())
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            whole = is_whole(data, self._media_type)
         file.seek(0)
         width, height = pixel_size(file.read(HEAD_BYTES), self._media_type) or (None, None)
         file.close()
@@ -373,6 +380,7 @@ class _PartialFile:
             bytes=self._bytes,
             media_type=self._media_type,
             sha256=self._hash.hexdigest(),
+            whole=whole,
             width=width,
             height=height,
         )
@@ -402,8 +410,8 @@ class _PartialFile:
 
 def _check_length(received: int, announced: int | None) -> None:
     if announced is not None and received != announced:
-        reason = f"{received} bytes came, {announced} were announced"
-        raise FetchError(reason, code="bad_response")
+        # Not the file's fault: the rest may come the next time.
+        raise FetchError(f"{received} bytes came, {announced} were announced")
 
 
 def _check_status(status: int) -> None:
