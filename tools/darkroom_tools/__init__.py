@@ -29,6 +29,16 @@ CATALOGUE = Catalogue(
             module="darkroom_tools.providers.fal.provider:PROVIDER",
             variables=("FAL_KEY",),
         ),
+        DeferredProvider(
+            name="bfl",
+            module="darkroom_tools.providers.bfl:PROVIDER",
+            variables=("BFL_API_KEY",),
+        ),
+        DeferredProvider(
+            name="replicate",
+            module="darkroom_tools.providers.replicate:PROVIDER",
+            variables=("REPLICATE_API_TOKEN",),
+        ),
     ),
     tools=(*jobs.TOOLS, *batch.TOOLS, *results.TOOLS, *money.TOOLS, setup.GET_SETUP),
     resources=gallery.RESOURCES,

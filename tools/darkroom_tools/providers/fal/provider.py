@@ -6,6 +6,7 @@ Sources: https://docs.fal.ai, and the official clients for what the pages leave 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -135,7 +136,8 @@ def source(model: str | None) -> StateSource:
     """Return how state and result are requested; ``model``: if the arguments name none."""
 
     def path(request_id: str, arguments: JsonObject) -> str:
-        return f"/{app_of(model_of(arguments, model))}/requests/{request_id}"
+        app = app_of(model_of(arguments, model))
+        return f"/{app}/requests/{quote(request_id, safe='')}"
 
     return StateSource(
         address="state",
@@ -272,7 +274,7 @@ def cancel_request(params: OfJob, settings: Settings) -> Request:
     """Build the request that cancels a job which was started elsewhere."""
     del settings
     app = app_of(model_of({"model": params.model}, None))
-    return Request(method="PUT", path=f"/{app}/requests/{params.job_id}/cancel")
+    return Request(method="PUT", path=f"/{app}/requests/{quote(params.job_id, safe='')}/cancel")
 
 
 CANCEL = CallOperation(
