@@ -48,9 +48,7 @@ class StartImage(StartParams):
 
     prompt: Prompt
     model: Literal["fal-ai/flux/dev"] | None = None
-    image_size: (
-        Annotated[str, Field(description="square_hd, portrait_16_9, ... or 1024x768.")] | None
-    ) = None
+    image_size: Annotated[str, Field(description="portrait_16_9, 1024x768, ...")] | None = None
     num_images: Count | None = None
     seed: int | None = None
     output_format: Literal["jpeg", "png"] | None = None
@@ -64,7 +62,7 @@ class StartEdit(StartParams):
     model: (
         Annotated[
             Literal["fal-ai/nano-banana/edit", "fal-ai/flux-pro/kontext"],
-            Field(description="The first if left out; kontext takes one picture."),
+            Field(description="The first if left out."),
         ]
         | None
     ) = None
@@ -99,9 +97,7 @@ class StartVideo(StartParams):
         ]
         | None
     ) = None
-    duration: Annotated[int, Field(description="Seconds: Kling 5 or 10, Seedance 4-12.")] | None = (
-        None
-    )
+    duration: Annotated[int, Field(description="Seconds.")] | None = None
 
 
 class StartAny(StartParams):
