@@ -365,6 +365,64 @@ def file(name: str) -> str:
     return f"```{language}\n{text.strip()}\n```"
 
 
+# --- providers ---
+
+GUESS = re.compile(r'(?:"""|# )guessed: (?P<text>.*?)(?:"""|\n(?!\s*#))', re.DOTALL)
+
+
+def providers() -> str:
+    """Return a chapter for each provider: what its module declares."""
+    return "\n\n".join(map(chapter, EVERYTHING.providers))
+
+
+def chapter(provider: Provider) -> str:
+    """Return what a provider's module declares: access, limits, costs, tools, and what it guesses."""
+    limits = provider.limits(provider.settings())
+    windows = [f"{rate.requests} requests in {rate.seconds:g} s" for rate in limits.rates]
+    if limits.concurrent_jobs is not None:
+        windows.append(f"{limits.concurrent_jobs} jobs at once")
+    costs = [
+        f"{unit} ({provider.prices[unit]:g} US dollars each)"
+        if unit in provider.prices and unit != "usd"
+        else unit
+        for unit in provider.units
+    ]
+    facts = [
+        f"- Page: {provider.documentation}",
+        f"- Key: {', '.join(f'`{each.variable}`' for each in provider.credentials)}",
+        f"- Base address: `{provider.base_url}` (`{provider.base_url_variable}`)",
+        f"- Hosts that an answer may name to ask next: {named(provider.hosts)}",
+        f"- Limits: {', '.join(windows) or 'none that a page names'}",
+        f"- Counted in: {', '.join(costs) or 'nothing'}",
+        f"- Certain refusals: {', '.join(map(str, sorted(provider.refusals)))}",
+    ]
+    rows: list[tuple[str, ...]] = []
+    for operation in provider.operations:
+        where = NOTHING
+        if isinstance(operation, CallOperation | JobOperation):
+            where = f"`{operation.method} {operation.path}`"
+        rows.append((f"`{operation.name}`", where, arguments(every()[operation.name].input_schema)))
+    guesses = guessed(provider)
+    told = [f"- {guess}" for guess in guesses] or ["- nothing that the module marks"]
+    tools = table(("tool", "request", "arguments"), rows)
+    lines = [f"## {provider.title}", "\n".join(facts), tools, "What is guessed:", "\n".join(told)]
+    return "\n\n".join(lines)
+
+
+def named(hosts: tuple[str, ...]) -> str:
+    """Name hosts; a dash if there are none."""
+    return ", ".join(f"`{host}`" for host in hosts) or NOTHING
+
+
+def guessed(provider: Provider) -> list[str]:
+    """Return what a provider's module, or the modules beside it, mark as guessed."""
+    folder = ROOT / "tools" / "darkroom_tools" / "providers"
+    inside = folder / provider.name
+    files = sorted(inside.glob("*.py")) if inside.is_dir() else [folder / f"{provider.name}.py"]
+    found = (match["text"] for path in files for match in GUESS.finditer(path.read_text("utf-8")))
+    return [" ".join(text.replace("#", " ").split()) for text in found]
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     "tools": tools,
     "asking": asking,
@@ -373,6 +431,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "units": unit_names,
     "commands": commands,
+    "providers": providers,
     "packages": packages,
     "promises": promises,
     "protections": protections,

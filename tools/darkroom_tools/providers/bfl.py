@@ -171,8 +171,8 @@ CODES: dict[str, Code] = {
     "invalid_api_key": "auth_failed",
     "validation_error": "invalid_argument",
 }
-MODERATED = frozenset({"request moderated", "content moderated"})
-FORBIDDEN = 403
+
+# --- what a submission says ---
 
 
 def accepted(response: Response) -> Acceptance | None:
@@ -187,6 +187,12 @@ def accepted(response: Response) -> Acceptance | None:
         cost=Cost(cost, "credits", "exact") if cost is not None else None,
         addresses={"state": address} if address is not None else {},
     )
+
+
+# --- what a poll says ---
+
+MODERATED = frozenset({"request moderated", "content moderated"})
+FORBIDDEN = 403
 
 
 def read_state(response: Response) -> State:

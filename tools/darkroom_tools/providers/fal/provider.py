@@ -129,7 +129,7 @@ def video_cost(params: StartVideo, settings: Settings) -> Cost:
     return Cost(cost.amount + (LONGER_KLING_USD if longer else 0.0), "usd", cost.basis)
 
 
-# --- operations ---
+# --- state and result ---
 
 
 def source(model: str | None) -> StateSource:
@@ -145,6 +145,9 @@ def source(model: str | None) -> StateSource:
         read=read_state,
         result=ResultSource(address="result", path=path, read=read_result, also_reads=ENDS),
     )
+
+
+# --- operations ---
 
 
 def prompt_of(arguments: JsonObject) -> str:
