@@ -53,7 +53,7 @@ test: setup browser ## Run every test
 	$(MAKE) fast
 	$(MAKE) slow
 
-soak: setup ## Run 10,000 histories of faults, 200 kills and 100,000 calls
+soak: setup ## Run 10,000 histories of faults, 200 kills, 100,000 calls and the fuzz targets for long
 	$(BIN)/pytest -m soak
 
 coverage: setup ## Run the fast tests and say which branches they miss

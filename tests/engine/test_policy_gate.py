@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 import pytest
@@ -15,6 +16,9 @@ from tests.harness import ERAS, Era, Rig, call, refused, rig
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from darkroom.core.json_types import JsonObject
+    from darkroom.providers.provider import PolicyVerdict
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +120,30 @@ async def test_a_policy_out_of_reach_may_mean_go_on_with_a_warning(
         job = await call(client, "zsky_start_image", prompt="A quiet harbour")
     assert "not checked by the policy" in job["warnings"][0]
     assert len(asked(dependencies)) == 1
+
+
+@pytest.mark.parametrize("way", ["closed", "open"])
+async def test_a_verdict_that_cannot_be_understood_is_as_none(
+    clock: Callable[[], float], tmp_path: Path, way: str
+) -> None:
+    def unreadable(result: JsonObject) -> PolicyVerdict:
+        raise ZeroDivisionError(result)
+
+    znyx = next(each for each in CATALOGUE.providers if each.policy is not None)
+    assert znyx.policy is not None
+    spoiled = replace(znyx, policy=replace(znyx.policy, verdict=unreadable))
+    others = [each for each in CATALOGUE.providers if each is not znyx]
+    catalogue = replace(CATALOGUE, providers=(*others, spoiled))
+    environment = {"DARKROOM_GUARD__PROVIDER": "znyx", "DARKROOM_GUARD__FAIL": way}
+    dependencies = rig(clock, tmp_path, environment=environment, catalogue=catalogue)
+    async with dependencies.client() as client:
+        if way == "closed":
+            text = await refused(client, "zsky_start_image", prompt="A quiet harbour")
+            assert text.startswith("[bad_response]")
+        else:
+            job = await call(client, "zsky_start_image", prompt="A quiet harbour")
+            assert "not checked by the policy" in job["warnings"][0]
+    assert len(asked(dependencies)) == (way == "open")
 
 
 async def test_each_distinct_prompt_of_a_batch_is_evaluated_once(

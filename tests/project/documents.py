@@ -26,6 +26,7 @@ from darkroom.cli.command_line import parser
 from darkroom.cli.token_count import tool_tokens
 from darkroom.config.settings import model
 from darkroom.providers.operations import CallOperation, JobOperation
+from tests.project import limits
 from tests.project.requirements import PROMISES
 from tests.snapshots import EVERYTHING, every_tool
 
@@ -354,6 +355,11 @@ def protections() -> str:
     return table(("against", "promise", "tests"), sorted(rows))
 
 
+def incoming_limits() -> str:
+    """Return the table of the limits on what comes in."""
+    return table(("what", "limit", "beyond it"), list(limits.rows()))
+
+
 def file(name: str) -> str:
     """Return a file, or a section of it (``path § limits``), as a block of code."""
     path, _, section = name.partition(" § ")
@@ -435,6 +441,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "packages": packages,
     "promises": promises,
     "protections": protections,
+    "limits": incoming_limits,
     "plots": in_numbers,
     "shortfalls": lambda: report().shortfalls(),
 }

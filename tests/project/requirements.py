@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from darkroom.core.foreign import MOST_CHARACTERS
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -264,9 +266,59 @@ PROMISES = {
         ),
         against="a provider",
     ),
+    "no-token-no-memory": Promise(
+        "Who has no token takes no memory and no descriptors: a request has its time, connections "
+        "without a token are bounded, and the server goes on for those who bear it.",
+        (
+            "mcp/http/test_strangers.py::test_silent_connections_leave_the_server_at_work_and_its_log_short",
+            "mcp/http/test_strangers.py::test_a_request_that_does_not_end_is_given_up",
+            "mcp/http/test_strangers.py::test_no_token_no_memory",
+            "mcp/http/test_strangers.py::test_a_server_whose_engine_cannot_start_ends",
+            "mcp/http/test_gate.py::test_a_server_that_is_ending_or_cannot_work_is_not_ready",
+        ),
+        against="a page",
+    ),
+    "sandbox-pages": Promise(
+        "A served sandbox answers under its own name only, and no foreign page.",
+        ("emulators/test_sandbox.py::test_no_foreign_page_plans_faults_in_a_served_sandbox",),
+        against="a page",
+    ),
+    "pictures-apart": Promise(
+        "A picture that is made to be slow, to fill the memory or to break its decoder holds up "
+        "nobody; it is shown as a card with the reason.",
+        (
+            "results/test_decoder.py::test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_made",
+            "results/test_decoder.py::test_a_picture_that_takes_too_much_memory_is_given_up",
+            "results/test_decoder.py::test_a_slow_picture_of_one_call_holds_up_no_other_call",
+            "results/test_decoder.py::test_no_decoder_error_is_more_than_a_card_for_its_picture",
+        ),
+        against="a provider",
+    ),
+    "private-files": Promise(
+        "Manifests, sidecars and results are for the person only, and what another user could have "
+        "changed is refused by name.",
+        (
+            "core/test_private_files.py::test_what_others_can_write_is_refused_by_name",
+            "core/test_private_files.py::test_a_link_is_refused_by_name",
+            "core/test_private_files.py::test_what_belongs_to_somebody_else_is_refused_by_name",
+            "core/test_private_files.py::test_a_file_is_replaced_whole_and_is_private",
+            "engine/batches/test_batches.py::test_no_signature_of_an_input_stands_in_a_manifest_or_beside_a_file",
+        ),
+        against="another user",
+    ),
+    "settling-asks": Promise(
+        "`resolve_job` asks the person and says what it frees; where nobody can be asked it is "
+        "refused.",
+        (
+            "engine/test_settling_asks.py::test_the_question_says_job_cost_and_what_not_submitted_frees",
+            "engine/test_settling_asks.py::test_a_no_settles_nothing_and_frees_nothing",
+            "engine/test_settling_asks.py::test_where_nobody_can_be_asked_it_is_refused_with_the_setting_that_allows_it",
+        ),
+        against="a model",
+    ),
     "handed-on-bounded": Promise(
-        "What a getter or a list hands on has at most 16,384 characters, no character that shows "
-        "nothing, and no address that opens something; what is missing is named.",
+        f"What a getter or a list hands on has at most {MOST_CHARACTERS:,} characters, no "
+        "character that shows nothing, and no address that opens something; what is missing is named.",
         (
             "core/test_foreign.py::test_whatever_is_said_what_is_shown_is_bounded_and_tame",
             "core/test_foreign.py::test_a_hidden_character_goes_from_texts_and_from_names",
@@ -363,8 +415,12 @@ PROMISES = {
         against="a model",
     ),
     "no-amplification": Promise(
-        "A small call makes no large journal.",
+        "A small call makes no large journal and no large manifest, and what is too large is "
+        "refused before it is looked at.",
         (
+            "engine/batches/test_amplification.py::test_a_large_argument_that_jobs_share_stands_once_in_the_manifest",
+            "engine/batches/test_amplification.py::test_a_call_whose_jobs_would_be_too_large_is_refused_before_they_are_looked_at",
+            "engine/batches/test_amplification.py::test_a_call_that_makes_too_many_jobs_is_refused_before_they_are_looked_at",
             "engine/batches/test_grammar.py::test_an_object_that_many_items_share_is_counted_for_each",
         ),
         against="a model",
@@ -376,6 +432,16 @@ PROMISES = {
             "engine/test_unwritable.py::test_an_object_that_is_handed_on_can_be_written",
             "engine/test_unwritable.py::test_an_old_row_with_text_that_cannot_be_written_opens_lists_and_changes",
             "engine/test_unwritable.py::test_a_cost_that_cannot_be_right_is_not_counted_and_a_warning_says_so",
+        ),
+        against="a provider",
+    ),
+    "readers-fuzzed": Promise(
+        "Every reader of a provider's answers understands what comes, or says that it cannot, "
+        "whatever comes; a new module's readers are found by themselves.",
+        (
+            "fuzz/test_readers.py::test_a_reader_understands_any_answer_or_says_that_it_cannot",
+            "fuzz/test_readers.py::test_a_reader_has_seeds_of_which_it_understands_one",
+            "fuzz/test_readers.py::test_a_readers_fault_is_found_in_a_module_that_nobody_has_named",
         ),
         against="a provider",
     ),

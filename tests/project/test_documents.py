@@ -17,10 +17,12 @@ from darkroom.cli.command_line import parser
 from darkroom.config.settings import load
 from darkroom.core.errors import CallError, failure
 from darkroom.engine.arguments.validation import validate
+from darkroom.jobs.bounds import MOST_OUTPUTS
 from darkroom.providers.params import Admitted
 from tests.project.documents import (
     DOCUMENTS,
     EXAMPLE,
+    PART,
     README,
     ROOT,
     command_line,
@@ -309,3 +311,10 @@ def test_the_error_that_is_shown_reads_as_errors_do() -> None:
         retry_after_seconds=12,
     )
     assert shown.text == CallError(error).text + "\n"
+
+
+def test_no_figure_of_the_security_page_is_typed() -> None:
+    """A limit that was changed in the code only would be promised wrongly."""
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    assert re.findall(r"\d+", PART.sub("", page)) == []
+    assert f"{MOST_OUTPUTS}; as many" in page

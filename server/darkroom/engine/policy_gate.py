@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 
 from darkroom.core.deadlines import EVALUATION_SECONDS
-from darkroom.core.errors import CallError, Code, Failure, call_error, clean
+from darkroom.core.errors import CallError, Code, Failure, call_error, clean, failure
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.jobs.spending import ROUNDING
 from darkroom.providers.client.rate_limiter import most_within
+from darkroom.providers.messages import UNREADABLE
 from darkroom.providers.operations import CallOperation
 
 if TYPE_CHECKING:
@@ -221,6 +222,8 @@ class PolicyGate:
             return self._policy.verdict(result)
         except CallError as error:
             return error.failure
+        except UNREADABLE:
+            return failure("bad_response", provider.title)
 
     def _unjudged(self, failure: Failure) -> str:
         """Return the warning that a text is sent unchecked, if the configuration allows it.

@@ -50,7 +50,8 @@ def expand(
     """Return all items in the order in which they are sent, and the mistakes in the arguments.
 
     The items are either ``items``, or a ``template`` crossed with the lists of ``for_each`` (the
-    first list varies slowest). Each item is then copied and followed by its second stage.
+    first list varies slowest). Each item is then copied and followed by its second stage. If these
+    are too many, or too large together, there is only that mistake and no item.
     """
     mistakes: list[str] = []
     if items is not None:
@@ -69,15 +70,14 @@ def expand(
         mistakes.append("items: there is nothing to start; give items, or tool with for_each")
     second = [_long_running(item, then) for item in first] if then is not None else []
     everything = [*first, *second]
-    if not mistakes and _too_large(everything):
-        mistakes.append(
-            f"the arguments of all jobs together are longer than {MOST_CHARACTERS / 1e6:g} million "
-            "characters; split it, or give less in each job"
-        )
+    # Beyond these nothing else is looked at: that is what would take the time and the memory.
     if len(everything) > MOST_ITEMS:
-        mistakes.append(
-            f"this makes {len(everything)} jobs; a batch takes at most {MOST_ITEMS}: split it"
-        )
+        said = f"this makes {len(everything)} jobs; a batch takes at most {MOST_ITEMS}: split it"
+        return [], [said]
+    if _too_large(everything):
+        millions = f"{MOST_CHARACTERS / 1e6:g} million characters"
+        said = f"the arguments of all jobs together are longer than {millions}; split it"
+        return [], [f"{said}, or give less in each job"]
     return everything, mistakes
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from darkroom.core.digests import canonical
 from darkroom.core.files import make_private_folder, write_private
 from darkroom.core.times import iso
 from darkroom.core.urls import unsigned
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from darkroom.core.json_types import JsonObject
     from darkroom.jobs.model import Job
+
+MOST_REPEATED = 200
+"""Characters of an argument's JSON; a longer one that several jobs share is written once."""
 
 JSON_NAME = "manifest.json"
 CSV_NAME = "manifest.csv"
@@ -58,11 +63,46 @@ def rows(jobs: Sequence[Job]) -> list[JsonObject]:
     ]
 
 
+def named_once(entries: list[JsonObject]) -> JsonObject:
+    """Replace arguments that several jobs share by a reference; return them by their names.
+
+    A reference is a JSON pointer into the manifest (``{"$ref": "#/shared/1"}``). Otherwise a large
+    object that a call gave once would stand there for each of its jobs.
+    """
+    uses: Counter[str] = Counter()
+    for entry in entries:
+        uses.update(text for _, text in _large(entry))
+    names = {
+        text: str(number)
+        for number, text in enumerate((text for text, count in uses.items() if count > 1), 1)
+    }
+    shared: JsonObject = {}
+    for entry in entries:
+        arguments = entry["arguments"]
+        for name, text in _large(entry):
+            if text in names and isinstance(arguments, dict):
+                shared.setdefault(names[text], arguments[name])
+                arguments[name] = {"$ref": f"#/shared/{names[text]}"}
+    return shared
+
+
+def _large(entry: JsonObject) -> list[tuple[str, str]]:
+    """Return the large arguments of a job with their JSON, by which equal ones are told."""
+    arguments = entry["arguments"]
+    if not isinstance(arguments, dict):
+        return []
+    texts = ((name, canonical(value)) for name, value in arguments.items())
+    return [(name, text) for name, text in texts if len(text) > MOST_REPEATED]
+
+
 def write(folder: Path, batch: Job, jobs: Sequence[Job]) -> None:
     """Replace each file atomically, so that a reader always finds a complete list."""
     entries = rows(jobs)
+    shared = named_once(entries)
     make_private_folder(folder)
-    whole = {"batch_id": batch.job_id, "name": batch.arguments.get("name"), "jobs": entries}
+    whole: JsonObject = {"batch_id": batch.job_id, "name": batch.arguments.get("name")}
+    whole |= {"shared": shared} if shared else {}
+    whole["jobs"] = [*entries]
     write_private(folder / JSON_NAME, json.dumps(whole, ensure_ascii=False, indent=1) + "\n")
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS)
