@@ -166,7 +166,13 @@ def server_for(
     switches = cast("Any", {course.emulator: course.switches})
     sandbox = Sandbox(clock=clock, offload=DrawOnce(), switches=switches)
     way = sandbox.transport()
-    dependencies = {"clock": clock, "run": _inline, "transport": way, "sandbox": way}
+    dependencies = {
+        "clock": clock,
+        "monotonic": clock,
+        "run": _inline,
+        "transport": way,
+        "sandbox": way,
+    }
     return _server(course, folder, sandbox, dependencies, download), sandbox
 
 

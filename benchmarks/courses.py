@@ -29,7 +29,8 @@ Batch: TypeAlias = "Callable[[Sandbox, int], JsonObject]"
 class Course:
     """A batch and the limits that it is up against.
 
-    ``seconds`` is how long an item takes at the emulator, at least and on average; ``polls(jobs)``
+    ``seconds`` is how long an item takes at the emulator, at least and on average, ``declared`` what
+    it multiplies with a random share; ``polls(jobs)``
     is how many questions it takes to learn of every end; ``opens`` are requests beside one for each
     item (Zyng's registrations). ``judged``: it has a target.
     """
@@ -38,6 +39,7 @@ class Course:
     limits: str
     emulator: str
     submit: str
+    declared: float
     rates: tuple[Rate, ...]
     seconds: tuple[float, float]
     batch: Batch
@@ -53,7 +55,7 @@ class Course:
 def optimum(course: Course, items: int) -> float:
     """Return the fewest seconds from the first request to knowing of the last end."""
     requests = course.opens(items) + items + course.polls(items)
-    leave = _earliest(course.rates, requests)
+    leave = earliest(course.rates, requests)
     last_submission = leave[course.opens(items) + items - 1]
     shortest, mean = course.seconds
     bound = max(leave[-1], last_submission + shortest)
@@ -62,7 +64,7 @@ def optimum(course: Course, items: int) -> float:
     return max(bound, items * mean / course.slots)
 
 
-def _earliest(rates: Sequence[Rate], count: int) -> list[float]:
+def earliest(rates: Sequence[Rate], count: int) -> list[float]:
     """Return when each of so many requests may leave at the earliest."""
     leave: list[float] = []
     for number in range(count):
@@ -131,6 +133,7 @@ def _zyng(tier: int, items: int = 1_000) -> Course:
         limits=f"{zyng.REQUESTS_PER_MINUTE[tier]:,} a minute",
         emulator="zyng",
         submit="process_image",
+        declared=zyng_emulator.PROCESSING_SECONDS,
         rates=(Rate(zyng.REQUESTS_PER_MINUTE[tier], 60),),
         seconds=(
             zyng_emulator.PROCESSING_SECONDS * zyng_emulator.SHORTEST,
@@ -158,6 +161,7 @@ def _zsky(what: str, kind: Literal["image", "video"], batch: Batch) -> Course:
         limits="20 a minute, 3 at once",
         emulator="zsky",
         submit=f"generate_{kind}",
+        declared=seconds,
         rates=(Rate(zsky.REQUESTS_PER_MINUTE, 60),),
         slots=zsky.CONCURRENT_JOBS,
         seconds=(seconds * zsky_emulator.SHORTEST, seconds * average),
@@ -180,6 +184,7 @@ COURSES: dict[str, Course] = {
         limits="60 a minute",
         emulator="zupertry",
         submit="submit",
+        declared=zupertry_emulator.PENDING_SECONDS + zupertry_emulator.PROCESSING_SECONDS,
         rates=(Rate(zupertry.REQUESTS_PER_MINUTE, 60),),
         seconds=(
             (zupertry_emulator.PENDING_SECONDS + zupertry_emulator.PROCESSING_SECONDS)
@@ -194,6 +199,7 @@ COURSES: dict[str, Course] = {
         limits="120 a minute, 4 a second",
         emulator="claid",
         submit="submit",
+        declared=claid_emulator.PROCESSING_SECONDS,
         rates=(Rate(claid.REQUESTS_PER_MINUTE, 60), Rate(claid.REQUESTS_PER_SECOND, 1)),
         seconds=(
             claid_emulator.PROCESSING_SECONDS * claid_emulator.SHORTEST,

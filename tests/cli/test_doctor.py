@@ -17,7 +17,7 @@ from darkroom.jobs.storage.journal import connect
 from darkroom.jobs.storage.lease import Lease
 from darkroom.mcp.http import token as bearer
 from darkroom_tools.emulators.kit import Fault
-from tests.cli.support import setting_of
+from tests.cli.support import environment, setting_of
 from tests.harness import rig
 
 if TYPE_CHECKING:
@@ -268,3 +268,62 @@ def test_a_broken_configuration_is_reported_as_json(
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
     assert "did you mean 'store'?" in found["problems"][0]
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_a_proxy_is_named_without_its_password(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    through: bool,
+) -> None:
+    for name, value in {
+        **environment(tmp_path, DARKROOM_RESULTS__THROUGH_PROXY=str(through)),
+        "CLAID_API_KEY": "claid_x",
+        "https_proxy": "http://me:secret@127.0.0.1:1",
+        "NO_PROXY": "zsky.ai",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert main(["doctor", "--json"]) == 1
+    said = capsys.readouterr()
+    found = {each["name"]: each for each in json.loads(said.out)["providers"]}
+    (note,) = (each for each in found["claid"]["notes"] if "proxy" in each or "through" in each)
+    assert "http://127.0.0.1:1 (https_proxy)" in note
+    assert ("downloads, too" in note) is through
+    assert not any("through" in each for each in found["zsky"]["notes"])
+    assert "secret" not in said.out + said.err
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
+    assert main(["doctor", "--json"]) == 1
+    claid = next(
+        p for p in json.loads(capsys.readouterr().out)["providers"] if p["name"] == "claid"
+    )
+    assert any("https_proxy names no http or https proxy" in each for each in claid["problems"])
+
+
+async def test_what_an_earlier_server_left_open_is_a_problem(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    file = keys / "zsky.key"
+    plain = rig(clock, tmp_path / "plain")
+    file.write_text(plain.environment["ZSKY_API_KEY"], "utf-8")
+    never_ask = {"DARKROOM_APPROVAL__NEVER_ASK": '["zsky_rotate_key"]'}
+    over = rig(
+        clock,
+        tmp_path,
+        store="sqlite",
+        without=("ZSKY_API_KEY",),
+        environment={"ZSKY_API_KEY_FILE": str(file), **never_ask},
+    )
+    assert (await findings_of(over)).ok
+    over.sandbox.emulators["zsky"].faults.add("rotate_key", Fault(kind="drop_before"))
+    async with over.client() as client:
+        await client.call_tool("zsky_rotate_key", {})
+    file.with_name("zsky.key.new").write_text("zsky_live_of_the_rotation", "utf-8")
+    findings = await findings_of(over)
+    assert not findings.ok
+    assert "zsky_rotate_key of 2026" in said(findings)
+    assert "zsky.key.new may hold a newer key" in said(findings)
+    assert "zsky_live_of_the_rotation" not in said(findings)

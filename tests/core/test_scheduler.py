@@ -114,8 +114,9 @@ class Crowd(MemoryStore):
         del is_dead
         return [self._row(number, holder) for number in range(self._size)]
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
         """Return the attempt that started a job, as a row just read."""
+        del owner
         return [
             Attempt(
                 attempt_id=f"attempt-{job_id}",

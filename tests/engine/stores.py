@@ -44,13 +44,19 @@ class TroubledStore(MemoryStore):
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job, if the journal can be written."""
         return await self._write(
             lambda: super(TroubledStore, self).create(
-                job, attempts, identical_since=identical_since, entry=entry, caps=caps
+                job,
+                attempts,
+                identical_since=identical_since,
+                by_key_only=by_key_only,
+                entry=entry,
+                caps=caps,
             ),
             job,
             attempts,

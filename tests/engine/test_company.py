@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.servers import asked_of, servers, wait_until
 from tests.engine.support import DAY, HOUR, IMAGE, TRYON, ended, received
@@ -52,9 +53,9 @@ async def test_what_waits_at_a_server_that_lives_is_left_to_it(
         one, two = found
         job = await one.call(TRYON.start, **TRYON.arguments)
         await anyio.sleep(120)
-        row = await (await two.store()).job(str(job["job_id"]))
+        row = await (await two.store()).job(LOCAL_OWNER, str(job["job_id"]))
         assert row is not None
-        assert row.holder == one.engine._runtime.context.registry.holder  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess] -- who holds it is shown nowhere
+        assert row.holder == (await one.engine.runtime()).context.registry.holder
     assert len(asked_of(sandbox, "submit")) == 1
 
 

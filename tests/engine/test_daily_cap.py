@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from darkroom_tools.emulators.kit import Fault
-from tests.engine.support import DAY, HOUR, IMAGE, VIDEO, Paid, asked, ended, received
+from tests.engine.support import DAY, HOUR, IMAGE, VIDEO, Paid, asked, ended, received, zsky
 from tests.harness import call, refused, rig
 
 if TYPE_CHECKING:
@@ -156,3 +156,65 @@ async def test_beyond_the_month_an_image_is_refused_unless_overage_is_allowed(
     async with allowed.client() as client:
         for number in range(3):
             await call(client, "zsky_start_image", prompt=f"Paid beyond it {number}")
+
+
+# --- what others use of the same account ---
+
+
+@pytest.mark.parametrize("used", [1_000, 999])
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_start_beyond_what_others_have_used_is_refused_before_it_is_charged(
+    clock: Callable[[], float], tmp_path: Path, used: int, store: str
+) -> None:
+    account = {"zsky": {"used_elsewhere": {"image": used}, "overage": True, "soft_cap": False}}
+    server = rig(clock, tmp_path, store=store, switches=account)  # pyright: ignore[reportArgumentType] -- one of the two
+    async with server.client() as client:
+        for number in range(1_000 - used):
+            job = await call(client, IMAGE.start, prompt=f"the last {number}")
+            assert job["status"] == "running"
+        text = await refused(client, IMAGE.start, prompt="one too many")
+        assert text.startswith("[quota_exhausted]")
+        assert "others with this key" in text
+        again = await refused(client, IMAGE.start, prompt="and another")
+        assert again.startswith("[quota_exhausted]")
+        usage = await call(client, "zsky_get_usage")
+    assert (usage["images_used"], usage["overage_charged_cents"]) == (1_000, 0)
+    assert received(server, IMAGE) == 1_000 - used
+
+
+async def test_the_counters_are_read_before_the_first_start_and_then_every_few_minutes(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    server = rig(clock, tmp_path)
+    async with server.client() as client:
+        for number in range(30):
+            await call(client, IMAGE.start, prompt=f"kite {number}")
+            await anyio.sleep(30)
+    assert 3 <= len(asked(server, "zsky", "usage")) <= 5, "in a quarter of an hour"
+    first = next(r.operation for r in zsky(server).requests)
+    assert first == "usage"
+
+
+@pytest.mark.parametrize("kind", ["status", "hang_before", "malformed"])
+async def test_counters_that_cannot_be_read_hold_up_no_start(
+    clock: Callable[[], float], tmp_path: Path, kind: str
+) -> None:
+    server = rig(clock, tmp_path)
+    trouble = Fault(kind=kind)  # pyright: ignore[reportArgumentType] -- one of FaultKind
+    zsky(server).faults.add("usage", trouble, times=None)
+    async with server.client() as client:
+        with anyio.fail_after(30):
+            job = await call(client, IMAGE.start, prompt="kite")
+        assert job["status"] == "running"
+
+
+async def test_with_overage_allowed_nothing_is_asked_and_nothing_refused(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    account = {"zsky": {"used_elsewhere": {"image": 1_000}, "overage": True, "soft_cap": False}}
+    server = rig(
+        clock, tmp_path, switches=account, environment={"DARKROOM_ZSKY__ALLOW_OVERAGE": "true"}
+    )
+    async with server.client() as client:
+        assert (await call(client, IMAGE.start, prompt="kite"))["status"] == "running"
+    assert asked(server, "zsky", "usage") == []

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.anyio
 PAID = pytest.mark.parametrize("paid", [IMAGE, VIDEO, TRYON], ids=str)
 STORES = pytest.mark.parametrize("store", ["memory", "sqlite"])
 WINDOW = 120
+NEW_KEY_IS_NEW = {"DARKROOM_JOBS__NEW_KEY": "new"}
 
 
 @PAID
@@ -243,10 +244,71 @@ async def test_an_unknown_job_is_returned_for_as_long_as_it_is_unknown(
     assert received(dependencies, IMAGE) == 1
 
 
-async def test_a_key_not_seen_before_is_a_new_intent_beside_an_unknown_one_with_a_warning(
+@PAID
+@STORES
+@pytest.mark.parametrize("key", [None, "attempt 1"])
+async def test_the_same_arguments_under_a_new_key_get_the_job_with_the_warning(
+    clock: Callable[[], float],
+    tmp_path: Path,
+    paid: Paid,
+    store: Literal["memory", "sqlite"],
+    key: str | None,
+) -> None:
+    dependencies = rig(clock, tmp_path, store=store)
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            first = await call(client, paid.start, **paid.arguments, idempotency_key=key)
+            again = await call(client, paid.start, **paid.arguments, idempotency_key="attempt 2")
+            await ended(client, paid.check, first["job_id"])
+            later = await call(client, paid.start, **paid.arguments, idempotency_key="attempt 3")
+            for job in (again, later):
+                assert job["job_id"] == first["job_id"]
+                (warning,) = job["warnings"]
+                assert "nothing new was started" in warning
+                assert "copies" in warning
+            await anyio.sleep(WINDOW + 1)
+            new = await call(client, paid.start, **paid.arguments, idempotency_key="attempt 4")
+            assert new["job_id"] != first["job_id"]
+            assert "warnings" not in new
+    assert received(dependencies, paid) == 2
+
+
+async def test_the_same_batch_under_a_new_key_is_the_batch_unless_copies_say_otherwise(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
     dependencies = rig(clock, tmp_path)
+    batch: dict[str, object] = {"items": [{"tool": IMAGE.start, "arguments": IMAGE.arguments}]}
+    async with dependencies.client() as client:
+        with anyio.fail_after(HOUR):
+            first = await call(client, "start_batch", **batch, idempotency_key="one")
+            again = await call(client, "start_batch", **batch, idempotency_key="two")
+            assert again["batch_id"] == first["batch_id"]
+            assert again["warnings"]
+            more = await call(client, "start_batch", **batch, copies=2, idempotency_key="three")
+            assert more["batch_id"] != first["batch_id"]
+            assert more["total"] == 2
+            done = await call(client, "check_batch", batch_id=more["batch_id"], wait_seconds=40)
+            assert done["counts"] == {"completed": 2}
+    assert received(dependencies, IMAGE) == 3
+
+
+@STORES
+async def test_a_new_key_is_a_new_job_where_the_setting_says_so(
+    clock: Callable[[], float], tmp_path: Path, store: Literal["memory", "sqlite"]
+) -> None:
+    dependencies = rig(clock, tmp_path, store=store, environment=NEW_KEY_IS_NEW)
+    async with dependencies.client() as client:
+        first = await call(client, IMAGE.start, **IMAGE.arguments, idempotency_key="one")
+        second = await call(client, IMAGE.start, **IMAGE.arguments, idempotency_key="two")
+    assert first["job_id"] != second["job_id"]
+    assert "warnings" not in second
+    assert received(dependencies, IMAGE) == 2
+
+
+async def test_a_new_key_beside_an_unknown_job_is_warned_about_where_it_is_a_new_intent(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    dependencies = rig(clock, tmp_path, environment=NEW_KEY_IS_NEW)
     dependencies.sandbox.emulators["zsky"].faults.add("generate_image", Fault(kind="drop_after"))
     async with dependencies.client() as client:
         unknown = await call(client, IMAGE.start, **IMAGE.arguments)

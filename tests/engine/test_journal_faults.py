@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from darkroom.core.errors import ConfigurationError, JournalError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.stores import TroubledStore
 from tests.engine.support import (
@@ -175,8 +176,8 @@ async def test_an_acceptance_that_cannot_be_written_is_known_and_written_later(
             done = await ended(client, paid.check, started["job_id"])
             assert done["status"] == "completed"
             await anyio.sleep(60)
-            row = await store.job(str(started["job_id"]))
-            attempts = await store.attempts(str(started["job_id"]))
+            row = await store.job(LOCAL_OWNER, str(started["job_id"]))
+            attempts = await store.attempts(LOCAL_OWNER, str(started["job_id"]))
     assert row is not None
     assert row.status == "completed"
     assert [attempt.state for attempt in attempts] == ["accepted"]
@@ -194,7 +195,7 @@ async def test_an_acceptance_that_could_never_be_written_is_written_as_the_serve
     async with dependencies.client() as client:
         started = await call(client, paid.start, **paid.arguments)
         store.fails = failing("")
-    row = await store.job(str(started["job_id"]))
+    row = await store.job(LOCAL_OWNER, str(started["job_id"]))
     assert row is not None
     assert (row.status, row.provider_job_id) == ("running", started["provider_job_id"])
 
@@ -211,7 +212,7 @@ async def test_the_end_of_a_job_that_cannot_be_written_is_noticed_again(
             started = await call(client, paid.start, **paid.arguments)
             done = await ended(client, paid.check, started["job_id"])
             assert done["status"] == "completed"
-            row = await store.job(str(started["job_id"]))
+            row = await store.job(LOCAL_OWNER, str(started["job_id"]))
     assert row is not None
     assert row.status == "completed"
 
@@ -250,7 +251,7 @@ async def test_a_job_put_back_while_nothing_can_be_written_goes_on_when_it_can(
             assert started["status"] == "queued"
             broken = False
             done = await ended(client, paid.check, started["job_id"])
-            attempts = await store.attempts(str(started["job_id"]))
+            attempts = await store.attempts(LOCAL_OWNER, str(started["job_id"]))
     assert done["status"] == "completed"
     assert [attempt.state for attempt in attempts] == ["refused", "accepted"]
     assert received(dependencies, paid) == 1

@@ -13,6 +13,8 @@ import pytest
 
 from darkroom.core.errors import CallError
 from darkroom.providers import secret_files as deposit
+from darkroom.providers.credentials import left_behind
+from darkroom_tools import CATALOGUE
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
 from darkroom_tools.emulators.zsky.emulator import TEST_KEY
@@ -448,3 +450,84 @@ async def test_an_admin_token_has_no_environment(
         error = await refusal(one, CREATE, token_type="admin", environment_id="e")
         assert error.failure.code == "invalid_argument"
         assert sandbox.emulators["znyx"].requests == []
+
+
+# --- a rotation that was not finished ---
+
+
+def killed_before_the_rename(path: Path) -> str:
+    """Leave the disk as a kill between the provider's answer and the rename does; return the key."""
+    new = path.with_name(path.name + ".new")
+    path.rename(new)
+    path.write_text(TEST_KEY)
+    os.utime(path, (0, 0))
+    return new.read_text()
+
+
+async def test_a_key_that_was_not_put_in_its_place_is_found_when_the_old_one_is_refused(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    path = key_in_a_file(tmp_path / "keys")
+    async with server(clock, tmp_path, None, keyed(path)) as (one, _):
+        await one.call(ROTATE)
+        new = killed_before_the_rename(path)
+        (said,) = left_behind(keyed(path), CATALOGUE.providers)
+        assert "zsky.key.new" in said
+        assert new not in said
+        job = await one.call(IMAGE, prompt="with the key that lay beside the file")
+        assert (await ended(one, "zsky_check_job", job["job_id"]))["status"] == "completed"
+        assert path.read_text() == new
+        assert [each.name for each in path.parent.iterdir()] == [path.name]
+        assert left_behind(keyed(path), CATALOGUE.providers) == []
+
+
+@pytest.mark.parametrize("what", ["older", "a link", "empty"])
+async def test_what_lies_beside_a_key_is_not_taken_unless_it_is_newer_and_a_key(
+    clock: Callable[[], float], tmp_path: Path, what: str
+) -> None:
+    path = key_in_a_file(tmp_path / "keys")
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
+        zsky(sandbox).keys.clear()
+        beside = path.with_name(path.name + ".new")
+        if what == "a link":
+            (tmp_path / "elsewhere").write_text("zsky_live_elsewhere")
+            beside.symlink_to(tmp_path / "elsewhere")
+        else:
+            beside.write_text("" if what == "empty" else "zsky_live_old")
+        if what == "older":
+            os.utime(beside, (0, 0))
+        error = await refusal(one, "zsky_get_usage")
+        assert error.failure.code == "auth_failed"
+        assert str(beside) in error.failure.next_step
+    assert path.read_text().strip() == TEST_KEY
+
+
+async def test_a_second_rotation_overwrites_nothing_that_an_unfinished_one_left(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    path = key_in_a_file(tmp_path / "keys")
+    beside = path.with_name(path.name + ".new")
+    beside.write_text("zsky_live_of_an_unfinished_one")
+    os.utime(beside, (0, 0))
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
+        await one.call(ROTATE)
+        assert path.read_text() in zsky(sandbox).keys
+    texts = {each.read_text() for each in path.parent.iterdir() if each != path}
+    assert texts == {"zsky_live_of_an_unfinished_one"}
+
+
+async def test_a_rotation_of_unknown_fate_is_told_at_the_start_and_by_the_error_that_follows(
+    clock: Callable[[], float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = key_in_a_file(tmp_path / "keys")
+    async with server(clock, tmp_path, None, keyed(path)) as (one, sandbox):
+        zsky(sandbox).faults.add("rotate_key", Fault(kind="drop_after"))
+        await refusal(one, ROTATE)
+        error = await refusal(one, "zsky_get_usage")
+        assert error.failure.code == "auth_failed"
+        assert "of unknown fate" in error.failure.next_step
+    caplog.clear()
+    async with server(clock, tmp_path, sandbox, keyed(path)) as (two, _):
+        error = await refusal(two, "zsky_get_usage")
+        assert f"{ROTATE} of" in caplog.text
+        assert "of unknown fate" in error.failure.next_step

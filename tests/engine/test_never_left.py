@@ -71,7 +71,12 @@ async def test_certificates_that_cannot_be_read_leave_nothing_sent_and_the_cap_a
         jobs = (await call(client, "list_jobs"))["jobs"]
         assert {job["status"] for job in jobs} == {"failed"}
         monkeypatch.delenv("SSL_CERT_FILE")
-        monkeypatch.setattr(http, "_Transport", dependencies.sandbox.transport)
+
+        def emulated(*, proxy: object) -> object:
+            assert proxy is None
+            return dependencies.sandbox.transport()
+
+        monkeypatch.setattr(http, "_Transport", emulated)
         with anyio.fail_after(20):
             job = await call(client, paid.start, **paid.arguments)
     assert job["status"] == "running"
@@ -104,7 +109,8 @@ async def test_a_system_out_of_descriptors_is_no_fault_of_the_configuration(
     dependencies = replace(dependencies, server=on_the_network(dependencies))
     tries: list[None] = []
 
-    def transport() -> object:
+    def transport(*, proxy: object) -> object:
+        assert proxy is None
         tries.append(None)
         if len(tries) == 1:
             raise OSError(errno.EMFILE, "Too many open files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -247,7 +248,7 @@ async def test_an_exhausted_allowance_is_an_error_and_no_second_try(
         assert job["status"] == "failed"
         assert job["error"]["code"] == "quota_exhausted"
         await anyio.sleep(HOUR)
-    assert len(asked(dependencies, "zsky", "generate_image")) == 1
+    assert asked(dependencies, "zsky", "generate_image") == [], "the counters said it before"
     assert len(asked(dependencies, "zsky", "usage")) == 1
 
 
@@ -272,7 +273,7 @@ async def test_a_burst_429_is_told_from_the_allowance_by_asking_for_the_usage_on
     async with dependencies.client() as client:
         job = await call(client, IMAGE.start, **IMAGE.arguments)
         assert job["status"] == "queued"
-        assert len(asked(dependencies, "zsky", "usage")) == 1
+        assert len(asked(dependencies, "zsky", "usage")) == 2, "before the start, and of the 429"
 
 
 async def test_a_key_that_is_gone_when_the_turn_comes_fails_the_job_and_sends_nothing(
@@ -297,3 +298,56 @@ async def test_a_key_that_is_gone_when_the_turn_comes_fails_the_job_and_sends_no
         text = await refused(client, IMAGE.start, prompt="the fifth")
         assert text.startswith("[not_configured] ")
     assert len(asked(dependencies, "zsky", "generate_image")) == 3
+
+
+BAD_IDS = {
+    "a number": 12345,
+    "too long": "x" * 201,
+    "several lines": "a1\nb2",
+    "nothing": "",
+    "an object": {"id": "a1"},
+}
+
+
+@pytest.mark.parametrize("paid", [IMAGE, TRYON], ids=str)
+@pytest.mark.parametrize("given", BAD_IDS.values(), ids=BAD_IDS)
+async def test_an_id_that_cannot_be_used_is_kept_as_evidence(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid, given: object
+) -> None:
+    server = rig(clock, tmp_path)
+    body = json.dumps({"job_id": given, "status": "queued", "note": "as it came"}).encode()
+    answer = Fault(kind="status", status=202, body=body)
+    server.sandbox.emulators[paid.emulator].faults.add(paid.submit, answer)
+    async with server.client() as client:
+        job = await call(client, paid.start, **paid.arguments)
+        assert job["status"] == "unknown"
+        assert "without a usable id" in job["evidence"]["what_happened"]
+        await anyio.sleep(300)  # whatever else is found out is added to it
+        job = await call(client, paid.check, job_id=job["job_id"], wait_seconds=0)
+        assert job["evidence"]["answer"].startswith('{"job_id": ')
+        assert json.dumps(given)[:3] in job["evidence"]["answer"]
+        again = await call(client, paid.start, **paid.arguments)
+        assert again["job_id"] == job["job_id"], "it is not sent again"
+
+
+@pytest.mark.parametrize("paid", [IMAGE, TRYON], ids=str)
+async def test_an_id_that_another_job_has_is_not_taken_in_silence(
+    clock: Callable[[], float], tmp_path: Path, paid: Paid
+) -> None:
+    server = rig(clock, tmp_path)
+    async with server.client() as client:
+        one = await call(client, paid.start, **paid.arguments)
+        body = json.dumps({"job_id": one["provider_job_id"], "status": "queued"}).encode()
+        answer = Fault(kind="status", status=202, body=body)
+        server.sandbox.emulators[paid.emulator].faults.add(paid.submit, answer)
+        changed = {"prompt": "another"} if paid is IMAGE else {"workspace_id": "ws_sandbox"}
+        two = await call(client, paid.start, **{**paid.arguments, **changed})
+        assert two["job_id"] != one["job_id"]
+        await anyio.sleep(2)
+        two = await call(client, paid.check, job_id=two["job_id"], wait_seconds=0)
+        assert one["job_id"] in two["warnings"][0]
+        assert "may be the same job there" in two["warnings"][0]
+        three = await call(client, paid.start, **paid.arguments, idempotency_key="once more")
+        await anyio.sleep(2)
+        three = await call(client, paid.check, job_id=three["job_id"], wait_seconds=0)
+        assert "the id of" not in str(three.get("warnings"))

@@ -203,7 +203,12 @@ async def test_retry_after_of_a_poll_is_obeyed_and_holds_everything_else(
 async def test_a_pause_that_a_start_was_told_does_not_stop_the_looks_at_what_is_paid_for(
     clock: Callable[[], float], tmp_path: Path, paid: Paid, store: str
 ) -> None:
-    dependencies = rig(clock, tmp_path, store=store)  # pyright: ignore[reportArgumentType] -- one of two
+    dependencies = rig(
+        clock,
+        tmp_path,
+        store=store,  # pyright: ignore[reportArgumentType] -- one of two
+        environment={"DARKROOM_JOBS__NEW_KEY": "new"},
+    )
     emulator = dependencies.sandbox.emulators[paid.emulator]
     other = {**paid.arguments, "idempotency_key": "another"}
     async with dependencies.client() as client:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.servers import (
     DETAILS,
@@ -51,7 +52,9 @@ async def test_a_batch_that_is_retried_twice_at_once_is_run_once(
             calls.start_soon(retry)
         store = await one.store()
         for job in (await one.call("list_jobs", provider="zsky"))["jobs"]:
-            open_ones = [a for a in await store.attempts(job["job_id"]) if a.state == "prepared"]
+            open_ones = [
+                a for a in await store.attempts(LOCAL_OWNER, job["job_id"]) if a.state == "prepared"
+            ]
             assert len(open_ones) <= 1
     assert sum(retried) == 2
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.providers.credentials import fingerprint
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.servers import (
@@ -218,7 +219,7 @@ async def test_an_answer_that_comes_after_the_job_was_taken_over_is_merged(
         for one in (second, first):
             ended = await wait_until(one, "zsky_check_job", "completed", job_id=job["job_id"])
             assert "error" not in ended
-        (attempt,) = await (await first.store()).attempts(job["job_id"])
+        (attempt,) = await (await first.store()).attempts(LOCAL_OWNER, job["job_id"])
         assert attempt.state == "accepted"
         assert len(sandbox.emulators["zsky"].charges) == 1
 

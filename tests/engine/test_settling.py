@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from darkroom.core.errors import CallError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.money import charged, ended, server, spending, zsky
@@ -68,7 +69,7 @@ async def test_a_submitted_job_is_followed_to_its_end(
             assert (await ended(one, CHECK, job["job_id"]))["status"] == "completed"
     async with server(clock, tmp_path, sandbox) as (one, _):
         assert (await ended(one, CHECK, job["job_id"]))["status"] == "completed"
-        attempts = await (await one.store()).attempts(job["job_id"])
+        attempts = await (await one.store()).attempts(LOCAL_OWNER, job["job_id"])
         assert [(a.state, a.provider_id) for a in attempts] == [("accepted", at_provider(sandbox))]
         assert (await spending(one, "zsky", "images"))["spent"] == charged(sandbox, "zsky") == 1
 
@@ -92,7 +93,7 @@ async def test_a_job_that_was_not_submitted_has_failed_and_may_be_started_again(
         assert again["job_id"] != job["job_id"]
         assert (await ended(one, CHECK, again["job_id"]))["status"] == "completed"
         assert (await one.call(CHECK, job_id=job["job_id"]))["status"] == "failed"
-        attempts = await (await one.store()).attempts(job["job_id"])
+        attempts = await (await one.store()).attempts(LOCAL_OWNER, job["job_id"])
         assert [a.state for a in attempts] == ["refused"]
         assert charged(sandbox, "zsky") == 1
 
@@ -160,10 +161,10 @@ async def test_only_an_unknown_job_can_be_settled(
         assert (await refusal(one, **arguments)).startswith("[not_found] ")
 
 
-async def test_an_unknown_job_is_never_sent_again_by_itself_and_a_new_key_is_a_new_intent(
+async def test_an_unknown_job_is_never_sent_again_by_itself_and_a_new_key_may_be_a_new_intent(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with server(clock, tmp_path) as (one, sandbox):
+    async with server(clock, tmp_path, None, {"DARKROOM_JOBS__NEW_KEY": "new"}) as (one, sandbox):
         job = await lost(one, sandbox)
         await anyio.sleep(7_200)  # long after the window for identical calls
         same = await one.call(IMAGE, prompt="lost")
@@ -191,7 +192,7 @@ async def test_an_unknown_jobs_key_returns_it_and_with_other_arguments_is_a_conf
 async def test_evidence_names_the_jobs_that_it_may_be_and_none_that_is_known_here(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with server(clock, tmp_path) as (one, sandbox):
+    async with server(clock, tmp_path, None, {"DARKROOM_JOBS__NEW_KEY": "new"}) as (one, sandbox):
         known = await one.call("zupertry_start_tryon", **TRYON, idempotency_key="known")
         zupertry = sandbox.emulators["zupertry"]
         zupertry.faults.add("submit", Fault(kind="drop_after"))
@@ -227,7 +228,9 @@ async def test_what_one_process_settles_every_process_knows_at_once(
         assert (await ended(one, CHECK, second["job_id"]))["status"] == "completed"
         assert (await two.call(CHECK, job_id=second["job_id"]))["status"] == "completed"
         store = await two.store()
-        states = [(await store.attempts(j["job_id"]))[-1].state for j in (first, second)]
+        states = [
+            (await store.attempts(LOCAL_OWNER, j["job_id"]))[-1].state for j in (first, second)
+        ]
         assert states == ["refused", "accepted"]
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import Storage
-from darkroom.providers.client.rate_limiter import LocalLimits
+from darkroom.providers.client.local_limits import LocalLimits
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.servers import asked_of, wait_until
 from tests.engine.support import HOUR, TRYON
@@ -92,7 +93,7 @@ async def two_servers(
     board = Board(folder)
 
     def made(seed: int) -> Process:
-        plain = process(sandbox, folder, clock, seed=seed)
+        plain = process(sandbox, folder, clock, {"DARKROOM_JOBS__NEW_KEY": "new"}, seed=seed)
         return Process(
             plain.settings, plain.environment, clock, plain.way, seed, open_storage=board.open
         )
@@ -123,17 +124,17 @@ async def test_a_second_server_leaves_the_jobs_of_a_live_one_alone(
         job_id = str(job["job_id"])
         other = second()
         store = await other.store()
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"
         await anyio.sleep(2 * FORGOTTEN_SECONDS)  # it has gone on saying that it lives
         found = await other.call(TRYON.check, job_id=job_id, wait_seconds=0)
         assert found["status"] == "running"
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"
         await wait_until(other, TRYON.check, "completed", job_id=job_id)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"
         assert len(asked_of(sandbox, "submit")) == 1
@@ -149,12 +150,12 @@ async def test_a_second_server_takes_over_once_the_first_is_heard_of_no_more(
         store = await other.store()
         await first.kill()
         await other.call(TRYON.check, job_id=job_id, wait_seconds=0)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-1"  # nobody knows yet
         await anyio.sleep(FORGOTTEN_SECONDS + 1)
         await wait_until(other, TRYON.check, "completed", job_id=job_id)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.holder == "holder-2"
         assert len(asked_of(sandbox, "submit")) == 1

@@ -15,6 +15,7 @@ from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCResponse
 from darkroom.catalogue.declarations import Result, Tool
 from darkroom.jobs import poller
 from darkroom.jobs.bounds import MOST_COST, NOT_BELIEVED
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.mcp.stdio import Outgoing, Requests
 from darkroom.providers import reading
@@ -93,7 +94,7 @@ async def test_an_old_row_with_text_that_cannot_be_written_opens_lists_and_chang
     async with first.client() as client:
         job = await call(client, IMAGE.start, **IMAGE.arguments)
     store = await SqliteStore.open(first.state / "journal.sqlite", run=inline)
-    row = await store.job(job["job_id"])
+    row = await store.job(LOCAL_OWNER, job["job_id"])
     assert row is not None
     await store.write(row.next(warnings=("half \ud800 of a pair",), provider_status="\udfff"))
     await store.close()

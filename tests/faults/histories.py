@@ -20,6 +20,7 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 from darkroom.core.errors import CallError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.pending_approvals import APPROVAL_SECONDS
 from darkroom.jobs.store import Query
 from darkroom_tools.emulators.kit import Fault, FaultKind
@@ -194,7 +195,7 @@ class History:
     async def settle(self, one: Process, job_id: str) -> None:
         """Say truthfully what became of an unknown job, as far as the provider's page shows it."""
         store = await one.store()
-        job = await store.job(job_id)
+        job = await store.job(LOCAL_OWNER, job_id)
         if job is None or job.status != "unknown":
             return
         others = [each for each in await every_job(one) if subject(each) == subject(job)]
@@ -279,7 +280,7 @@ class History:
         attempts: list[Attempt] = []
         for job in jobs:
             rows[job.provider, subject(job)].append(job)
-            made = await store.attempts(job.job_id)
+            made = await store.attempts(LOCAL_OWNER, job.job_id)
             assert not (job.unapproved and made), "nobody said yes, and it could be sent"
             attempts += made
         for provider in ("zsky", "zupertry"):

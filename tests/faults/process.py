@@ -21,6 +21,7 @@ from darkroom.core.errors import CallError, call_error
 from darkroom.core.ids import ID_ALPHABET, ID_CHARACTERS, new_id
 from darkroom.engine.dependencies import Dependencies
 from darkroom.engine.engine import Engine
+from darkroom.engine.process import Process as EngineProcess
 from darkroom.jobs.storage.lease import FileLiveness
 from darkroom.jobs.store import Alone, Storage
 from darkroom_tools import CATALOGUE
@@ -47,6 +48,7 @@ class Yes:
     """A person who approves everything."""
 
     answers_tasks = False
+    can_ask = True
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Say yes."""
@@ -120,7 +122,8 @@ class Process:
             sandbox=wire,
             open_storage=opened if opener or self.open_storage else None,
         )
-        self.engine = Engine(CATALOGUE.providers, self.settings, dependencies)
+        self.process = EngineProcess(CATALOGUE.providers, self.settings, dependencies)
+        self.engine = Engine(self.process)
         self._desks = tools(self.settings)
 
     async def run(self, work: Callable[[], T], /) -> T:
@@ -141,7 +144,7 @@ class Process:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self.engine.run, tasks)
+                    tasks.start_soon(self.process.run, tasks)
                     await anyio.sleep_forever()
         except BaseExceptionGroup as group:
             _, others = group.split(KilledError)
@@ -153,7 +156,7 @@ class Process:
     async def kill(self) -> None:
         """End it as SIGKILL does: nothing more is sent or written, and its lock is free."""
         self.dead = True
-        runtime = self.engine._runtime  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- a killed process is not asked
+        runtime = self.process.opened
         if runtime is not None:
             runtime.context.closing = (
                 True  # what awaits it in this test's own tasks begins nothing more
@@ -175,10 +178,10 @@ class Process:
         """End it in order, as at the end of its input; one that was killed has ended."""
         if self.dead:
             return
-        await self.engine.drain()
+        await self.process.drain()
         self._scope.cancel()
         await self._ended.wait()
-        await self.engine.close()
+        await self.process.close()
         self.dead = True
 
     # --- its tools ---

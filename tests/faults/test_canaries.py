@@ -190,6 +190,7 @@ async def planted_everywhere(
             **variables,
             "DARKROOM_ZYNG__TIER": "3",
             "DARKROOM_JOBS__IDENTICAL_WINDOW_SECONDS": "0",
+            "DARKROOM_JOBS__NEW_KEY": "new",
             **(more or {}),
         },
     )

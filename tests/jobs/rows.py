@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from darkroom.jobs.model import Attempt, Job
+from darkroom.jobs.model import Attempt, Intent, Job
 from darkroom.jobs.spending import Entry
 from darkroom.jobs.store import Horizon
 
@@ -68,6 +68,22 @@ def a_job(job_id: str = "job-1", **changes: object) -> Job:
         "updated_at": NOON,
     }
     return Job(**fields | changes)  # pyright: ignore[reportArgumentType] -- given by the tests
+
+
+def an_intent(job_id: str = "job-9", **changes: object) -> Intent:
+    """Return what is asked for before a row is written."""
+    fields: dict[str, object] = {
+        "job_id": job_id,
+        "owner": "local",
+        "provider": "zsky",
+        "operation": "zsky_start_image",
+        "arguments": {"prompt": "a red chair"},
+        "intent": "intent-1",
+        "fingerprint": "key-1",
+        "created_at": NOON,
+        "holder": "me",
+    }
+    return Intent(**fields | changes)  # pyright: ignore[reportArgumentType] -- given by the tests
 
 
 def an_attempt(attempt_id: str = "attempt-1", **changes: object) -> Attempt:

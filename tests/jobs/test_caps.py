@@ -60,7 +60,7 @@ async def test_the_start_that_would_pass_a_cap_is_refused_before_anything_is_sen
 async def test_fifty_parallel_starts_cannot_overshoot(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    cap = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "7"}
+    cap = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "7", "DARKROOM_JOBS__NEW_KEY": "new"}
     outcomes: list[str] = []
     async with server(clock, tmp_path, None, cap) as (one, sandbox):
 
@@ -79,7 +79,7 @@ async def test_fifty_parallel_starts_cannot_overshoot(
 async def test_fifty_parallel_starts_of_two_processes_cannot_overshoot_either(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    cap = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "7"}
+    cap = {"DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_DAY": "7", "DARKROOM_JOBS__NEW_KEY": "new"}
     outcomes: list[str] = []
     async with (
         server(clock, tmp_path, None, cap) as (one, sandbox),
@@ -107,6 +107,7 @@ async def test_a_day_a_month_and_a_process_begin_anew(
         "DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "1",
         "DARKROOM_SPENDING__ZSKY_VIDEOS_PER_MONTH": "1",
         "DARKROOM_SPENDING__ZUPERTRY_CREDITS_PER_PROCESS": "1",
+        "DARKROOM_JOBS__NEW_KEY": "new",
     }
     starts = (
         ("zsky_start_image", {"prompt": "p"}),
@@ -156,7 +157,7 @@ async def test_what_is_refused_gives_its_reservation_back(
 async def test_what_was_started_counts_from_its_start_and_exactly_from_its_end(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with server(clock, tmp_path) as (one, sandbox):
+    async with server(clock, tmp_path, None, {"DARKROOM_JOBS__NEW_KEY": "new"}) as (one, sandbox):
         job = await one.call("zupertry_start_tryon", **TRYON)
         assert job["cost"] == {"amount": 1, "unit": "credits", "basis": "estimate"}
         assert (await spending(one, "zupertry", "credits"))["spent"] == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from darkroom.core.errors import Stale, failure
-from darkroom.jobs.model import Approval
+from darkroom.jobs.model import LOCAL_OWNER, Approval
 from darkroom.jobs.spending import Cap
 from darkroom.jobs.storage.memory import MemoryStore
 from darkroom.jobs.storage.sqlite import SqliteStore
@@ -19,6 +19,7 @@ from tests.jobs.rows import (
     a_job,
     an_attempt,
     an_entry,
+    an_intent,
     everyone_is_alive,
     everyone_is_dead,
     inline,
@@ -91,16 +92,16 @@ async def test_rows_come_back_as_they_were_written(store: Store) -> None:
     )
     attempt = an_attempt(item="0", state="accepted", evidence={"status": 200}, sent_at=NOON)
     created = await store.create(job, [attempt], identical_since=None)
-    assert (created.job, created.made, created.by_key) == (job, True, False)
-    assert await store.job("job-1") == job
-    assert await store.attempts("job-1") == [attempt]
-    assert await store.attempt("attempt-1") == attempt
+    assert (created.job, created.made) == (job, True)
+    assert await store.job(LOCAL_OWNER, "job-1") == job
+    assert await store.attempts(LOCAL_OWNER, "job-1") == [attempt]
+    assert await store.attempt(LOCAL_OWNER, "attempt-1") == attempt
 
 
 async def test_what_is_not_there_is_none(store: Store) -> None:
-    assert await store.job("job-1") is None
-    assert await store.attempt("attempt-1") is None
-    assert await store.attempts("job-1") == []
+    assert await store.job(LOCAL_OWNER, "job-1") is None
+    assert await store.attempt(LOCAL_OWNER, "attempt-1") is None
+    assert await store.attempts(LOCAL_OWNER, "job-1") == []
     assert await store.find("local", "zsky", "p-1") is None
     assert await store.list(Query(owner="local")) == []
     assert await store.claim("me", everyone_is_dead) == []
@@ -113,9 +114,9 @@ async def test_a_key_returns_its_job_whatever_became_of_it(store: Store, status:
     await store.create(first, [], identical_since=None)
     again = a_job("job-2", idempotency_key="k", intent="another")
     created = await store.create(again, [an_attempt(job_id="job-2")], identical_since=None)
-    assert (created.job, created.made, created.by_key) == (first, False, True)
-    assert await store.job("job-2") is None
-    assert await store.attempt("attempt-1") is None
+    assert (created.job, created.made) == (first, False)
+    assert await store.job(LOCAL_OWNER, "job-2") is None
+    assert await store.attempt(LOCAL_OWNER, "attempt-1") is None
 
 
 async def test_a_key_belongs_to_one_owner(store: Store) -> None:
@@ -124,10 +125,46 @@ async def test_a_key_belongs_to_one_owner(store: Store) -> None:
     assert (await store.create(other, [], identical_since=NOON)).made
 
 
-async def test_a_new_key_is_a_new_intent_even_beside_an_unknown_job(store: Store) -> None:
-    await store.create(a_job(status="unknown"), [], identical_since=NOON)
+@pytest.mark.parametrize("key", [None, "earlier"])
+@pytest.mark.parametrize("status", ["unknown", "running"])
+async def test_a_new_key_is_a_new_intent_only_where_keys_alone_tell_intents_apart(
+    store: Store, status: Status, key: str | None
+) -> None:
+    first = a_job(status=status, idempotency_key=key)
+    await store.create(first, [], identical_since=NOON)
     keyed = a_job("job-2", idempotency_key="k")
-    assert (await store.create(keyed, [], identical_since=NOON)).made
+    known = await store.create(keyed, [], identical_since=NOON)
+    assert (known.job, known.made) == (first, False)
+    assert await store.identical(keyed, since=NOON) == first
+    assert await store.identical(keyed, since=NOON, by_key_only=True) is None
+    assert (await store.create(keyed, [], identical_since=NOON, by_key_only=True)).made
+
+
+async def test_a_key_within_a_batch_is_never_compared_with_other_jobs(store: Store) -> None:
+    await store.create(a_job(), [], identical_since=NOON)
+    item = a_job("job-2", idempotency_key="b:0", batch_id="b")
+    assert (await store.create(item, [], identical_since=NOON)).made
+
+
+async def test_a_start_is_told_the_unknown_jobs_of_its_operation(store: Store) -> None:
+    rows: dict[str, dict[str, object]] = {
+        "lost": {"status": "unknown", "intent": "a"},
+        "later": {"status": "unknown", "intent": "b", "created_at": NOON + 1},
+        "running": {"status": "running", "intent": "c"},
+        "elsewhere": {"status": "unknown", "intent": "d", "operation": "zsky_start_video"},
+        "foreign": {"status": "unknown", "intent": "e", "owner": "somebody"},
+    }
+    for name, row in rows.items():
+        await store.create(a_job(name, **row), [], identical_since=None)
+
+    async def unknown(intent: str) -> list[str]:
+        forecast = await store.foresee(
+            an_intent(intent=intent), identical_since=NOON, entry=None, caps=(), used_since=()
+        )
+        return [job.job_id for job in forecast.unknown]
+
+    assert await unknown("new") == ["later", "lost"]
+    assert await unknown("a") == []  # its job is returned
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -143,7 +180,6 @@ async def test_an_identical_call_gets_the_job_that_may_still_serve_it(
     returned = always or (status == "completed" and age == 0)
     assert created.made is not returned
     assert created.job.job_id == ("job-1" if returned else "job-2")
-    assert not created.by_key
 
 
 async def test_without_a_window_only_unknown_jobs_are_returned(store: Store) -> None:
@@ -231,15 +267,15 @@ async def test_a_job_that_exists_is_not_made_again(store: Store) -> None:
     await store.create(a_job(), [], identical_since=None)
     with pytest.raises(Stale):
         await store.create(a_job(intent="intent-2"), [an_attempt()], identical_since=None)
-    assert await store.job("job-1") == a_job()
-    assert await store.attempt("attempt-1") is None
+    assert await store.job(LOCAL_OWNER, "job-1") == a_job()
+    assert await store.attempt(LOCAL_OWNER, "attempt-1") is None
 
 
 async def test_a_job_whose_attempt_exists_is_not_made(store: Store) -> None:
     await store.write(None, [an_attempt()])
     with pytest.raises(Stale):
         await store.create(a_job(), [an_attempt()], identical_since=None)
-    assert await store.job("job-1") is None
+    assert await store.job(LOCAL_OWNER, "job-1") is None
 
 
 async def test_a_write_replaces_job_and_attempts_together(store: Store) -> None:
@@ -248,8 +284,8 @@ async def test_a_write_replaces_job_and_attempts_together(store: Store) -> None:
     job, attempt = job.next(status="submitting"), attempt.next(state="sent", sent_at=NOON)
     second = an_attempt("attempt-2", created_at=NOON + 1)
     await store.write(job, [attempt, second])
-    assert await store.job("job-1") == job
-    assert await store.attempts("job-1") == [attempt, second]
+    assert await store.job(LOCAL_OWNER, "job-1") == job
+    assert await store.attempts(LOCAL_OWNER, "job-1") == [attempt, second]
 
 
 @pytest.mark.parametrize("skew", [-1, 0, 2])
@@ -260,8 +296,8 @@ async def test_a_job_of_any_but_the_next_version_is_stale(store: Store, skew: in
         await store.write(
             a_job(version=5 + skew, status="failed"), [an_attempt().next(state="sent")]
         )
-    assert await store.job("job-1") == stored
-    assert await store.attempt("attempt-1") == an_attempt()
+    assert await store.job(LOCAL_OWNER, "job-1") == stored
+    assert await store.attempt(LOCAL_OWNER, "attempt-1") == an_attempt()
 
 
 @pytest.mark.parametrize("version", [1, 2, 4])
@@ -272,20 +308,20 @@ async def test_a_stale_attempt_leaves_its_job_as_it_was(store: Store, version: i
     good = an_attempt("attempt-2")
     with pytest.raises(Stale):
         await store.write(a_job().next(status="running"), [good, an_attempt(version=version)])
-    assert await store.job("job-1") == a_job()
-    assert await store.attempt("attempt-2") is None
+    assert await store.job(LOCAL_OWNER, "job-1") == a_job()
+    assert await store.attempt(LOCAL_OWNER, "attempt-2") is None
 
 
 async def test_what_was_never_created_cannot_be_replaced(store: Store) -> None:
     for job, attempts in ((a_job(), []), (a_job().next(), []), (None, [an_attempt().next()])):
         with pytest.raises(Stale):
             await store.write(job, attempts)
-    assert await store.job("job-1") is None
+    assert await store.job(LOCAL_OWNER, "job-1") is None
 
 
 async def test_one_write_can_carry_an_attempt_through_two_versions(store: Store) -> None:
     await store.write(None, [an_attempt(), an_attempt().next(state="sent")])
-    assert await store.attempt("attempt-1") == an_attempt().next(state="sent")
+    assert await store.attempt(LOCAL_OWNER, "attempt-1") == an_attempt().next(state="sent")
 
 
 async def test_attempts_come_oldest_first(store: Store) -> None:
@@ -296,7 +332,7 @@ async def test_attempts_come_oldest_first(store: Store) -> None:
     )
     await store.create(a_job(), [late, early, same], identical_since=None)
     await store.write(None, [an_attempt("attempt-9", job_id="job-9")])
-    assert await store.attempts("job-1") == [early, late, same]
+    assert await store.attempts(LOCAL_OWNER, "job-1") == [early, late, same]
 
 
 async def test_a_provider_s_id_finds_the_owner_s_newest_job(store: Store) -> None:
@@ -340,7 +376,7 @@ async def test_jobs_of_the_dead_are_claimed_until_they_ended(store: Store, statu
     await store.create(job, [], identical_since=None)
     taken = await store.claim("me", everyone_is_dead)
     assert taken == ([] if status in ENDED else [job.next(holder="me")])
-    assert await store.job("job-1") == (taken[0] if taken else job)
+    assert await store.job(LOCAL_OWNER, "job-1") == (taken[0] if taken else job)
 
 
 async def test_jobs_of_the_living_stay_theirs(store: Store) -> None:
@@ -465,11 +501,39 @@ async def test_pruning_forgets_what_ended_long_ago_and_nothing_else(store: Store
         "never",
         "unknown",
     }
-    assert await store.attempt("of old") is None
+    assert await store.attempt(LOCAL_OWNER, "of old") is None
     for attempt_id in ("of new", "of never", "of unknown", "without"):
-        assert await store.attempt(attempt_id) is not None
+        assert await store.attempt(LOCAL_OWNER, attempt_id) is not None
 
 
 async def test_own_writes_are_no_change(store: Store) -> None:
     await store.create(a_job(), [], identical_since=None)
     assert not await store.changed()
+
+
+async def test_a_row_of_another_owner_is_not_found(store: Store) -> None:
+    job = a_job(provider_job_id="p-1")
+    await store.create(job, [an_attempt()], identical_since=None)
+    assert await store.job("kim", "job-1") is None
+    assert await store.attempts("kim", "job-1") == []
+    assert await store.attempt("kim", "attempt-1") is None
+    assert await store.find("kim", job.provider, "p-1") is None
+    assert await store.list(Query(owner="kim")) == []
+
+
+async def test_what_is_taken_is_an_id_of_somebody_elses_job_at_the_provider(store: Store) -> None:
+    job = a_job(provider_job_id="p-1")
+    await store.create(job, [], identical_since=None)
+    await store.create(a_job("job-2", owner="lee", intent="other"), [], identical_since=None)
+    assert await store.taken("kim", job.provider, "p-1")
+    assert not await store.taken(LOCAL_OWNER, job.provider, "p-1")
+    assert not await store.taken("kim", job.provider, "p-2")
+    assert not await store.taken("kim", "another", "p-1")
+
+
+async def test_owners_are_those_who_have_a_job(store: Store) -> None:
+    assert await store.owners() == []
+    for number, owner in enumerate(["lee", "kim", "lee", "ada"]):
+        job = a_job(f"job-{number}", owner=owner, intent=str(number))
+        await store.create(job, [], identical_since=None)
+    assert await store.owners() == ["ada", "kim", "lee"]

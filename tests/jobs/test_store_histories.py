@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from darkroom.core.errors import Stale
-from darkroom.jobs.model import Attempt, AttemptState, Job
+from darkroom.jobs.model import LOCAL_OWNER, Attempt, AttemptState, Job
 from darkroom.jobs.storage.memory import MemoryStore
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import Horizon, Query
@@ -99,7 +99,7 @@ class Histories(RuleBasedStateMachine):
         """Give each attempt the version that comes next, or one beside it."""
         following: list[Attempt] = []
         for attempt in given:
-            stored = finish(self.memory.attempt(attempt.attempt_id))
+            stored = finish(self.memory.attempt(LOCAL_OWNER, attempt.attempt_id))
             version = skew + (1 if stored is None else stored.version + 1)
             following.append(dataclasses.replace(attempt, version=version))
         return following
@@ -118,7 +118,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(job=jobs, given=st.lists(attempts, max_size=2), skew=skews, attempt_skew=skews)
     def write(self, job: Job, given: list[Attempt], skew: int, attempt_skew: int) -> None:
-        stored = finish(self.memory.job(job.job_id))
+        stored = finish(self.memory.job(LOCAL_OWNER, job.job_id))
         if stored is not None:
             # What identifies a job never changes.
             job = dataclasses.replace(
@@ -182,9 +182,9 @@ class Histories(RuleBasedStateMachine):
             query = Query(owner=owner, limit=100)
             self.alike(lambda store, query=query: store.list(query))
         for job_id in JOB_IDS:
-            self.alike(lambda store, job_id=job_id: store.attempts(job_id))
+            self.alike(lambda store, job_id=job_id: store.attempts(LOCAL_OWNER, job_id))
         for attempt_id in ATTEMPT_IDS:
-            self.alike(lambda store, attempt_id=attempt_id: store.attempt(attempt_id))
+            self.alike(lambda store, attempt_id=attempt_id: store.attempt(LOCAL_OWNER, attempt_id))
 
 
 TestHistories = Histories.TestCase

@@ -9,7 +9,7 @@ import anyio
 import httpx2
 import pytest
 
-from darkroom.jobs.model import shown, statuses_shown_as
+from darkroom.jobs.model import LOCAL_OWNER, shown, statuses_shown_as
 from darkroom.jobs.storage.memory import MemoryStore
 from darkroom.providers.client import http
 from darkroom.providers.values import ShownStatus, Status
@@ -96,11 +96,11 @@ async def test_no_text_of_a_tool_resource_task_prompt_or_manifest_says_submittin
         batch_id = begun["task"]["taskId"]
         job_id = (await result(client, START, prompt="b"))["task"]["taskId"]
         await anyio.sleep(5)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.status == INTERNAL
         said = await everything_about(client, job_id, batch_id)
-        row = await store.job(job_id)
+        row = await store.job(LOCAL_OWNER, job_id)
         assert row is not None
         assert row.status == INTERNAL
         stuck.arrive.set()

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 from darkroom.jobs.store import Query
 from tests.cli.support import PROCESS_SECONDS, environment, spawned
@@ -135,7 +136,7 @@ def journal(folder: Path, prompt: str = "A red boat") -> tuple[Job, list[Attempt
         store = await SqliteStore.open(folder / "state" / "journal.sqlite")
         jobs = await store.list(Query(owner="local"))
         (job,) = (each for each in jobs if each.arguments["prompt"] == prompt)
-        attempts = await store.attempts(job.job_id)
+        attempts = await store.attempts(LOCAL_OWNER, job.job_id)
         await store.close()
         return job, attempts
 

@@ -211,6 +211,11 @@ EXAMPLE_VALUES: dict[str, object] = {
     "approval.never_ask": ["zsky_delete_result"],
     "guard.provider": "znyx",
     "http.token_file": "~/.config/darkroom/http-token",
+    "http.public_url": "https://pictures.example.com",
+    "team.issuer": "https://login.example.com/",
+    "team.admin_claim": "roles",
+    "team.admin_values": ["darkroom-admins"],
+    "team.scopes": ["pictures"],
 }
 """What stands in the example file for settings whose default is nothing."""
 

@@ -79,6 +79,14 @@ PROMISES = {
             "engine/test_intent_servers.py::test_a_batch_that_still_runs_is_not_started_again",
         ),
     ),
+    "new-key": Promise(
+        "The same arguments under a new `idempotency_key` are an identical call, and a start that "
+        "repeats a job of unknown fate in other words is asked about before it is sent.",
+        (
+            "engine/test_intent.py::test_the_same_arguments_under_a_new_key_get_the_job_with_the_warning",
+            "engine/test_resemblance.py::test_the_person_is_asked_before_it_is_sent",
+        ),
+    ),
     "restart": Promise(
         "After a crash or a restart every job goes on where it was; none is sent twice.",
         (
@@ -196,6 +204,30 @@ PROMISES = {
             "results/test_save.py::test_an_address_that_a_wrong_clock_calls_dead_is_tried",
             "results/test_download.py::test_half_a_picture_is_not_kept_and_fetched_again",
             "core/test_media_ends.py::test_a_whole_file_is_whole_and_no_part_of_it_is",
+        ),
+    ),
+    "rotated-key": Promise(
+        "A rotated key survives a kill; what is left of a rotation, or of a call whose answer was "
+        "lost, is told at the start, by `doctor`, and by the error that follows.",
+        (
+            "engine/test_keys.py::test_a_key_that_was_not_put_in_its_place_is_found_when_the_old_one_is_refused",
+            "engine/test_keys.py::test_a_rotation_of_unknown_fate_is_told_at_the_start_and_by_the_error_that_follows",
+            "cli/test_doctor.py::test_what_an_earlier_server_left_open_is_a_problem",
+        ),
+    ),
+    "evidence-kept": Promise(
+        "A success whose id cannot be used keeps what came as evidence; an id that another job has is "
+        "warned of.",
+        (
+            "engine/test_outcomes.py::test_an_id_that_cannot_be_used_is_kept_as_evidence",
+            "engine/test_outcomes.py::test_an_id_that_another_job_has_is_not_taken_in_silence",
+        ),
+    ),
+    "overage-refused": Promise(
+        "Without leave for overage, nothing beyond the month's allowance is started, whatever else "
+        "uses the account.",
+        (
+            "engine/test_daily_cap.py::test_a_start_beyond_what_others_have_used_is_refused_before_it_is_charged",
         ),
     ),
     "schemas-hosts-accept": Promise(

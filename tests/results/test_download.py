@@ -92,8 +92,8 @@ async def test_two_results_of_one_prompt_have_two_names(
 ) -> None:
     server = rig(clock, tmp_path)
     async with server.client() as client:
-        first = await image(client, idempotency_key="a")
-        second = await image(client, idempotency_key="b")
+        first = await image(client, seed=1)
+        second = await image(client, seed=2)
     names = [file_of(job).name for job in (first, second)]
     assert names == ["zsky-lighthouse-at-dusk-1.webp", "zsky-lighthouse-at-dusk-1-2.webp"]
     assert all("2026-11-22" in job["outputs"][0]["file"] for job in (first, second))

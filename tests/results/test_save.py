@@ -86,7 +86,7 @@ async def test_many_outputs_go_into_a_folder_under_their_own_names(
     server: Rig, project: Path
 ) -> None:
     async with server.client() as client:
-        ids = [(await image(client, idempotency_key=key))["job_id"] for key in "abc"]
+        ids = [(await image(client, seed=seed))["job_id"] for seed in range(3)]
         await call(client, "save_results", job_ids=ids, to="out/pictures/")
     assert files_in(project) == [
         "zsky-lighthouse-at-dusk-1-2.webp",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from darkroom.catalogue.loading import completed
     from darkroom.catalogue.prompts import Argument, Prompt
     from darkroom.core.environment import Missing
-    from darkroom.core.errors import call_error
+    from darkroom.core.errors import call_error, unknown_job
     from darkroom.core.foreign import printable
     from darkroom.core.json_types import JsonObject, JsonValue
     from darkroom.core.times import iso
@@ -92,6 +92,7 @@ __all__ = [
     "printable",
     "statuses_shown_as",
     "target",
+    "unknown_job",
     "unsaved",
 ]
 
@@ -115,7 +116,7 @@ __getattr__ = lazy_names(
         ),
         "darkroom.catalogue.loading": ("completed",),
         "darkroom.core.environment": ("Missing",),
-        "darkroom.core.errors": ("call_error",),
+        "darkroom.core.errors": ("call_error", "unknown_job"),
         "darkroom.core.foreign": ("printable",),
         "darkroom.core.json_types": (
             "JsonObject",

@@ -37,6 +37,15 @@ class Picture:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address that gives the person an output, where its file is on another machine."""
+
+    url: str
+    name: str
+    media_type: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a tool returns: an object for the model, and one or two lines of text for the person.
@@ -49,6 +58,7 @@ class Result:
     text: str
     pictures: tuple[Picture, ...] = ()
     meta: JsonObject | None = None
+    links: tuple[Link, ...] = ()
 
 
 class ToolFunction(Protocol):
@@ -66,6 +76,9 @@ class Tool(Declared):
     run: ToolFunction
     listed: Callable[[bool], bool] = bool
     """Whether it is listed, given whether any provider has a credential."""
+
+    local: bool = False
+    """It works with paths of this machine, and is not listed for people who are elsewhere."""
 
     long_running: LongRunning | None = None
     """The tools that check and cancel what it starts, if it starts something."""

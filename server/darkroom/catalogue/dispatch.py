@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic_core import to_json
 
-from darkroom.catalogue.declarations import Result, Tool
+from darkroom.catalogue.declarations import Link, Result, Tool
 from darkroom.catalogue.loading import made_beforehand
 from darkroom.catalogue.selection import selected
 from darkroom.core.errors import DarkroomError, call_error
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject
     from darkroom.engine.engine import Engine
     from darkroom.engine.person import Person
+    from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.operations import Declared
     from darkroom.providers.params import CheckParams, Params, StartParams
@@ -137,6 +138,8 @@ def desks(
     for catalogue in catalogues:
         for tool in catalogue.tools:
             # Without any credential, filters do not apply: the tool that says what to set stays.
+            if tool.local and settings.team.issuer is not None:
+                continue
             if tool.listed(bool(open_providers)) and (not open_providers or keeps(None, tool)):
                 schema = input_schema(tool.params, made=made.get(tool.name))
                 found[tool.name] = ToolHandler(tool, None, schema)
@@ -166,13 +169,27 @@ def job_result(
     if live.trouble is not None and not live.job.ended:
         then = "it is tried again" if live.job.status == "queued" else "it will be asked again"
         warnings = (*warnings, f"{live.trouble}; {then}")
+    job = engine.shown(live.job)
     view = job_view(
-        live.job,
+        job,
         poll_after=engine.poll_after(live),
         include_url=include_url,
         warnings=warnings,
     )
-    return Result(structured=view, text=job_text(view, check_tool))
+    return Result(
+        structured=view,
+        text=job_text(view, check_tool),
+        links=() if engine.local else links_of(job),
+    )
+
+
+def links_of(job: Job) -> tuple[Link, ...]:
+    """Return links to the outputs of a job as its owner sees it, for hosts that show them."""
+    return tuple(
+        Link(output.url, f"{job.job_id}-{output.index}", output.media_type)
+        for output in job.outputs
+        if output.url is not None
+    )
 
 
 def shortened(fields: JsonObject) -> str:

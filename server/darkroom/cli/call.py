@@ -46,6 +46,11 @@ class TerminalPerson:
         self._yes = yes
         self._can_ask = can_ask
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a terminal, or everything was approved beforehand."""
+        return self._yes or self._can_ask
+
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Ask y or N; see `approval.Person`."""
         del binding

@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 SANDBOX = "use the providers' emulators inside this process: no key, no network, no cost"
 USAGE_ERROR = 2
 LAST_PORT = 65_535
-HOST_NAMES = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
+HOST_NAMES = (
+    "claude-desktop",
+    "claude-code",
+    "cursor",
+    "vscode",
+    "codex",
+    "gemini-cli",
+    "opencode",
+    "windsurf",
+    "zed",
+    "lm-studio",
+    "goose",
+    "continue",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     demo = command(
         "demo",
-        "run a real server and client on the sandbox, and show what they made",
+        "run a server and a client on the sandbox and show results",
         "Takes less than a minute and needs no key and no network.",
     )
     demo.add_argument(
@@ -115,6 +128,19 @@ def parser() -> argparse.ArgumentParser:
     call.add_argument("--yes", action="store_true", help="answer yes if the tool asks for approval")
     call.add_argument("--sandbox", action="store_true", help=SANDBOX)
 
+    opens = command(
+        "open",
+        "show results with the viewer of the system",
+        "Opens a job's picture, or the folder of several; sends and downloads nothing.",
+    )
+    opens.add_argument(
+        "what",
+        metavar="JOB|BATCH|today",
+        nargs="?",
+        help="an id that list_jobs shows, or today (default: today's folder, or that of all)",
+    )
+    opens.add_argument("--print", action="store_true", help="print the path and open nothing")
+
     for name, summary, more in (
         (
             "install",
@@ -145,6 +171,20 @@ def parser() -> argparse.ArgumentParser:
                 "--with-keys",
                 action="store_true",
                 help="write the keys into the file, where everybody who can read it sees them",
+            )
+            changing.add_argument(
+                "--ask-keys",
+                action="store_true",
+                help="ask for each missing key, without showing it, and keep it in a file for you "
+                "alone that the entry names",
+            )
+            changing.add_argument(
+                "--http",
+                nargs="?",
+                const="http://127.0.0.1:8811/mcp",
+                metavar="URL",
+                help="an entry for a server that runs over HTTP, with the token from the variable "
+                "DARKROOM_TOKEN (default: %(const)s)",
             )
             changing.add_argument("--sandbox", action="store_true", help=SANDBOX)
             _add_filters(changing)

@@ -14,7 +14,7 @@ from darkroom.core.environment import process_environment
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.text_files import read_text
 from darkroom.engine.dependencies import Dependencies
-from darkroom.providers.credentials import Credentials, templates
+from darkroom.providers.credentials import Credentials, left_behind, templates
 
 if TYPE_CHECKING:
     import argparse
@@ -115,6 +115,8 @@ def prepare(
         logging.getLogger("darkroom").warning(
             "%s holds a template that was not filled in; it counts as not set", variable
         )
+    for said in left_behind(variables, providers) if report_templates else ():
+        logging.getLogger("darkroom").warning("%s", said)
     return context
 
 

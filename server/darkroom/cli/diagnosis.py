@@ -22,11 +22,13 @@ from darkroom.config.settings import CONFIG_VARIABLE
 from darkroom.core.environment import Missing
 from darkroom.core.errors import CallError, ConfigurationError, Failure, JournalError
 from darkroom.core.files import trusted
+from darkroom.engine import lost_calls
 from darkroom.engine.engine import running
 from darkroom.jobs.storage.lease import others
 from darkroom.mcp.http import token as bearer
 from darkroom.providers.client.outcomes import describe
-from darkroom.providers.credentials import Key, templates
+from darkroom.providers.client.proxies import ProxyVariableError, proxy_for
+from darkroom.providers.credentials import Key, left_behind, templates
 from darkroom.providers.operations import CallOperation
 from darkroom.providers.requests import build_request
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from darkroom.cli.context import CommandContext
     from darkroom.config.settings import Settings
     from darkroom.engine.engine import Engine
+    from darkroom.providers.client.proxies import Proxy
     from darkroom.providers.provider import Limits, Provider
 
 PROBE_SECONDS = 20.0
@@ -129,7 +132,8 @@ async def examine(context: CommandContext) -> Findings:
         problems=[
             f"{name} holds a template that was not filled in"
             for name in templates(context.environment, context.providers)
-        ],
+        ]
+        + left_behind(context.environment, context.providers),
         providers=[_provider(context, provider) for provider in context.providers],
     )
     try:
@@ -143,7 +147,7 @@ async def examine(context: CommandContext) -> Findings:
         except ConfigurationError as error:
             findings.problems.append(str(error))
     if has_state:
-        findings.problems += await _journal(settings.state_dir / "journal.sqlite")
+        findings.problems += await _journal(settings.state_dir / "journal.sqlite", context)
     findings.problems += _token(settings)
     try:
         broken = await _ask_all(context, findings)
@@ -246,17 +250,25 @@ def _folder(purpose: str, path: Path) -> FolderFinding:
     )
 
 
-async def _journal(path: Path) -> list[str]:
-    """Open an existing journal as a server would; return what is wrong with it, if anything."""
+async def _journal(path: Path, context: CommandContext) -> list[str]:
+    """Open an existing journal as a server would; return what is wrong with it, if anything.
+
+    Calls of unknown fate count: nothing else shows them.
+    """
     from darkroom.jobs.storage.sqlite import SqliteStore  # noqa: PLC0415 -- only where there is a journal
 
     if not await anyio.Path(path).exists():
         return []
     try:
-        await (await SqliteStore.open(path)).close()
+        store = await SqliteStore.open(path)
+        try:
+            attempts = await store.lost_calls()
+        finally:
+            await store.close()
     except (ConfigurationError, JournalError) as error:
         return [str(error)]
-    return []
+    found = lost_calls.lost(context.providers, attempts, context.dependencies.clock())
+    return [lost_calls.in_words(call, attempt) for _, call, attempt in found]
 
 
 # --- providers ---
@@ -264,6 +276,12 @@ async def _journal(path: Path) -> list[str]:
 
 def _provider(context: CommandContext, provider: Provider) -> ProviderFinding:
     credentials = [_credential(context, c.variable, provider) for c in provider.credentials]
+    proxy, trouble = _proxy(context, provider)
+    notes: list[str] = []
+    if proxy is not None:
+        through = context.settings.results.through_proxy
+        outputs = "downloads, too" if through else "downloads do not ([results] through_proxy)"
+        notes.append(f"requests go through {proxy.shown} ({proxy.variable}); {outputs}")
     return ProviderFinding(
         name=provider.name,
         title=provider.title,
@@ -276,8 +294,19 @@ def _provider(context: CommandContext, provider: Provider) -> ProviderFinding:
         probe=provider.probe,
         configured=any(credential.found for credential in credentials),
         credentials=credentials,
-        problems=[credential.problem for credential in credentials if credential.problem],
+        problems=[*(c.problem for c in credentials if c.problem), *trouble],
+        notes=notes,
     )
+
+
+def _proxy(context: CommandContext, provider: Provider) -> tuple[Proxy | None, list[str]]:
+    """Return the proxy between this computer and a provider, and what is wrong with it."""
+    if context.sandbox:
+        return None, []
+    try:
+        return proxy_for(context.credentials.base_url(provider), context.environment), []
+    except ProxyVariableError as error:
+        return None, [f"{error}; nothing is sent"]
 
 
 def _credential(context: CommandContext, variable: str, provider: Provider) -> CredentialFinding:
@@ -306,7 +335,7 @@ async def _ask(
     if provider.probe is None:
         finding.notes.append("no free question is documented, so the key was not tried")
         if not context.sandbox:
-            await _connect(finding)
+            await _connect(finding, _proxy(context, provider)[0])
         return
     operation = provider.operation(provider.probe)
     if not isinstance(operation, CallOperation):
@@ -358,9 +387,10 @@ def _note(finding: ProviderFinding, credential: CredentialFinding, problem: Fail
         credential.accepted = "no"
 
 
-async def _connect(finding: ProviderFinding) -> None:
-    """Check whether a connection to the base address is possible; nothing is sent."""
-    parts = urlsplit(finding.base_url)
+async def _connect(finding: ProviderFinding, proxy: Proxy | None) -> None:
+    """Check whether a connection to the base address, or its proxy, is possible; nothing is sent."""
+    asked = finding.base_url if proxy is None else proxy.shown
+    parts = urlsplit(asked)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         with anyio.fail_after(CONNECT_SECONDS):
@@ -368,6 +398,6 @@ async def _connect(finding: ProviderFinding) -> None:
             await stream.aclose()
     except (OSError, TimeoutError):
         finding.reachable = "no"
-        finding.problems.append(f"nothing answers at {finding.base_url}")
+        finding.problems.append(f"nothing answers at {asked}")
     else:
         finding.reachable = "yes"

@@ -7,20 +7,27 @@ import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from darkroom.catalogue.selection import selected
 from darkroom.cli.context import given_settings, prepare
 from darkroom.cli.hosts.files import alone, change
-from darkroom.cli.hosts.known import HOSTS
+from darkroom.cli.hosts.keys import ask_keys, keep
+from darkroom.cli.hosts.keys import file_of as key_file
+from darkroom.cli.hosts.known import HOSTS, TOKEN_VARIABLE
 from darkroom.config.settings import CONFIG_VARIABLE, DELIMITER, PREFIX
 from darkroom.core.environment import process_environment
 from darkroom.core.errors import ConfigurationError
+from darkroom.mcp.http.token import token as read_token
 from darkroom.providers.credentials import Key
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Iterable, Mapping
 
+    from pydantic import SecretStr
+
+    from darkroom.cli.context import CommandContext
     from darkroom.cli.hosts.files import Change, Entry
     from darkroom.cli.hosts.known import Host
     from darkroom.config.settings import Settings
@@ -41,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     ConfigurationError: it is not possible, or the server would not start; nothing was written.
     """
     host = HOSTS[options.host]
+    if options.http is not None and (options.ask_keys or _filters(options)):
+        raise ConfigurationError("--http: filters and keys belong to the server that runs")
     if options.with_keys and options.project:
         raise ConfigurationError(
             "--with-keys: a project's file is read by others too; use NAME_FILE"
@@ -57,14 +66,25 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(key := context.credentials.look(credential), Key) and key.source == name
     }
     written = plain_variables(environment, context.providers, context.settings)
-    if options.with_keys:
-        written |= {name: environment[name] for name in found}
     handed = set[str]() if options.with_keys else found
-    entry = host.entry([*this_program(), "serve", *_filters(options)], written, handed)
-    _warn(host, path, found, with_keys=options.with_keys, project=options.project)
+    asked: dict[str, SecretStr] = {}
+    if options.http is not None:
+        entry = _remote_entry(host, options, context.settings)
+        handed = set[str]()
+    else:
+        if options.with_keys:
+            written |= {name: environment[name] for name in found}
+        if options.ask_keys:
+            asked = ask_keys(context)
+            written |= {f"{name}_FILE": str(key_file(name)) for name in asked}
+        entry = host.entry([*this_program(), "serve", *_filters(options)], written, handed)
+        _warn(host, path, found, with_keys=options.with_keys, project=options.project)
+        if not options.sandbox and not any_key(context, written):
+            _say(where_keys_go(host, path, options.name))
     where = (host.section, options.name)
     if options.print:
-        sys.stdout.write(alone(where, entry, toml=host.toml))
+        sys.stdout.write(alone(where, entry, form=host.form))
+        keep(asked)
         return 0
 
     names = plain_names(context.providers)
@@ -72,9 +92,59 @@ def run(options: argparse.Namespace) -> int:
     def joined(old: Entry) -> Entry:
         return host.joined(_trusted(old, names) if options.project else old, entry, handed)
 
-    planned = change(path, where, joined, toml=host.toml)
-    private = bool(options.with_keys and found)
-    return apply(planned, context.providers, yes=options.yes, host=host, private=private)
+    planned = change(path, where, joined, form=host.form)
+    private = bool(options.with_keys and (found or options.http is not None))
+    status = apply(planned, context.providers, yes=options.yes, host=host, private=private)
+    if status == 0:
+        keep(asked)
+    return status
+
+
+def _remote_entry(host: Host, options: argparse.Namespace, settings: Settings) -> Entry:
+    """Return the entry for a server that runs over HTTP.
+
+    Raises
+    ------
+    ConfigurationError: the host knows no such servers, or the token cannot be read.
+    """
+    url: str = options.http
+    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        raise ConfigurationError(f"--http: expected an http or https address, got {url!r}")
+    token = read_token(settings).decode() if options.with_keys else None
+    entry = host.remote_entry(url, token)
+    if entry is None:
+        raise ConfigurationError(f"{host.title} reads no servers over HTTP from its file")
+    if token is not None:
+        _say("The token stands in the entry, readable.")
+    elif host.handing == "none":
+        _say(
+            f"{host.title} may not fill in variables: write the token in place of the reference, "
+            f"or use --with-keys. `darkroom doctor` names the file that holds it."
+        )
+    else:
+        _say(f"{host.title} reads the token from the variable {TOKEN_VARIABLE}.")
+    return entry
+
+
+def any_key(context: CommandContext, written: Collection[str]) -> bool:
+    """Tell whether any credential is set, here or in the entry."""
+    names = {c.variable for p in context.providers for c in p.credentials}
+    set_here = any(
+        isinstance(context.credentials.look(c), Key)
+        for p in context.providers
+        for c in p.credentials
+    )
+    return set_here or any(name.removesuffix("_FILE") in names for name in written)
+
+
+def where_keys_go(host: Host, path: Path, name: str) -> str:
+    """Return where in a host's file a key belongs."""
+    at = f"{host.section} > {name} > {host.env}"
+    return (
+        f"No key is set, so the server will only list get_setup. A key belongs into {path}, at "
+        f"{at}: NAME_FILE with the path of a file that holds it, as in ZSKY_API_KEY_FILE. "
+        "--ask-keys asks for keys and writes both."
+    )
 
 
 def _warn(
@@ -86,7 +156,7 @@ def _warn(
         _say(f"Keys will stand in {path}, readable: {names}")
     elif host.handing == "none" and found:
         _say(
-            f"{host.title} hands on no variables, so it will not see {names}. "
+            f"{host.title} may hand on no variables, so that the server does not see {names}. "
             "Put each key into a file and set NAME_FILE to its path, or use --with-keys."
         )
     if project:
@@ -164,9 +234,27 @@ def file_of(host: Host, environment: Mapping[str, str], *, project: bool) -> Pat
 
 
 def this_program() -> list[str]:
-    """Return the command that starts this program from any folder."""
+    """Return the command that starts this program from any folder, also next month.
+
+    What `uvx`, `uv run --with` and `pipx run` start lies in a cache, from which it is removed.
+    """
+    if in_a_cache(Path(sys.prefix)):
+        by_pipx = "pipx" in _lowered(Path(sys.prefix)) and shutil.which("uvx") is None
+        return ["pipx", "run", "darkroom-mcp"] if by_pipx else ["uvx", "darkroom-mcp"]
     beside = shutil.which("darkroom", path=str(Path(sys.executable).parent))
     return [beside] if beside else [sys.executable, "-P", "-m", "darkroom"]
+
+
+def in_a_cache(prefix: Path) -> bool:
+    """Tell whether an environment was made by ``uvx``, ``uv run --with`` or ``pipx run``."""
+    parts = _lowered(prefix)
+    return any(part.startswith(("archive-v", "builds-v", "environments-v")) for part in parts) or (
+        "pipx" in parts and not {"cache", ".cache"}.isdisjoint(parts)
+    )
+
+
+def _lowered(path: Path) -> list[str]:
+    return [part.lower() for part in path.parts]
 
 
 def plain_names(providers: Iterable[Provider]) -> set[str]:

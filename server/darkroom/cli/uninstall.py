@@ -19,5 +19,5 @@ def run(options: argparse.Namespace) -> int:
     host = HOSTS[options.host]
     path = file_of(host, process_environment(), project=options.project)
     providers = [p for catalogue in load_catalogues() for p in completed(catalogue).providers]
-    planned = change(path, (host.section, options.name), None, toml=host.toml)
+    planned = change(path, (host.section, options.name), None, form=host.form)
     return apply(planned, providers, yes=options.yes, host=host)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from darkroom.config.team import PublicAddress  # noqa: TC001 -- pydantic reads the annotations
 from darkroom.providers.params import MAX_WAIT_SECONDS
 from darkroom.providers.setting_values import (  # noqa: TC001 -- pydantic reads the annotations
     PathValue,
@@ -31,6 +32,11 @@ class JobsSection(Section):
         description="An identical start call returns the existing job while it runs and for this long "
         "after it completed. 0 turns both off. An unknown job is always returned.",
     )
+    new_key: Literal["same", "new"] = Field(
+        default="same",
+        description="An identical start call with a new idempotency_key: the existing job while it "
+        "runs and within the window, or a new job (for programs that mean it).",
+    )
     keep_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="How long ended jobs, and what they cost, stay in the journal."
     )
@@ -52,6 +58,12 @@ class ResultsSection(Section):
         default="on",
         description="Whether show_results gives pictures to the model, or only says where they are; "
         "some hosts hand a picture on as tens of thousands of tokens of text.",
+    )
+    through_proxy: bool = Field(
+        default=False,
+        description="Whether outputs are downloaded through the proxy of HTTPS_PROXY, like requests "
+        "to providers. The proxy then decides which addresses can be reached, so that the check "
+        "against private addresses sees only names.",
     )
 
 
@@ -115,6 +127,11 @@ class HttpSection(Section):
     hosts: tuple[str, ...] = Field(
         default=(),
         description="More host names by which clients reach this server, for example behind a proxy.",
+    )
+    public_url: PublicAddress | None = Field(
+        default=None,
+        description="Address by which people reach this server, without a path: the resource that a "
+        "team's tokens are for, and where links to results lead. Default: the address listened on.",
     )
 
 

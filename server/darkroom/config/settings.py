@@ -24,6 +24,7 @@ from darkroom.config.sections import (
     ServeSection,
     SpendingSection,
 )
+from darkroom.config.team import TeamSection
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.names import nearest
@@ -81,6 +82,7 @@ class Settings(Section):
     guard: GuardSection = GuardSection()
     http: HttpSection = HttpSection()
     serve: ServeSection = ServeSection()
+    team: TeamSection = TeamSection()
 
     def provider(self, name: str) -> ProviderSettings:
         """Return a provider's section."""
@@ -120,7 +122,14 @@ def model(providers: Iterable[Provider]) -> type[Settings]:
     sections: dict[str, Any] = {
         provider.name: (provider.settings, provider.settings()) for provider in providers
     }
-    spending = create_model("Spending", __base__=SpendingSection, **_spending(providers))
+    caps = _spending(providers)
+    person = create_model(
+        "PersonSpending",
+        __base__=SpendingSection,
+        **{name: field for name, field in caps.items() if not name.endswith("_price")},
+    )
+    each = Field(default=person(), description="Caps for each person of a team.")
+    spending = create_model("Spending", __base__=SpendingSection, **caps, person=(person, each))
     sections["spending"] = (spending, spending())
     return create_model("Settings", __base__=Settings, **sections)
 

@@ -9,6 +9,7 @@ DarkroomError
 ├── FetchError              an address could not be downloaded, or is not allowed
 ├── NotSentError            providers.client.http: a request certainly never arrived
 ├── LostError               providers.client.http: a request left, and no whole answer came
+├── ProxyVariableError      providers.client.proxies: a variable names no proxy
 ├── NoKeyError              jobs.context: there is no key now; the job waits for one
 ├── NoShareError            jobs.store: a day or a month has no room for one more job
 ├── WithdrawnError          jobs.start_outcomes: a job was cancelled before its request left
@@ -16,7 +17,9 @@ DarkroomError
 ├── _FasterError            engine.batches.changes: somebody else has changed the job
 ├── NotKeptError            results.integrity: a file is no longer what was downloaded
 ├── NoPictureError          results.problems: a file is no picture that can be shown
-└── InputNeededError        mcp.elicitation: the host has to ask the person first
+├── InputNeededError        mcp.elicitation: the host has to ask the person first
+├── TokenError              mcp.http.sign_in: a token is not good
+└── IssuerUnreachableError  mcp.http.sign_in: the issuer's keys cannot be fetched
 
 `UnreadableError` (providers.messages) is what readers of answers raise, beside the built-in errors.
 
@@ -274,6 +277,15 @@ def failure(
 def with_next_step(error: Failure, next_step: str) -> Failure:
     """Return the same failure with another next step."""
     return replace(error, next_step=next_step)
+
+
+def unknown_job(job_id: str) -> CallError:
+    """Return the error for an id that nothing here has: another person's job is told the same."""
+    return call_error(
+        "not_found",
+        f"there is no job {job_id}",
+        "list_jobs shows the jobs known here; ended ones are forgotten after a time",
+    )
 
 
 def clean(text: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from darkroom.core.digests import digest
-from darkroom.core.errors import CallError, call_error
+from darkroom.core.errors import CallError, call_error, failure, unknown_job
 from darkroom.jobs.model import Job
 from darkroom.providers.client.outcomes import describe
 from darkroom.providers.messages import UNREADABLE
@@ -35,11 +35,7 @@ async def adopt(
     CallError: ``not_found``, or the provider could not be asked.
     """
     if params.job_id.startswith(f"{provider.name}_"):
-        raise call_error(
-            "not_found",
-            f"there is no job {params.job_id}",
-            "list_jobs shows the jobs known here; ended ones are forgotten after a time",
-        )
+        raise unknown_job(params.job_id)
     context, now = runtime.context, runtime.context.clock()
     operation = context.operations[check.adopts]
     key = context.credentials.key(provider, operation.credential, owner=owner)
@@ -48,6 +44,8 @@ async def adopt(
     response = await client.read(operation.state.request(params.job_id, arguments, {}), key)
     if not response.ok:
         raise CallError(describe(provider, response))
+    if await context.registry.store.taken(owner, provider.name, params.job_id):
+        raise CallError(failure("not_found", provider.title))
     try:
         operation.state.read(response)
     except UNREADABLE:

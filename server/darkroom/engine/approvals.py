@@ -69,7 +69,7 @@ async def _go_on(runtime: Runtime, starter: Starter, live: LiveJob, asked: Appro
     screened = await starter.screen(operation, given, Nobody(), {})
     as_is = await starter.screen_unchanged(operation, screened.params, Nobody(), {})
     await starter.refuse_sent_names(operation, screened.params, job)
-    ahead = await outlook(context, provider, operation, job.owner)
+    ahead = await outlook(context, provider, operation, job.owner, job.fingerprint)
     if (refusal := ahead.refusal) is not None:
         raise refusal
     sentences = _sentences(context, provider, job, ahead)

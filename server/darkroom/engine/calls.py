@@ -10,15 +10,25 @@ import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error, failure, with_next_step
+from darkroom.core.errors import (
+    CallError,
+    JournalError,
+    call_error,
+    failure,
+    unknown_job,
+    with_next_step,
+)
 from darkroom.core.foreign import is_name
 from darkroom.core.log import log
+from darkroom.engine import lost_calls
 from darkroom.engine.arguments.validation import canonical_arguments
+from darkroom.engine.lost_calls import LOST
 from darkroom.jobs.model import Attempt
 from darkroom.jobs.receipts import remember
 from darkroom.jobs.spending import CapReached, Entry, passes, wants
 from darkroom.providers import secret_files
 from darkroom.providers.client.outcomes import Accepted, Unknown, describe, judge
+from darkroom.providers.client.resend import explained
 from darkroom.providers.messages import UNREADABLE, Request, UnreadableError
 from darkroom.providers.requests import build_request
 
@@ -37,8 +47,6 @@ if TYPE_CHECKING:
     from darkroom.providers.params import Params
     from darkroom.providers.provider import Provider
 
-LOST = "look at the present state before trying again"
-
 
 class Caller:
     """Makes calls for an owner. ``find`` finds a job by our id or the provider's."""
@@ -55,9 +63,17 @@ class Caller:
         self._find = find
 
     async def call(
-        self, provider: Provider, call: CallOperation, params: Params, person: Person
+        self,
+        provider: Provider,
+        call: CallOperation,
+        params: Params,
+        person: Person,
+        *,
+        whole_account: bool = True,
     ) -> JsonObject:
         """Make a call and return its result in the form that the operation declares.
+
+        Without ``whole_account`` it must be about a job of the owner, or personal.
 
         Raises
         ------
@@ -67,15 +83,29 @@ class Caller:
         client = context.clients[provider.name]
         key = context.credentials.key(provider, call.credential, owner=self._owner)
         live: LiveJob | None = None
+        about_a_job = "{job_id}" in call.path
+        if not (whole_account or about_a_job or call.personal):
+            raise call_error(
+                "forbidden",
+                f"{call.name} shows or changes what everybody shares who uses this account; "
+                "nothing was sent",
+                "only an administrator of this server may call it; tell the person",
+            )
         if call.bind is not None:
             params = call.bind(params, client.settings, {})
         sent = params
-        if "{job_id}" in call.path:
+        if about_a_job:
             given: str = getattr(params, "job_id", "")
             live = await self._find(provider, given)
             if live is not None and live.job.status == "queued" and call.withdraws:
                 waiting = live
                 return await context.detached(lambda: self.withdraw(waiting))
+            if live is None and not whole_account:
+                raise unknown_job(given)
+            if live is None and await context.registry.store.taken(
+                self._owner, provider.name, given
+            ):
+                raise CallError(failure("not_found", provider.title))
             sent = params.model_copy(update={"job_id": _provider_id(provider, given, live)})
         target = await self._target(provider, call, key)
         if call.asks is not None and call.name not in context.settings.approval.never_ask:
@@ -125,7 +155,8 @@ class Caller:
         try:
             response = await client.read(request, key, statuses=call.statuses, lost=lost)
             if not response.ok and response.status not in call.accepts:
-                raise CallError(describe(provider, response, call.statuses))
+                failed = describe(provider, response, call.statuses)
+                raise CallError(explained(self._context.credentials, key, failed))
             counted += 1
         finally:
             with anyio.CancelScope(shield=True):
@@ -245,12 +276,13 @@ class Caller:
             return accepted
         if isinstance(outcome, Unknown):
             await self._close(attempt, "unknown", outcome.evidence)
+            lost_calls.note(context, provider, call, attempt)
             raise CallError(with_next_step(outcome.failure, call.if_lost or LOST))
         await self._close(attempt, "refused", {"code": outcome.failure.code})
         if outcome.failure.code == "auth_failed" and (newer := context.credentials.renewed(key)):
             # the key was rotated meanwhile
             return await self._change(provider, call, request, params, newer, live, target)
-        raise CallError(outcome.failure)
+        raise CallError(explained(context.credentials, key, outcome.failure))
 
     async def _close(self, attempt: Attempt, state: str, evidence: JsonObject | None) -> None:
         """Record the outcome of an attempt; if the journal fails, it is written later."""
@@ -366,9 +398,7 @@ def _question(call: CallOperation, params: Params) -> str:
 def _provider_id(provider: Provider, given: str, live: LiveJob | None) -> str:
     if live is None:
         if given.startswith(f"{provider.name}_"):
-            raise call_error(
-                "not_found", f"there is no job {given}", "list_jobs shows the jobs known here"
-            )
+            raise unknown_job(given)
         return given
     if live.job.provider_job_id is None:
         raise call_error(

@@ -95,7 +95,7 @@ async def take_up(runtime: Runtime, live: LiveJob) -> bool:
     job, registry = live.job, runtime.context.registry
     wanted = job.cancel_wanted
     if not wanted and job.batch_id is not None and job.status in {"queued", "running"}:
-        batch = await registry.store.job(job.batch_id)
+        batch = await registry.store.job(job.owner, job.batch_id)
         wanted = batch is not None and batch.status == "cancelled"
         if wanted and (job.status == "queued" or possible(runtime, live)):
             await runtime.context.record(live, _wished, ())

@@ -18,6 +18,11 @@ class Person(Protocol):
         """Whether a start may continue as a task that asks, instead of calling `approve`."""
         ...
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether the person can be asked at all."""
+        ...
+
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Return if the person says yes to ``question``.
 
@@ -40,6 +45,7 @@ class Nobody:
     """Stands for the person in calls that the engine makes by itself: nobody can be asked."""
 
     answers_tasks = False
+    can_ask = False
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Refuse: nobody can be asked."""

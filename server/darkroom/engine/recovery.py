@@ -12,7 +12,7 @@ import anyio
 
 from darkroom.core.errors import JournalError, Stale
 from darkroom.core.log import log
-from darkroom.engine import cancellation
+from darkroom.engine import cancellation, lost_calls
 from darkroom.jobs import slots
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.providers.client.outcomes import unknown
@@ -91,6 +91,7 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
             await store.write(None, [closed])
         except Stale:  # another process has taken it over first
             continue
+    await lost_calls.tell(context)
     await runtime.liveness.beat()
     return taken
 
@@ -98,7 +99,7 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
 async def _take_up(runtime: Runtime, live: LiveJob) -> None:
     context, job, now = runtime.context, live.job, runtime.context.clock()
     operation = context.operations[job.operation]
-    attempts = await context.registry.store.attempts(job.job_id)
+    attempts = await context.registry.store.attempts(job.owner, job.job_id)
     live.load(attempts)
     fate = unknown(context.clients[job.provider].provider, STOPPED)
     lost = [

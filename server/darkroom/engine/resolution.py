@@ -66,9 +66,16 @@ async def settle(
             "provider_job_id: expected an id as the provider gives it, without blanks or quotes",
             "take it from the provider's own page or list, then call again",
         )
+    if await context.registry.store.taken(live.job.owner, live.job.provider, provider_job_id):
+        title = context.clients[live.job.provider].provider.title
+        raise call_error(
+            "not_found",
+            f"{title} has no job {provider_job_id} that could be this one",
+            "look for another one, or settle this one as not_submitted",
+        )
     known = await context.registry.store.find(live.job.owner, live.job.provider, provider_job_id)
     double = known if known is not None and known.job_id != live.job.job_id else None
-    if double is not None and await context.registry.store.attempts(double.job_id):
+    if double is not None and await context.registry.store.attempts(double.owner, double.job_id):
         # we have sent that one
         raise call_error(
             "conflict",
@@ -159,7 +166,7 @@ async def _give_up_double(runtime: Runtime, double: Job, of: Job) -> None:
     It is the same payment: what is reserved for the lost one goes on counting, once.
     """
     context, now = runtime.context, runtime.context.clock()
-    live = await context.registry.get(double.job_id)
+    live = await context.registry.get(double.owner, double.job_id)
     if live is None:
         return
     await context.registry.update(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.spending import beginning
 from darkroom.jobs.store import Horizon, Query
 
@@ -48,8 +47,13 @@ class Pruner:
         """
         context = self._runtime.context
         if self._newest is None:
-            newest = await context.registry.store.list(Query(owner=LOCAL_OWNER, limit=1))
-            self._newest = newest[0].created_at if newest else context.clock()
+            store = context.registry.store
+            newest = [
+                job.created_at
+                for owner in await store.owners()
+                for job in await store.list(Query(owner=owner, limit=1))
+            ]
+            self._newest = max(newest, default=context.clock())
         return min(context.clock(), self._newest + anyio.current_time() - self._began)
 
     async def _prune(self) -> None:

@@ -25,6 +25,7 @@ from darkroom.jobs.store import Alone, Storage
 from darkroom.jobs.submission import Submitter
 from darkroom.providers.client.http import HttpClient
 from darkroom.providers.client.provider_client import ProviderClient
+from darkroom.providers.client.proxies import proxy_for
 from darkroom.providers.operations import JobOperation
 from darkroom.results.downloads import OutputDownloader
 from darkroom.results.outputs import Outputs
@@ -139,6 +140,7 @@ async def open_runtime(
                 hosts=provider.hosts,
                 clock=dependencies.clock,
                 transport=dependencies.transport,
+                environment=dependencies.environment,
             ),
             credentials,
             schedule,
@@ -172,7 +174,14 @@ async def open_runtime(
     def open_fetcher() -> Fetcher:
         from darkroom.providers.client.fetch import Fetcher  # noqa: PLC0415 -- needed with the first result
 
-        return Fetcher(admitted=admitted.origins, sandbox=dependencies.sandbox, offload=run)
+        none: Mapping[str, str] = {}
+        through = dependencies.environment if settings.results.through_proxy else none
+        return Fetcher(
+            admitted=admitted.origins,
+            sandbox=dependencies.sandbox,
+            offload=run,
+            proxies=partial(proxy_for, environment=through),
+        )
 
     folder = settings.results_folder
     downloader = OutputDownloader(context, open_fetcher, folder, run, liveness.dead)
@@ -181,7 +190,7 @@ async def open_runtime(
     inputs = Inputs(context, downloader)
     items = ItemSender(context, poller, inputs)
     submitter = Submitter(context, poller, items, inputs)
-    registry.watchers.append(lambda job: inputs.ended(job.job_id) if job.ended else None)
+    registry.watchers.append(lambda job: inputs.ended(job.owner, job.job_id) if job.ended else None)
     runtime = Runtime(
         context,
         poller,
@@ -209,7 +218,14 @@ async def _open_storage(settings: Settings, dependencies: Dependencies, run: Exe
         from darkroom.jobs.storage.memory import MemoryStore  # noqa: PLC0415 -- one of two is needed
 
         holder = dependencies.new_id()
-        return Storage(MemoryStore(holder=holder, began=dependencies.clock()), Alone(holder))
+        return Storage(
+            MemoryStore(
+                holder=holder,
+                began=dependencies.clock(),
+                shared=settings.team.issuer is not None,
+            ),
+            Alone(holder),
+        )
     from darkroom.jobs.storage.local import open_local  # noqa: PLC0415 -- one of two is needed
 
     return await open_local(
@@ -217,4 +233,5 @@ async def _open_storage(settings: Settings, dependencies: Dependencies, run: Exe
         run=run,
         journal=dependencies.run,
         monotonic=dependencies.monotonic,
+        shared=settings.team.issuer is not None,
     )

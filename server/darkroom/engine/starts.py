@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
-from darkroom.core.errors import CallError, JournalError, call_error
+from darkroom.core.errors import CallError, JournalError, call_error, failure
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
 from darkroom.engine.recovery import recover_from
+from darkroom.engine.resemblance import doubt_about
+from darkroom.engine.started import (
+    IDENTICAL,
+    MOST_NAMED,
+    SEND_ALL_THE_SAME,
+    STILL_UNKNOWN,
+    Place,
+    Started,
+)
 from darkroom.jobs.model import Attempt, Intent
 from darkroom.jobs.quota import beginnings, outlook_of
-from darkroom.jobs.receipts import recall
+from darkroom.jobs.receipts import foreign, recall
 from darkroom.jobs.registry import LiveJob
 from darkroom.jobs.spending import CapReached
 from darkroom.providers.operations import FanOutOperation
@@ -36,40 +45,6 @@ if TYPE_CHECKING:
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.params import StartParams
     from darkroom.providers.provider import Provider
-
-IDENTICAL = (
-    "an identical call was made before: this is its job, nothing new was started; "
-    "to get several, use copies of start_batch or vary the arguments"
-)
-MOST_NAMED = 20
-"""Maximum number of items that an error names."""
-
-STILL_UNKNOWN = "an identical call is of unknown fate; it was not sent again"
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A job, and warnings for the caller."""
-
-    live: LiveJob
-    warnings: tuple[str, ...] = ()
-    identical: bool = False
-    """Whether an earlier identical call without a key had started it."""
-
-    known: bool = False
-    """An earlier call had started it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What a job is called: by the batch that it is an item of, or by whoever starts it alone."""
-
-    job_id: str | None = None
-    batch_id: str | None = None
-    item: str | None = None
-    folder: str | None = None
-    idempotency_key: str | None = None
-    created_at: float | None = None
 
 
 class Starter:
@@ -98,9 +73,7 @@ class Starter:
         intent = self._intent(provider, operation, params)
         forecast = await self._foresee(provider, operation, intent)
         if forecast.known is not None:  # whatever has become of what it was made of
-            started = await self._again(
-                forecast.known, intent.intent, by_key=params.idempotency_key is not None
-            )
+            started = await self._again(forecast.known, intent)
         else:
             try:
                 started = await self._start_new(
@@ -134,16 +107,23 @@ class Starter:
         screened, bound = await self._prepared(provider, operation, params, intent, person, {})
         arguments = intent.arguments if bound is params else canonical_arguments(bound)
         job = intent.job(arguments, warnings=screened.warnings)
-        if missing := await self._runtime.inputs.missing(job, self._owner):
+        if missing := await self._runtime.inputs.missing(job):
             raise call_error(
                 "invalid_argument",
                 f"there is no job behind {', '.join(missing)}",
                 "list_jobs shows the jobs whose outputs can be used",
             )
-        ahead = outlook_of(self._context, provider, operation, forecast.usage, intent.created_at)
+        key, at = intent.fingerprint, intent.created_at
+        ahead = outlook_of(self._context, provider, operation, forecast.usage, key, at)
         if (refusal := ahead.refusal) is not None:
             raise refusal
+        doubt = None
+        if forecast.doubtful is not None or forecast.unknown:
+            doubt = doubt_about(provider, operation, intent, forecast)
         question = self._question(provider, intent, ahead, anyway=forecast.asks)
+        tool = intent.operation
+        if doubt is not None and forecast.doubtful is None and self._may_ask(tool, person):
+            question = " ".join(filter(None, [question, f"{doubt}. {SEND_ALL_THE_SAME}"]))
         if question is not None and forecast.reached is not None:
             raise forecast.reached
         if question is not None and person.answers_tasks:
@@ -157,9 +137,8 @@ class Starter:
                 job = intent.job(arguments, warnings=(*screened.warnings, ahead.charge))
             job = replace(job, asked=question is not None)
         started = await self._context.detached(lambda: self._begin(operation, bound, job))
-        if (other := forecast.doubtful) is not None and not started.known:
-            said = f"{other.job_id} has the same arguments and is of unknown fate"
-            return replace(started, warnings=(*started.warnings, said))
+        if doubt is not None and not started.known:
+            return replace(started, warnings=(*started.warnings, doubt))
         return started
 
     async def _prepared(
@@ -273,7 +252,7 @@ class Starter:
             and (opened := operation.opened(params)) is not None
         ):
             store = context.registry.store
-            remembered = await recall(store, self._owner, provider.name, opened)
+            remembered = await recall(store, self._owner, provider.name, opened) or {}
         settings = context.clients[provider.name].settings
         return cast("StartParams", operation.bind(params, settings, remembered))
 
@@ -285,7 +264,9 @@ class Starter:
             await self.refuse_sent_names(operation, params, intent)
         except CallError:
             store = self._context.registry.store
-            if await store.identical(intent, since=self.identical_since()) is None:
+            since = self.identical_since()
+            known = await store.identical(intent, since=since, by_key_only=self.by_key_only)
+            if known is None:
                 raise
 
     async def refuse_sent_names(
@@ -296,6 +277,9 @@ class Starter:
         if not isinstance(operation, FanOutOperation) or opened is None:
             return
         store = self._context.registry.store
+        if await foreign(store, self._owner, to.provider, opened, team=self._context.team):
+            provider = self._context.clients[to.provider].provider
+            raise CallError(failure("not_found", provider.title))
         used = await store.sent_items(self._owner, to.provider, opened)
         if again := [name for name in operation.items(params) if name in used]:
             raise call_error(
@@ -353,9 +337,10 @@ class Starter:
         return await context.registry.store.foresee(
             intent,
             identical_since=self.identical_since(),
+            by_key_only=self.by_key_only,
             entry=context.tariff.reservation(intent),
             caps=self._caps(intent, now),
-            used_since=beginnings(context, provider, operation, now),
+            used_since=beginnings(context, provider, operation, intent.fingerprint, now),
         )
 
     def _caps(self, intent: Intent, now: float) -> Sequence[Cap]:
@@ -370,6 +355,14 @@ class Starter:
         """Return the time since when a completed job is returned to an identical call, if any."""
         window = self._context.settings.jobs.identical_window_seconds
         return self._context.clock() - window if window else None
+
+    @property
+    def by_key_only(self) -> bool:
+        """Whether a new key is a new intent, whatever the arguments are."""
+        return self._context.settings.jobs.new_key == "new"
+
+    def _may_ask(self, tool: str, person: Person) -> bool:
+        return person.can_ask and tool not in self._context.settings.approval.never_ask
 
     def _question(
         self, provider: Provider, intent: Intent, ahead: Outlook, *, anyway: bool
@@ -389,7 +382,7 @@ class Starter:
         attempts = [] if job.asks else self.attempts(operation, params, job)
         created, live = await self._insert(job, attempts, operation.name)
         if not created.made:
-            return await self._again(created.job, job.intent, by_key=created.by_key)
+            return await self._again(created.job, job)
         return Started(live)
 
     async def _insert(
@@ -401,6 +394,7 @@ class Starter:
             job,
             attempts,
             identical_since=self.identical_since(),
+            by_key_only=self.by_key_only,
             entry=tariff.entry(job),
             caps=[*tariff.caps_for(job, now), *tariff.unasked_caps_for(job, tool, now)],
         )
@@ -428,9 +422,10 @@ class Starter:
             for name in names
         ]
 
-    async def _again(self, job: Job, intent: str, *, by_key: bool) -> Started:
-        """Return the existing job with the same intent."""
-        if by_key and job.intent != intent:
+    async def _again(self, job: Job, asked: Intent | Job) -> Started:
+        """Return the existing job with the same intent, or the same key."""
+        by_key = asked.idempotency_key is not None and job.idempotency_key == asked.idempotency_key
+        if by_key and job.intent != asked.intent:
             raise call_error(
                 "conflict",
                 f"this idempotency_key belongs to {job.job_id}, started with other arguments",
@@ -438,7 +433,7 @@ class Starter:
             )
         if not job.ended:
             await recover_from(self._runtime, [job.holder])
-        live = await self._context.registry.get(job.job_id) or LiveJob(job)
+        live = await self._context.registry.get(self._owner, job.job_id) or LiveJob(job)
         return Started(live, identical=not by_key, known=True)
 
 

@@ -65,12 +65,20 @@ class JobContext:
     stopping: bool = False
     """The process is ending: waits return at once."""
 
+    lost_calls_told: bool = False
+    """The calls of unknown fate that earlier servers left were told of."""
+
     closing: bool = False
     """No new requests are sent."""
 
     open_attempts: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     idle: anyio.Event = field(default_factory=anyio.Event)
     _pool: TaskPool = field(init=False)
+
+    @property
+    def team(self) -> bool:
+        """Whether several owners share this server and its accounts."""
+        return self.settings.team.issuer is not None
 
     def __post_init__(self) -> None:
         self._pool = TaskPool(self.tasks)
@@ -125,7 +133,10 @@ class JobContext:
 
     async def _newest(self, live: LiveJob, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
         """Return the attempts as the next versions of the rows that are stored now."""
-        rows = {row.attempt_id: row for row in await self.registry.store.attempts(live.job.job_id)}
+        rows = {
+            row.attempt_id: row
+            for row in await self.registry.store.attempts(live.job.owner, live.job.job_id)
+        }
         newest = [
             replace(attempt, version=rows[attempt.attempt_id].version + 1)
             if attempt.attempt_id in rows

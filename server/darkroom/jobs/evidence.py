@@ -68,6 +68,7 @@ async def _unclaimed(context: JobContext, job: Job, candidates: list[JsonValue])
         candidate
         for candidate in candidates
         if await store.find(job.owner, job.provider, str(candidate)) is None
+        and not await store.taken(job.owner, job.provider, str(candidate))
     ]
 
 

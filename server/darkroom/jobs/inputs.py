@@ -57,7 +57,8 @@ class Inputs:
     def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
         self._context = context
         self._outputs = outputs
-        self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        self._waiting: defaultdict[tuple[str, str], list[Callable[[], None]]] = defaultdict(list)
+        """What goes on when a job ends, by its owner and id."""
         self._asking: dict[str, anyio.Lock] = {}
         """Locks of the jobs for whose outputs new addresses are being requested."""
 
@@ -75,19 +76,18 @@ class Inputs:
             return []
         return [parse(text) for text in sorted(found.seen)]
 
-    async def missing(self, job: Job, owner: str) -> list[str]:
-        """Return the references that name no job of the owner."""
+    async def missing(self, job: Job) -> list[str]:
+        """Return the references that name no job of the job's owner."""
         return [
             reference.text
             for reference in self.of(job)
-            if (source := await self._context.registry.get(reference.job_id)) is None
-            or source.job.owner != owner
+            if await self._context.registry.get(job.owner, reference.job_id) is None
         ]
 
     async def state(self, job: Job) -> tuple[Literal["ready", "waiting", "gone"], str]:
         """Tell whether all inputs of a job are there; otherwise return the job that is missing."""
         for reference in self.of(job):
-            source = await self._context.registry.get(reference.job_id)
+            source = await self._context.registry.get(job.owner, reference.job_id)
             if source is None:
                 return "gone", reference.job_id
             if not source.job.ended:
@@ -96,9 +96,9 @@ class Inputs:
                 return "gone", reference.job_id
         return "ready", ""
 
-    def when_ended(self, job_id: str, action: Callable[[], None]) -> None:
+    def when_ended(self, owner: str, job_id: str, action: Callable[[], None]) -> None:
         """Run ``action`` when a job ends; jobs of other processes are read from time to time."""
-        self._waiting[job_id].append(action)
+        self._waiting[owner, job_id].append(action)
         if self._context.schedule.due("inputs") is None:
             self._look_later()
 
@@ -111,26 +111,26 @@ class Inputs:
         registry = self._context.registry
         try:
             wrote = await registry.others_wrote()
-            for job_id in tuple(self._waiting):
+            for owner, job_id in tuple(self._waiting):
                 if registry.known(job_id) is not None and wrote == self._seen:
                     continue
-                source = await registry.get(job_id)
+                source = await registry.get(owner, job_id)
                 if source is None or source.job.ended:
-                    self.ended(job_id)
+                    self.ended(owner, job_id)
             self._seen = wrote
         finally:
             if self._waiting:
                 self._look_later()
 
-    def ended(self, job_id: str) -> None:
+    def ended(self, owner: str, job_id: str) -> None:
         """Continue everything that waited for a job."""
-        for action in self._waiting.pop(job_id, ()):
+        for action in self._waiting.pop((owner, job_id), ()):
             action()
 
     async def dying(self, job: Job) -> bool:
         """Tell whether a new address must be requested for one of a job's inputs."""
         for reference in self.of(job):
-            source = await self._context.registry.get(reference.job_id)
+            source = await self._context.registry.get(job.owner, reference.job_id)
             outputs = source.job.outputs if source is not None else ()
             if any(
                 output.index == reference.index and self._outputs.dying(output, LIFE_LEFT_SECONDS)
@@ -148,7 +148,7 @@ class Inputs:
         """
         found = References()
         for reference in self.of(job):
-            source = await self._context.registry.get(reference.job_id)
+            source = await self._context.registry.get(job.owner, reference.job_id)
             if source is None:
                 raise CallError(gone(reference.job_id))
             output = next((o for o in source.job.outputs if o.index == reference.index), None)

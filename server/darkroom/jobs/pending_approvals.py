@@ -64,15 +64,15 @@ class Questions:
         self._context.schedule.at(
             _due(live.job),
             anyio.current_time() + max(left, at_least),
-            lambda: self._context.spawn(self._lapse, live.job.job_id),
+            lambda: self._context.spawn(self._lapse, live.job.owner, live.job.job_id),
         )
 
     def _forget(self, job: Job) -> None:
         if job.approval is not None and not job.asks:
             self._context.schedule.cancel(_due(job))
 
-    async def _lapse(self, job_id: str) -> None:
-        live = await self._context.registry.get(job_id)  # another process may have answered
+    async def _lapse(self, owner: str, job_id: str) -> None:
+        live = await self._context.registry.get(owner, job_id)  # another process may have answered
         if live is None or not live.job.asks or (approval := live.job.approval) is None:
             return
         if not self.lapsed(approval):

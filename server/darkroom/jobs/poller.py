@@ -16,7 +16,8 @@ from darkroom.jobs import states
 from darkroom.jobs.account_queue import look_wait
 from darkroom.jobs.bounds import MOST_OUTPUTS, at_most, believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
-from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, PollEstimate
+from darkroom.jobs.poll_plan import PollPlan
+from darkroom.jobs.poll_timing import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS
 from darkroom.jobs.state_changes import ending, going_on, is_news
 from darkroom.jobs.store import Query
 from darkroom.providers.client.http import LostError, NotSentError
@@ -82,15 +83,14 @@ class Poller:
     def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
         self._context = context
         self._outputs = outputs
-        self._estimates: dict[str, PollEstimate] = {}
+        self._plan = PollPlan(context)
         self._groups: dict[tuple[str, str, str], _Group] = {}
 
     # --- the schedule ---
 
     def follow(self, live: LiveJob) -> None:
         """Schedule the next poll of a running job."""
-        age = self._context.clock() - last_sent(live)
-        self._again(live, self._estimate(live.job.operation).next(max(0.0, age)))
+        self._again(live, self._plan.next(live))
 
     def next_look(self, job: Job) -> int:
         """Return the seconds, rounded up, until the next poll of a job."""
@@ -99,17 +99,8 @@ class Poller:
             if job.starts_at is not None:
                 return max(1, math.ceil(job.starts_at - self._context.clock()))
             held = self._context.clients[job.provider].limiter(job.fingerprint).held("poll")
-            return max(1, math.ceil(max(self._estimate(job.operation).interval, held)))
+            return max(1, math.ceil(max(self._plan.estimate(job.operation).interval, held)))
         return max(1, math.ceil(due - anyio.current_time()))
-
-    def _estimate(self, operation: str) -> PollEstimate:
-        estimate = self._estimates.get(operation)
-        if estimate is None:
-            declared = self._context.operations[operation]
-            typical = declared.typical_seconds * self._context.time_scale
-            estimate = PollEstimate.of(typical, declared.poll_interval_seconds)
-            self._estimates[operation] = estimate
-        return estimate
 
     def _again(self, live: LiveJob, seconds: float) -> None:
         operation = self._context.operations[live.job.operation]
@@ -130,20 +121,16 @@ class Poller:
     def _ask_now(self, live: LiveJob) -> None:
         job = live.job
         if job.status != "running":
+            self._plan.forget(job)
             return
         if (wait := look_wait(self._context, live)) > 0:
             self._again(live, min(wait, LONGEST_INTERVAL_SECONDS))
             return
         limiter = self._context.clients[job.provider].limiter(job.fingerprint)
-        if job.batch_id is None:
-            limiter.ask("poll", partial(self._spawn_poll, live))
-            return
-        if limiter.contended and unsent(live):
+        if job.batch_id is not None and limiter.contended and unsent(live):
             self._again(live, LONGEST_INTERVAL_SECONDS)
             return
-        estimate = self._estimate(job.operation)
-        early = estimate.patient(limiter.spare()) - (self._context.clock() - last_sent(live))
-        if early > 0 and (limiter.contended or limiter.scarce):
+        if (early := self._plan.too_early(live)) > 0:
             self._again(live, early)
         elif self._context.operations[job.operation].state.listing is not None:
             self._ask_together(live)
@@ -161,7 +148,11 @@ class Poller:
             self._look_later(key)
 
     def _look_later(self, key: tuple[str, str, str]) -> None:
-        again = anyio.current_time() + self._estimate(key[2]).interval
+        estimate = self._plan.estimate(key[2])
+        first = self._groups[key].jobs[0]
+        spare = self._plan.spare_looks(first, self._context.clock() - last_sent(first)) >= 1
+        wait = SHORTEST_INTERVAL_SECONDS if spare else estimate.interval
+        again = anyio.current_time() + wait
         self._context.schedule.at(("group", key), again, lambda: self._look_at_group(key))
 
     def _look_at_group(self, key: tuple[str, str, str]) -> None:
@@ -338,7 +329,7 @@ class Poller:
             await self.ingest(live, State(status="failed", failure=error, concluded=True))
 
     def _backoff(self, live: LiveJob) -> float:
-        interval = self._estimate(live.job.operation).interval
+        interval = self._plan.estimate(live.job.operation).interval
         return Backoff(first=interval, longest=LONGEST_INTERVAL_SECONDS).wait(live.failed_polls + 1)
 
     def _trouble(self, live: LiveJob, error: Failure) -> None:
@@ -406,11 +397,12 @@ class Poller:
             live.fetching = False
             self.follow(live)
             raise
+        self._plan.forget(job)
         client = self._context.clients[job.provider]
         client.limiter(job.fingerprint).release(job.job_id)
         if live.job.submitted_at is not None and state.status == "completed":
             age = self._context.clock() - last_sent(live)
-            self._estimate(job.operation).observe(age, live.missed_at)
+            self._plan.estimate(job.operation).observe(age, live.missed_at)
         if live.fetching:
             self._context.spawn(self._outputs.collect, live)
 

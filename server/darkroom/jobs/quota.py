@@ -1,27 +1,40 @@
 """Daily and monthly limits of a provider, counted from our journal.
 
-They are enforced just before a request is sent. Before that they are reported: in the question to
+What other programs use of the same account is in the provider's own counters. They are read before
+the first start, and again every few minutes while starts leave a request to spare. The limits are
+enforced just before a request is sent. Before that they are reported: in the question to
 the person, in an estimate, and with the job.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from darkroom.core.errors import call_error
+import anyio
+
+from darkroom.core.errors import CallError, call_error
 from darkroom.core.times import iso
 from darkroom.jobs.spending import beginning
 from darkroom.jobs.store import Share, Usage
+from darkroom.providers.messages import UNREADABLE, Request
 from darkroom.providers.operations import Quota
 
 if TYPE_CHECKING:
-    from darkroom.core.errors import CallError
     from darkroom.jobs.context import JobContext
+    from darkroom.providers.credentials import Key
     from darkroom.providers.operations import JobOperation
     from darkroom.providers.provider import Provider
 
 DAY_SECONDS = 86_400.0
+COUNTERS_SECONDS = 240.0
+"""After this the provider's counters are read again before a start."""
+
+CONTENDED_COUNTERS_SECONDS = 600.0
+"""The same while starts need every request: then the last of them would wait a minute longer."""
+
+COUNTERS_WAIT_SECONDS = 5.0
+"""How long a start waits for them; then it is decided without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +70,8 @@ class Outlook:
             return None
         return call_error(
             "quota_exhausted",
-            f"the month's allowance of {self.month.most} at {self.title} is used up; nothing was "
-            "sent",
+            f"the month's allowance of {self.month.most} at {self.title} is used up, here or by "
+            "others with this key; nothing was sent",
             "tell the person; calling again will not help before the allowance renews, unless the "
             "configuration allows overage",
         )
@@ -101,28 +114,81 @@ async def outlook(
     provider: Provider,
     operation: JobOperation,
     owner: str,
+    fingerprint: str,
     *,
     behind: bool = True,
 ) -> Outlook:
     """Return what new jobs of an operation meet, ``behind`` all that wait here or before them."""
     now = context.clock()
-    periods = beginnings(context, provider, operation, now)
+    periods = beginnings(context, provider, operation, fingerprint, now)
     usage = Usage(0, ())
     if periods:
         usage = await context.registry.store.usage(owner, operation.name, periods)
-    return outlook_of(context, provider, operation, usage, now, behind=behind)
+    return outlook_of(context, provider, operation, usage, fingerprint, now, behind=behind)
+
+
+async def read_counters(
+    context: JobContext, provider: Provider, operation: JobOperation, key: Key
+) -> None:
+    """Read the provider's counters of the month, if a start depends on them and they are old.
+
+    If they cannot be read, the journal alone decides until they are tried again.
+    """
+    allowance, quota = provider.allowance, quota_of(context, provider.name, operation)
+    if allowance is None or allowance.left is None or quota.monthly is None or quota.overage:
+        return
+    client, now = context.clients[provider.name], context.clock()
+    account, limiter = client.account(key.fingerprint), client.limiter(key.fingerprint)
+    if account.counters_at is None:
+        account.counters_since = account.counters_since or now
+    age = now - (account.counters_at or account.counters_since)
+    open_jobs = sum(live.job.provider == provider.name for live in context.registry)
+    spare = limiter.free() > open_jobs  # each needs a poll; what waits to start is counted already
+    if age < CONTENDED_COUNTERS_SECONDS and (
+        not spare or (account.counters_at is not None and age < COUNTERS_SECONDS)
+    ):
+        return
+    account.counters_at = now
+    with anyio.move_on_after(COUNTERS_WAIT_SECONDS):
+        try:
+            response = await client.read(Request(method="GET", path=allowance.path), key)
+            if response.ok:
+                allowance.left(response, operation.name)  # raises if it cannot be read
+                account.counters = response
+        except (CallError, *UNREADABLE):
+            return
+
+
+def _counters(
+    context: JobContext, provider: Provider, operation: JobOperation, fingerprint: str, now: float
+) -> tuple[float, int] | None:
+    """Return when the provider's counters were read in this month, and what they leave."""
+    account, allowance = context.clients[provider.name].account(fingerprint), provider.allowance
+    at, response = account.counters_at, account.counters
+    quota = quota_of(context, provider.name, operation)
+    if at is None or response is None or at < beginning("month", now) or quota.overage:
+        return None
+    if allowance is None or allowance.left is None or quota.monthly is None:
+        return None
+    return response.received_at, allowance.left(response, operation.name)
 
 
 def beginnings(
-    context: JobContext, provider: Provider, operation: JobOperation, now: float
+    context: JobContext,
+    provider: Provider,
+    operation: JobOperation,
+    fingerprint: str,
+    now: float,
 ) -> tuple[float, ...]:
-    """Return when the periods began that an operation's quota counts in: the day, the month."""
+    """Return since when jobs count for an operation's quota: the day, the month, the counters."""
     quota = quota_of(context, provider.name, operation)
     found: list[float] = []
     if quota.daily is not None:
         found.append(beginning("day", now))
     if quota.monthly is not None:
         found.append(beginning("month", now))
+    if (counters := _counters(context, provider, operation, fingerprint, now)) is not None:
+        found.append(counters[0])
     return tuple(found)
 
 
@@ -131,6 +197,7 @@ def outlook_of(
     provider: Provider,
     operation: JobOperation,
     usage: Usage,
+    fingerprint: str,
     now: float,
     *,
     behind: bool = True,
@@ -144,11 +211,18 @@ def outlook_of(
         return Room(most, max(0, most - accepted.pop(0)), usage.waiting if behind else 0)
 
     today, month = beginning("day", now), beginning("month", now)
-    limits = ((quota.daily, today), (None if quota.overage else quota.monthly, month))
+    limits = [(quota.daily, today), (None if quota.overage else quota.monthly, month)]
+    of_day, of_month = room(quota.daily), room(quota.monthly)
+    counters = _counters(context, provider, operation, fingerprint, now)
+    if counters is not None and of_month is not None and accepted:
+        read_at, left = counters
+        free = max(0, left - accepted.pop(0))
+        of_month = replace(of_month, free=min(of_month.free, free))
+        limits.append((left, read_at))
     return Outlook(
         title=provider.title,
-        day=room(quota.daily),
-        month=room(quota.monthly),
+        day=of_day,
+        month=of_month,
         shares=tuple(
             Share(operation.name, since, most) for most, since in limits if most is not None
         ),

@@ -37,13 +37,23 @@ async def remember(
         return
 
 
-async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject:
-    """Return what is stored under an id; an empty object if the id is not known."""
-    receipt = await store.attempt(_key(owner, provider, provider_id))
+async def recall(store: Store, owner: str, provider: str, provider_id: str) -> JsonObject | None:
+    """Return what is stored under an id; None if the owner's journal does not have it."""
+    receipt = await store.attempt(owner, _key(owner, provider, provider_id))
     if receipt is not None:
         return receipt.evidence or {}
     job = await store.find(owner, provider, provider_id)
-    return job.arguments if job is not None else {}
+    return job.arguments if job is not None else None
+
+
+async def foreign(store: Store, owner: str, provider: str, provider_id: str, *, team: bool) -> bool:
+    """Tell whether what the provider gave an id to is another person's, as far as is known here.
+
+    In a ``team`` that shares its keys, what is not in the owner's own journal counts as another's.
+    """
+    if team:
+        return await recall(store, owner, provider, provider_id) is None
+    return await store.taken(owner, provider, provider_id)
 
 
 def _key(owner: str, provider: str, provider_id: str) -> str:

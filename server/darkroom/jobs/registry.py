@@ -104,7 +104,7 @@ class LiveJob:
     async def load_from(self, store: Store) -> None:
         """Read the attempts of a job that another process sent, if they are not known here."""
         if not self.attempts():
-            self.load(await store.attempts(self.job.job_id))
+            self.load(await store.attempts(self.job.owner, self.job.job_id))
 
     def attempts(self) -> list[Attempt]:
         """Return the newest version of the attempt that starts the job and of each item."""
@@ -192,9 +192,19 @@ class Registry:
         """Return a job that is in memory."""
         return self._live.get(job_id) or self._ended.get(job_id)
 
-    async def get(self, job_id: str) -> LiveJob | None:
-        """Return a job from memory or the store, including what other processes have written."""
+    def latest(self, job: Job) -> Job:
+        """Return a job as this process knows it, which may be newer than its row."""
+        live = self.known(job.job_id)
+        return live.job if live is not None and live.job.version >= job.version else job
+
+    async def get(self, owner: str, job_id: str) -> LiveJob | None:
+        """Return an owner's job from memory or the store, with what other processes have written.
+
+        A job of another owner is as good as unknown.
+        """
         live = self.known(job_id)
+        if live is not None and live.job.owner != owner:
+            return None
         if live is not None and live.job.ended and not self._may_change(live.job):
             return live
         if live is not None and (live.job.ended or live.job.holder == self.holder):
@@ -202,7 +212,7 @@ class Registry:
             await self._catch_up(live)
             if live.job.ended or live.job.holder == self.holder:
                 return live
-        job = await self.store.job(job_id)
+        job = await self.store.job(owner, job_id)
         if job is None:
             return live
         if job.holder == self.holder or job.ended:
@@ -241,7 +251,7 @@ class Registry:
         if live.seen == self._others_wrote:
             return
         seen = self._others_wrote
-        job = await self.store.job(live.job.job_id)
+        job = await self.store.job(live.job.owner, live.job.job_id)
         live.seen = seen
         if job is not None:
             self._take_in(live, job)
@@ -290,7 +300,7 @@ class Registry:
                         shares=shares,
                     )
             except Stale:
-                fresh = await self.store.job(job.job_id)
+                fresh = await self.store.job(job.owner, job.job_id)
                 if fresh is None:
                     raise
                 self._take_in(live, fresh)

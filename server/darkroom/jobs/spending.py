@@ -6,7 +6,7 @@ spent or released in the write that ends it. Caps count reserved and spent entri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -68,6 +68,8 @@ class Cap:
     unit: Unit | None = None
     holder: str | None = None
     unasked: bool = False
+    everyone: bool = False
+    """Entries of all owners count, not only those of the owner who spends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Tariff:
 
     def __init__(self, settings: Settings, providers: Mapping[str, Provider], holder: str) -> None:
         self._spending = settings.spending
+        self._team = settings.team.issuer is not None
         self._above = settings.approval.above
         self._above_per_day = settings.approval.above_per_day
         self._never_ask = settings.approval.never_ask
@@ -192,12 +195,27 @@ class Tariff:
         )
 
     def caps(self, provider: str, unit: Unit, now: float) -> list[Cap]:
-        """Return the caps that apply to a provider's unit, and those in money that apply to all."""
+        """Return the caps that apply to a provider's unit, and those in money that apply to all.
+
+        In a team those of ``[spending]`` are for everybody together, and those of
+        ``[spending.person]`` for each.
+        """
+        if not self._team:
+            return self._caps(self._spending, provider, unit, now)
+        person = getattr(self._spending, "person", None)
+        shared = self._caps(self._spending, provider, unit, now)
+        own = self._caps(person, provider, unit, now) if person is not None else []
+        return [
+            *(replace(cap, everyone=True) for cap in shared),
+            *(replace(cap, setting=f"person.{cap.setting}") for cap in own),
+        ]
+
+    def _caps(self, section: object, provider: str, unit: Unit, now: float) -> list[Cap]:
         found: list[Cap] = []
         for period in PERIODS:
             since, holder = beginning(period, now), self._holder if period == "process" else None
             own = f"{provider}_{unit}_per_{period}"
-            limit = getattr(self._spending, own, None)
+            limit = getattr(section, own, None)
             if limit is not None:
                 found.append(
                     Cap(
@@ -210,7 +228,7 @@ class Tariff:
                     )
                 )
             money = f"money_per_{period}"
-            limit = getattr(self._spending, money)
+            limit = getattr(section, money, None)
             if limit is not None:
                 found.append(Cap(setting=money, limit=limit, since=since, holder=holder))
         return found

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+import anyio
+
 from darkroom.core.errors import CallError, DarkroomError, failure
 from darkroom.jobs import slots
 from darkroom.jobs.account_queue import AccountQueue
 from darkroom.jobs.bounds import believed_cost
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.states import merged
+from darkroom.jobs.store import Query
 from darkroom.providers.client.account import ACCOUNT_WIDE
 from darkroom.providers.client.outcomes import (
     BLOCKED,
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
     from darkroom.providers.client.provider_client import ProviderClient
     from darkroom.providers.messages import Acceptance
     from darkroom.providers.operations import JobOperation
+
+
+DOUBLE_SECONDS = 1.0
+"""How long after its acceptance it is looked whether another job has the same id."""
 
 
 class WithdrawnError(DarkroomError):
@@ -135,9 +142,35 @@ class StartOutcomes:
 
         await self._context.record(live, change, attempts)
         self.forget(live.job)
+        if state is not None:
+            self._context.schedule.at(
+                ("double", live.job.job_id),
+                anyio.current_time() + DOUBLE_SECONDS,
+                lambda: self._context.spawn(self._look_for_double, live),
+            )
         if live.items:
             self._items.start(live)
         self._poller.follow(live)
+
+    async def _look_for_double(self, live: LiveJob) -> None:
+        """Warn if the provider gave a job the id of another job: it may be the same one there."""
+        job = live.job
+        same = Query(
+            owner=job.owner, provider=job.provider, provider_job_id=job.provider_job_id, limit=2
+        )
+        found = await self._context.registry.store.list(same)
+        others = [each.job_id for each in found if each.job_id != job.job_id]
+        if job.provider_job_id is None or not others:
+            return
+        title = self._context.clients[job.provider].provider.title
+        said = (
+            f"{title} gave it the id of {others[0]}: it may be the same job there, and not one more"
+        )
+        await self._context.record(
+            live,
+            lambda job: None if said in job.warnings else job.next(warnings=(*job.warnings, said)),
+            (),
+        )
 
     async def _refuse(self, live: LiveJob, error: Failure) -> None:
         now = self._context.clock()

@@ -30,6 +30,9 @@ NEVER_RETURNED: frozenset[Status] = frozenset({"failed", "blocked", "cancelled"}
 NO_VERDICT: frozenset[AttemptState] = frozenset({"sent", "unknown"})
 """States of an attempt that the provider may have accepted, though it never told us."""
 
+MOST_UNKNOWN = 20
+"""How many unknown jobs a start is compared with."""
+
 ACCEPTED: frozenset[Status] = frozenset({"submitting", "running", "completed", "unknown"})
 """States of a job that was or may have been accepted; others count if they have a provider id."""
 
@@ -92,7 +95,8 @@ class Forecast:
     ``known`` is the job that `Store.create` would return instead of a new one. ``doubtful``: with an
     idempotency key, the job that stands in the way of the same call without one: its fate is not
     known. ``reached``: the error that `Store.create` would raise for a cap on spending. ``asks``:
-    too much would be spent without asking the person.
+    too much would be spent without asking the person. ``unknown``: the newest jobs of the same
+    owner and operation that are ``unknown``, at most `MOST_UNKNOWN`.
     """
 
     known: Job | None
@@ -100,6 +104,7 @@ class Forecast:
     reached: CapReached | None
     usage: Usage
     asks: bool = False
+    unknown: Sequence[Job] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,6 @@ class Created:
 
     job: Job
     made: bool
-    by_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,9 @@ class NoShareError(DarkroomError):
 class Store(Protocol):
     """Durable rows with compare-and-set writes.
 
+    Whoever reads for a person names the owner; a row of another owner is not found. What names no
+    owner is for the process as a whole: taking over, deleting, looking who is alive.
+
     Every method may be called from any task; a write that returned is durable. A row is replaced
     only by its next version (``version + 1``): otherwise `errors.Stale`, and nothing is written.
     """
@@ -166,13 +173,15 @@ class Store(Protocol):
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless a job with the same intent is returned.
 
-        With an ``idempotency_key``, the owner's job with the same key is returned. Without one, a
-        job with the same intent is returned, unless it is in `NEVER_RETURNED`:
+        With an ``idempotency_key``, the owner's job with the same key is returned. With a key that
+        no job has, and ``by_key_only``, nothing else is looked for. Otherwise a job with the same
+        intent is returned, unless it is in `NEVER_RETURNED`:
 
         - always, if a request of it is unknown: the job is ``unknown``, has an attempt in
           `NO_VERDICT`, or is a batch with such a job;
@@ -189,6 +198,7 @@ class Store(Protocol):
         children: Sequence[Child],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
         """Insert a batch with all its jobs at once, unless a batch with its intent is returned.
@@ -202,6 +212,7 @@ class Store(Protocol):
         intended: Intent,
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None,
         caps: Sequence[Cap],
         used_since: Sequence[float],
@@ -213,7 +224,9 @@ class Store(Protocol):
         """
         ...
 
-    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+    async def identical(
+        self, intended: Intended, *, since: float | None, by_key_only: bool = False
+    ) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
         ...
 
@@ -250,20 +263,32 @@ class Store(Protocol):
         """
         ...
 
-    async def job(self, job_id: str) -> Job | None:
-        """Return a job by our id."""
+    async def job(self, owner: str, job_id: str) -> Job | None:
+        """Return the owner's job with this id of ours."""
         ...
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first."""
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
+        """Return the attempts of the owner's job, oldest first."""
         ...
 
-    async def attempt(self, attempt_id: str) -> Attempt | None:
-        """Return an attempt by its id."""
+    async def attempt(self, owner: str, attempt_id: str) -> Attempt | None:
+        """Return the owner's attempt with this id."""
+        ...
+
+    async def owners(self) -> list[str]:
+        """Return everybody who owns a job, in order."""
         ...
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
         """Return the owner's job with this id at the provider."""
+        ...
+
+    async def taken(self, owner: str, provider: str, provider_job_id: str) -> bool:
+        """Tell whether somebody else than the owner has a job with this id at the provider.
+
+        People who share a key share what the provider shows for it: a job that is another person's
+        here must not become this one's.
+        """
         ...
 
     async def list(self, query: Query) -> list[Job]:
@@ -286,6 +311,10 @@ class Store(Protocol):
 
         An attempt's holder is the one that its last writer's store was made for.
         """
+        ...
+
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
         ...
 
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:

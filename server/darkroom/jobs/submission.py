@@ -14,11 +14,10 @@ from darkroom.core.errors import CallError, DarkroomError, JournalError
 from darkroom.jobs import slots, suspension
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import DAY_SECONDS, outlook
+from darkroom.jobs.quota import DAY_SECONDS, outlook, read_counters
 from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.jobs.store import NoShareError
-from darkroom.providers.client.http import LostError
 from darkroom.providers.client.outcomes import Accepted, Refused, judge
 from darkroom.providers.client.resend import with_newer_key
 from darkroom.providers.messages import UNREADABLE, Acceptance
@@ -77,7 +76,7 @@ class Submitter:
             self._ask(live)
         elif state == "waiting":
             self._show(live, "input", None)
-            self._inputs.when_ended(job_id, lambda: self.enqueue(live))
+            self._inputs.when_ended(live.job.owner, job_id, lambda: self.enqueue(live))
         else:
             await self._without_input(live, gone(job_id))
 
@@ -229,9 +228,15 @@ class Submitter:
                 inputs = await self._inputs.addresses(live.job)
             request = self._context.request(live.job, operation, inputs)
             async with self._daily:
+                await read_counters(self._context, client.provider, operation, key)
                 while True:
                     ahead = await outlook(
-                        self._context, client.provider, operation, live.job.owner, behind=False
+                        self._context,
+                        client.provider,
+                        operation,
+                        live.job.owner,
+                        key.fingerprint,
+                        behind=False,
                     )
                     if (refusal := ahead.refusal) is not None:
                         permit.give_back()
@@ -275,7 +280,7 @@ class Submitter:
             try:
                 accepted = operation.accepted(response)
             except UNREADABLE:
-                response = LostError("bad_response: the answer could not be understood")
+                acceptance = None
             else:
                 acceptance = Acceptance(id=accepted) if isinstance(accepted, str) else accepted
         outcome = judge(

@@ -116,7 +116,7 @@ def _output(job_id: str, output: Output, *, include_url: bool, addresses: bool) 
         "bytes": output.bytes,
         "name": clean(output.name) or None,
         "file": output.file,
-        "uri": f"{job_uri(job_id)}/outputs/{output.index}" if output.file is not None else None,
+        "uri": f"{job_uri(job_id)}/outputs/{output.index}" if output.sha256 is not None else None,
     }
     return {key: value for key, value in fields.items() if value is not None}
 

@@ -15,6 +15,7 @@ from mcp_types import (
     Icon,
     ImageContent,
     InputRequiredResult,
+    ResourceLink,
     TextContent,
     ToolAnnotations,
 )
@@ -28,6 +29,7 @@ from darkroom.engine.engine import Engine, running
 from darkroom.mcp.elicitation import HostPerson, InputNeededError
 from darkroom.mcp.icon import ICON
 from darkroom.mcp.job_tasks import JobTasks
+from darkroom.mcp.owner import engine_for
 from darkroom.mcp.prompts import Prompts
 from darkroom.mcp.server import DarkroomServer
 from darkroom.mcp.subscriptions import Changes
@@ -82,7 +84,7 @@ class DarkroomTool(SdkTool):
         del convert_result
         handler = cast("ToolHandler", self.handler)
         request = context.request_context
-        engine = cast("Engine", request.lifespan_context)
+        engine = engine_for(request)
         person = HostPerson(context, knows_tasks=known(request), use=engine.use_yes)
         try:
             result = await handler.run(engine, arguments, person)
@@ -101,8 +103,12 @@ def to_sdk(result: Result) -> CallToolResult:
         )
         for each in result.pictures
     ]
+    links = [
+        ResourceLink(type="resource_link", uri=each.url, name=each.name, mime_type=each.media_type)
+        for each in result.links
+    ]
     return CallToolResult(
-        content=[TextContent(type="text", text=result.text), *pictures],
+        content=[TextContent(type="text", text=result.text), *pictures, *links],
         structured_content=cast("dict[str, Any] | None", result.structured),
         _meta=cast("Any", result.meta),
     )
@@ -159,8 +165,12 @@ def build_server(
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Engine]) -> AsyncGenerator[Engine]:
-        async with running(providers, settings, dependencies) as engine, changes.told_by(engine):
+        async with (
+            running(providers, settings, dependencies) as engine,
+            changes.told_by(engine.process),
+        ):
             server.engine = engine
+            engine.process.links = server.links
             try:
                 yield engine
             finally:

@@ -70,16 +70,18 @@ class HostPerson:
     @property
     def answers_tasks(self) -> bool:
         """Whether the host supports tasks and can ask the person."""
-        return self._knows_tasks and self._can_ask()
+        return self._knows_tasks and self.can_ask
 
-    def _can_ask(self) -> bool:
+    @property
+    def can_ask(self) -> bool:
+        """Whether the host declared that it can show a form."""
         capabilities = self._context.client_capabilities
         modes = capabilities.elicitation if capabilities is not None else None
         return modes is not None and (modes.form is not None or modes.url is None)
 
     async def approve(self, tool: str, question: str, binding: str) -> None:
         """Ask through the host; see `Person`."""
-        if not self._can_ask():
+        if not self.can_ask:
             raise cannot_ask(tool, question)
         if (self._context.protocol_version or "") >= MODERN:
             await self._ask_and_come_back(tool, question, binding)

@@ -16,6 +16,7 @@ from darkroom.core.log import log
 from darkroom.core.times import iso
 from darkroom.engine.person import Nobody
 from darkroom.mcp.elicitation import answer, requests
+from darkroom.mcp.owner import engine_for
 from darkroom.mcp.tasks import ENDED, Task
 from darkroom.providers.operations import JobOperation
 
@@ -79,7 +80,7 @@ class JobTasks:
 
     async def find(self, context: Any, task_id: str) -> Task | None:
         """Return a job or a batch of the owner as a task."""
-        engine = _engine(context)
+        engine = engine_for(context)
         live = await engine.job(task_id)
         if live is None:
             return None
@@ -122,7 +123,7 @@ class JobTasks:
 
     async def changed(self, context: Any, task: Task) -> None:
         """Return when the job has a newer version, or when its files are there."""
-        engine = _engine(context)
+        engine = engine_for(context)
         live = await engine.job(task.task_id)
         if live is None:
             return
@@ -143,7 +144,7 @@ class JobTasks:
         ------
         MCPError: it is not a valid answer, or could not be written; the question remains.
         """
-        engine = _engine(context)
+        engine = engine_for(context)
         live = await engine.job(task_id)
         approval = live.job.approval if live is not None and live.job.asks else None
         if live is None or approval is None:
@@ -161,7 +162,7 @@ class JobTasks:
 
     async def cancel(self, context: Any, task_id: str) -> None:
         """Cancel a job that waits here, or at the provider if the provider has a tool for it."""
-        engine = _engine(context)
+        engine = engine_for(context)
         live = await engine.job(task_id)
         if live is None or live.job.operation not in self._listed:
             return
@@ -184,10 +185,6 @@ class JobTasks:
                 await cancel(await engine.runtime(), live)
         except CallError as error:
             log.info("%s was not cancelled: %s", job.job_id, error.failure.code)
-
-
-def _engine(context: Any) -> Engine:
-    return cast("Engine", context.lifespan_context)
 
 
 def _stamp(live: LiveJob) -> tuple[int, bool]:

@@ -33,6 +33,7 @@ from darkroom.core.errors import CallError, DarkroomError, call_error
 from darkroom.engine.arguments.explain import nearest
 from darkroom.engine.arguments.validation import unpacked
 from darkroom.engine.engine import Engine
+from darkroom.mcp.owner import engine_for, owner_of
 from darkroom.mcp.tasks import TaskListenHandler, TasksExtension
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult, InputRequiredResult
 
     from darkroom.catalogue.declarations import Resource
+    from darkroom.engine.process import Links
     from darkroom.mcp.prompts import Prompts
     from darkroom.mcp.subscriptions import (
         Changes,
@@ -86,6 +88,9 @@ class DarkroomServer(MCPServer[Engine]):
 
     engine: Engine | None = None
     """The engine of the current lifespan; over HTTP there is only one."""
+
+    links: Links | None = None
+    """Makes links to results; set before the lifespan begins, for people who are elsewhere."""
 
     def __init__(
         self,
@@ -190,7 +195,7 @@ class DarkroomServer(MCPServer[Engine]):
         if context is None:
             raise ResourceError("a resource is read within a request")
         try:
-            content = await resource.read(context.request_context.lifespan_context, variables)
+            content = await resource.read(engine_for(context.request_context), variables)
         except CallError as error:
             kind = ResourceNotFoundError if error.failure.code == "not_found" else ResourceError
             raise kind(error.text) from None
@@ -212,7 +217,7 @@ class DarkroomServer(MCPServer[Engine]):
         self, context: ServerRequestContext[Engine, Any], params: CompleteRequestParams
     ) -> CompleteResult:
         values: Sequence[str] = ()
-        asked, engine = params.argument, context.lifespan_context
+        asked, engine = params.argument, engine_for(context)
         if isinstance(params.ref, PromptReference):
             values = await self._completed(
                 self._prompts.complete(engine, params.ref.name, asked.name, asked.value)
@@ -243,11 +248,11 @@ class DarkroomServer(MCPServer[Engine]):
             self._find(str(params.uri))
         except ResourceNotFoundError as error:
             raise MCPError(INVALID_PARAMS, str(error), {"uri": str(params.uri)}) from None
-        self._changes.subscribed(str(params.uri), context.session)
+        self._changes.subscribed(str(params.uri), owner_of(context.request), context.session)
         return EmptyResult()
 
     async def _unsubscribe(
         self, context: ServerRequestContext[Engine, Any], params: UnsubscribeRequestParams
     ) -> EmptyResult:
-        self._changes.unsubscribed(str(params.uri), context.session)
+        self._changes.unsubscribed(str(params.uri), owner_of(context.request), context.session)
         return EmptyResult()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ from pydantic import SecretStr
 
 from darkroom.core.environment import Missing, read_variable
 from darkroom.core.errors import ConfigurationError, call_error
+from darkroom.core.log import log
 from darkroom.core.templates import TEMPLATE, unfilled
+from darkroom.core.text_files import read_text
 from darkroom.core.urls import Origin, is_loopback_host
 
 if TYPE_CHECKING:
@@ -27,8 +30,17 @@ if TYPE_CHECKING:
     from darkroom.providers.settings import Sections
     from darkroom.providers.values import Cost
 
+NEW_SUFFIX, ANSWER_SUFFIX = ".new", ".answer-"
+"""Names beside a key's file: the new key before it takes its place, and an answer kept whole."""
+
 _VISIBLE = re.compile(r"[!-~]+")
 """Characters that are allowed in a header: ASCII without spaces and control characters."""
+
+
+def is_sendable(key: str) -> bool:
+    """Tell whether a key has only characters that a header takes."""
+    return _VISIBLE.fullmatch(key) is not None
+
 
 FINGERPRINT_CHARACTERS = 12
 MASKED_FROM_CHARACTERS = 12
@@ -76,6 +88,8 @@ class Credentials:
     def __init__(self, environment: Mapping[str, str], settings: Sections) -> None:
         self._environment = environment
         self._settings = settings
+        self.doubtful: dict[str, str] = {}
+        """By variable: what may have become of its key, because the answer to a call was lost."""
 
     def __repr__(self) -> str:
         return "Credentials()"
@@ -86,7 +100,7 @@ class Credentials:
         if isinstance(found, Missing):
             return found
         value, source = found
-        if not _VISIBLE.fullmatch(value):
+        if not is_sendable(value):
             return Missing(credential.variable, f"{source} holds characters that no key has")
         return Key(credential, SecretStr(value), fingerprint(value), source)
 
@@ -96,9 +110,39 @@ class Credentials:
         return self._environment.get(variable) if key.source == variable else None
 
     def renewed(self, key: Key) -> Key | None:
-        """Return the credential if it has changed since (the key was rotated), else None."""
+        """Return the credential if it has changed since (the key was rotated), else None.
+
+        A server that was killed between the provider's answer and the rename has left the new key
+        beside the old one: it is put in its place.
+        """
         found = self.look(key.credential)
+        if isinstance(found, Key) and found.fingerprint == key.fingerprint:
+            found = self.look(key.credential) if self._put_in_place(key) else found
         return found if isinstance(found, Key) and found.fingerprint != key.fingerprint else None
+
+    def _put_in_place(self, key: Key) -> bool:
+        path = self.file_of(key)
+        if path is None:
+            return False
+        target = Path(path).expanduser().resolve()
+        new = target.with_name(target.name + NEW_SUFFIX)
+        try:
+            whole = not new.is_symlink() and _VISIBLE.fullmatch(read_text(new).strip())
+            if not whole or new.stat().st_mtime < target.stat().st_mtime:
+                return False
+            new.replace(target)
+        except (OSError, UnicodeDecodeError):
+            return False
+        log.warning("%s was rotated and not written to its end: the new key is in its place", path)
+        return True
+
+    def said_of(self, key: Key) -> str | None:
+        """Return what the person should know of a key that is not accepted: where a new one may be."""
+        path = self.file_of(key)
+        kept = beside(Path(path).expanduser().resolve()) if path is not None else []
+        if kept:
+            return f"a new key may be in {kept[0]}: tell the person to take it from there"
+        return self.doubtful.get(key.credential.variable)
 
     def available(self, provider: Provider) -> bool:
         """Tell whether any credential of the provider is set."""
@@ -179,6 +223,28 @@ def fingerprint(secret: str) -> str:
     """Return the short hash that identifies a credential without revealing it."""
     hashed = hashlib.sha256(b"darkroom-credential:" + secret.encode()).hexdigest()
     return hashed[:FINGERPRINT_CHARACTERS]
+
+
+def beside(path: Path) -> list[Path]:
+    """Return the files beside a key's file that may hold a newer key."""
+    try:
+        found = sorted(path.parent.iterdir())
+    except OSError:
+        return []
+    held = (path.name + NEW_SUFFIX, path.name + ANSWER_SUFFIX)
+    return [each for each in found if each.name.startswith(held)]
+
+
+def left_behind(environment: Mapping[str, str], providers: Iterable[Provider]) -> list[str]:
+    """Return what the person should know of keys that were rotated and not put in their place."""
+    variables = [f"{c.variable}_FILE" for provider in providers for c in provider.credentials]
+    given = {name: environment.get(name, "").strip() for name in variables}
+    return [
+        f"{new} may hold a newer key than {path}, which {name} names: a rotation was not finished"
+        for name, path in given.items()
+        if path
+        for new in beside(Path(path).expanduser().resolve())
+    ]
 
 
 def templates(environment: Mapping[str, str], providers: Iterable[Provider]) -> Iterable[str]:

@@ -159,6 +159,10 @@ class CallOperation(Declared):
     statuses: Mapping[int, Code] = field(default_factory=dict[int, Code])
     """Statuses with another meaning than in the provider's other operations."""
 
+    personal: bool = False
+    """It shows and changes nothing that belongs to others who share the provider's account. In a
+    team everybody may call it; what is not personal and is about no job of theirs, administrators."""
+
     conditional: bool = False
     """The response's ETag is remembered and sent next time (``accepts`` contains 304), unless the
     request says ``cache-control: no-cache``."""

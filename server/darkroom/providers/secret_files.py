@@ -6,12 +6,14 @@ import json
 import os
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from darkroom.core.errors import call_error
-from darkroom.core.files import OWNER_ONLY, write_atomic
+from darkroom.core.files import OWNER_ONLY, sync_folder, write_new
+from darkroom.providers.credentials import ANSWER_SUFFIX, NEW_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,15 +115,27 @@ def _texts(value: JsonValue, name: str | None) -> Iterator[tuple[str | None, str
 
 
 def save(target: Path, text: str) -> Path:
-    """Write a secret into the target's place: whole or not at all, and for the owner's eyes only."""
+    """Write a secret into the target's place: whole or not at all, and for the owner's eyes only.
+
+    Until it is there it lies beside it, under a name that is looked for: `credentials.beside`.
+    """
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(target, text.encode(), mode=OWNER_ONLY, durable=True)
+    new = target.with_name(target.name + NEW_SUFFIX)
+    with suppress(FileNotFoundError):  # of a rotation that was not finished: kept, not overwritten
+        new.replace(new.with_name(f"{new.name}-{secrets.token_hex(4)}"))
+    try:
+        write_new(new, text.encode(), mode=OWNER_ONLY, durable=True)
+        new.replace(target)
+    except FileNotFoundError:
+        if target.read_text() != text:  # otherwise somebody has put it in its place already
+            raise
+    sync_folder(target.parent)
     return target
 
 
 def keep(target: Path, response: Response) -> Path:
     """Save a whole response beside the target, because it may contain a key that was not found."""
-    beside = target.with_name(f"{target.name}.answer-{secrets.token_hex(4)}")
+    beside = target.with_name(f"{target.name}{ANSWER_SUFFIX}{secrets.token_hex(4)}")
     return save(beside, json.dumps(response.body, ensure_ascii=False))
 
 

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from darkroom.cli.command_line import HOST_NAMES, main
 from darkroom.cli.hosts import toml as tomltext
 from darkroom.cli.hosts.known import HOSTS
-from tests.cli.hosts.test_install import CODEX, JSONC, KEY, alone_at, entry, file_of, parsed
+from tests.cli.hosts.test_install import (
+    CODEX,
+    KEY,
+    alone_at,
+    entry,
+    file_of,
+    parsed,
+    sample,
+)
 from tests.project.documents import NOTHING
 
 OTHER_KEY = "ghp_somebodyelses"
@@ -59,6 +67,21 @@ DESKTOP = "Claude/claude_desktop_config.json"
         ("codex", "linux", {"HOME": "h"}, "h/.codex/config.toml"),
         ("codex", "win32", {"USERPROFILE": "h"}, "h/.codex/config.toml"),
         ("codex", "darwin", {"HOME": "h", "CODEX_HOME": "c"}, "c/config.toml"),
+        ("gemini-cli", "linux", {"HOME": "h"}, "h/.gemini/settings.json"),
+        ("gemini-cli", "win32", {"USERPROFILE": "h"}, "h/.gemini/settings.json"),
+        ("opencode", "linux", {"HOME": "h"}, "h/.config/opencode/opencode.json"),
+        ("opencode", "darwin", {"HOME": "h"}, "h/.config/opencode/opencode.json"),
+        ("opencode", "win32", {"USERPROFILE": "h"}, "h/.config/opencode/opencode.json"),
+        ("opencode", "linux", {"HOME": "h", "OPENCODE_CONFIG": "o.json"}, "o.json"),
+        ("windsurf", "darwin", {"HOME": "h"}, "h/.codeium/windsurf/mcp_config.json"),
+        ("zed", "darwin", {"HOME": "h", "XDG_CONFIG_HOME": "x"}, "h/.config/zed/settings.json"),
+        ("zed", "linux", {"HOME": "h", "XDG_CONFIG_HOME": "x"}, "x/zed/settings.json"),
+        ("zed", "win32", {"APPDATA": "r"}, "r/Zed/settings.json"),
+        ("lm-studio", "win32", {"USERPROFILE": "h"}, "h/.lmstudio/mcp.json"),
+        ("goose", "linux", {"HOME": "h"}, "h/.config/goose/config.yaml"),
+        ("goose", "win32", {"APPDATA": "r"}, "r/Block/goose/config/config.yaml"),
+        ("continue", "linux", {"HOME": "h"}, "h/.continue/mcpServers/darkroom.json"),
+        ("continue", "linux", {"CONTINUE_GLOBAL_DIR": "c"}, "c/mcpServers/darkroom.json"),
     ],
 )
 def test_every_platform_has_its_file(
@@ -93,7 +116,7 @@ def test_claude_as_a_windows_package_has_a_folder_of_its_own(tmp_path: Path) -> 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_line_ends_and_byte_order_mark_stay(home: Path, name: str, mark: str) -> None:
     host = HOSTS[name]
-    text = CODEX if host.toml else JSONC.replace("mcpServers", host.section)
+    text = sample(host)
     before = mark + text.replace("\n", "\r\n")
     path = put(name, home, before)
     assert main(["install", name, "--yes"]) == 0
@@ -113,7 +136,9 @@ def test_what_stands_beside_the_entry_is_not_shown(
     others = {host.section: {"gh": {"command": "gh", "env": {"GH_TOKEN": OTHER_KEY}}}}
     line = f'{host.section} = {{gh = {{command = "gh", env = {{GH_TOKEN = "{OTHER_KEY}"}}}}}}\n'
     table = line.replace(f"{host.section} = {{gh = ", f"{host.section}.gh = ").replace("}}}", "}}")
-    path = put(name, home, table if host.toml else json.dumps(others))
+    block = f"{host.section}:\n  gh:\n    cmd: gh\n    envs:\n      GH_TOKEN: {OTHER_KEY}\n"
+    texts = {"json": json.dumps(others), "toml": table, "yaml": block}
+    path = put(name, home, texts[host.form])
     assert main(["install", name, "--yes"]) == 0
     assert main(["uninstall", name, "--yes"]) == 0
     assert OTHER_KEY in path.read_text("utf-8")
@@ -304,11 +329,14 @@ def test_print_says_beside_the_entry_what_to_know(
 ) -> None:
     assert main(["install", name, "--print", "--with-keys"]) == 0
     said = capsys.readouterr()
-    assert parsed(name, said.out)[HOSTS[name].section]["darkroom"]["env"]["ZSKY_API_KEY"] == KEY
+    assert (
+        parsed(name, said.out)[HOSTS[name].section]["darkroom"][HOSTS[name].env]["ZSKY_API_KEY"]
+        == KEY
+    )
     assert "readable: ZSKY_API_KEY" in said.err
     assert main(["install", name, "--print"]) == 0
     said = capsys.readouterr()
-    assert ("NAME_FILE" in said.err) == (name == "claude-desktop")
+    assert ("NAME_FILE" in said.err) == (HOSTS[name].handing == "none")
     assert list(home.iterdir()) == []
 
 

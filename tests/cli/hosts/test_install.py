@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from darkroom.cli.command_line import HOST_NAMES, main
 from darkroom.cli.hosts import jsonc
 from darkroom.cli.hosts import toml as tomltext
+from darkroom.cli.hosts import yaml as yamltext
 from darkroom.cli.hosts.known import HOSTS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from darkroom.cli.hosts.known import Host
 
 KEY = "zsky_live_canarycanarycanary"
 
@@ -45,12 +48,35 @@ model = "small"
 """
 
 
+GOOSE = """# settings of this person
+GOOSE_MODEL: large
+extensions:
+  # the first
+  developer:
+    enabled: true
+    type: builtin   # keep me
+    envs:
+      TOKEN: theirs
+
+# after
+slash: [a, "b"]
+"""
+
+
+def sample(host: Host) -> str:
+    """Return a file of a person who has other servers, in the host's form."""
+    samples = {"json": JSONC.replace("mcpServers", host.section), "toml": CODEX, "yaml": GOOSE}
+    return samples[host.form]
+
+
 def alone_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every host keep its files in one folder, and let nothing but one key be set."""
     for name in os.environ:
         if name.startswith(("DARKROOM_", "ZYNG_", "ZUPERTRY_", "ZSKY_", "CLAID_", "ZNYX_")):
             monkeypatch.delenv(name)
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    for variable in ("OPENCODE_CONFIG", "CONTINUE_GLOBAL_DIR"):
+        monkeypatch.delenv(variable, raising=False)
     for variable in ("HOME", "USERPROFILE", "APPDATA", "XDG_CONFIG_HOME", "CODEX_HOME"):
         monkeypatch.setenv(variable, str(folder))
     monkeypatch.setenv("ZSKY_API_KEY", KEY)
@@ -70,7 +96,8 @@ def file_of(name: str, home: Path) -> Path:
 
 
 def parsed(name: str, text: str) -> dict[str, Any]:
-    return tomllib.loads(text) if HOSTS[name].toml else jsonc.read(text)
+    readers = {"json": jsonc.read, "toml": tomllib.loads, "yaml": yamltext.read}
+    return readers[HOSTS[name].form](text)
 
 
 def entry(name: str, home: Path) -> dict[str, Any]:
@@ -90,35 +117,37 @@ def test_an_entry_comes_into_a_new_file_and_goes_again(
 ) -> None:
     assert main(["install", name, "--yes", "--read-only", "--providers=zsky"]) == 0
     written = entry(name, home)
-    assert written["args"][-3:] == ["serve", "--providers=zsky", "--read-only"]
+    started = written.get("args") or written["command"]
+    assert started[-3:] == ["serve", "--providers=zsky", "--read-only"]
     assert stat.S_IMODE(file_of(name, home).stat().st_mode) == 0o600
     assert main(["install", name, "--yes", "--read-only", "--providers=zsky"]) == 0
     assert "nothing to change" in capsys.readouterr().err
     assert main(["uninstall", name, "--yes"]) == 0
-    assert not parsed(name, file_of(name, home).read_text("utf-8")).get(HOSTS[name].section)
+    left = file_of(name, home).read_text("utf-8")
+    assert not left.strip() or not parsed(name, left).get(HOSTS[name].section)
     assert main(["uninstall", name, "--yes"]) == 0
 
 
 @pytest.mark.parametrize("name", HOST_NAMES)
 def test_the_rest_of_a_file_and_its_comments_stay(home: Path, name: str) -> None:
     host = HOSTS[name]
-    before = CODEX if host.toml else JSONC.replace("mcpServers", host.section)
+    before = sample(host)
     path = file_of(name, home)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(before, "utf-8")
     path.chmod(0o640)
     assert main(["install", name, "--yes"]) == 0
     after = path.read_text("utf-8")
-    if host.toml:
+    if host.form == "toml":
         assert after.startswith(before)
     else:
         assert [line for line in before.splitlines() if line not in after.splitlines()] == []
-    assert entry(name, home)["command"]
+    assert entry(name, home)[host.command]
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     (copy,) = path.parent.glob("*.before-darkroom-*")
     assert copy.read_text("utf-8") == before
     assert main(["uninstall", name, "--yes"]) == 0
-    assert path.read_text("utf-8") == (before.rstrip() + "\n" if host.toml else before)
+    assert path.read_text("utf-8") == (before.rstrip() + "\n" if host.form == "toml" else before)
 
 
 @pytest.mark.parametrize("name", HOST_NAMES)
@@ -130,7 +159,7 @@ def test_no_key_is_written_or_shown_unless_it_is_asked_for(
     assert main(["install", name, "--print"]) == 0
     assert KEY not in "".join(capsys.readouterr())
     assert main(["install", name, "--yes", "--with-keys"]) == 0
-    assert entry(name, home)["env"]["ZSKY_API_KEY"] == KEY
+    assert entry(name, home)[HOSTS[name].env]["ZSKY_API_KEY"] == KEY
     said = capsys.readouterr()
     assert "readable: ZSKY_API_KEY" in said.err
     assert KEY not in said.err + said.out

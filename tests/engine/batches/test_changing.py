@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.batches.support import charged, look_book, prompts, until_done
@@ -90,7 +91,7 @@ async def test_a_cancelled_batch_stays_cancelled_after_a_kill(
         await anyio.sleep(0.2)
         # the server is killed right after the wish was written, before anything is carried out
         store = await one.store()
-        row = await store.job(batch["batch_id"])
+        row = await store.job(LOCAL_OWNER, batch["batch_id"])
         assert row is not None
         await store.write(row.next(status="cancelled", ended_at=clock()))
         await one.kill()

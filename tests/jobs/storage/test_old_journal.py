@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.store import Query
 from darkroom_tools.emulators.sandbox import Sandbox
 from tests.engine.servers import asked_of, wait_until
@@ -130,7 +131,7 @@ async def test_its_jobs_go_on(clock: Callable[[], float], tmp_path: Path) -> Non
                 assert found["outputs"]
         store = await one.store()
         for job_id in (job_id for job_id, status in BEFORE.items() if status == "unknown"):
-            job = await store.job(job_id)
+            job = await store.job(LOCAL_OWNER, job_id)
             assert job is not None
             assert job.status == "unknown", "the person decides"
         prompts = [asked.body for asked in asked_of(sandbox, "generate_image", "zsky")]

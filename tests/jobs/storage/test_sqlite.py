@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from darkroom.core.errors import ConfigurationError, JournalError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.schema import STEPS
 from darkroom.jobs.storage.sqlite import PRUNED_AT_ONCE, SqliteStore
 from darkroom.jobs.store import Query
@@ -92,7 +93,7 @@ def test_a_journal_that_others_could_read_is_closed_to_them(store: Store, path: 
 
 
 def test_every_commit_reaches_the_disk(store: Store, connections: list[sqlite3.Connection]) -> None:
-    assert finish(store.job("job-1")) is None
+    assert finish(store.job(LOCAL_OWNER, "job-1")) is None
     (database,) = connections
     full = 2
     assert database.execute("PRAGMA synchronous").fetchone() == (full,)
@@ -103,8 +104,8 @@ def test_rows_survive_the_process(store: Store, path: Path) -> None:
     finish(store.create(a_job(), [an_attempt()], identical_since=None))
     # What the first one wrote is read from what is on disk now: it is not closed, as after a crash.
     second = finish(SqliteStore.open(path, run=inline))
-    assert finish(second.job("job-1")) == a_job()
-    assert finish(second.attempts("job-1")) == [an_attempt()]
+    assert finish(second.job(LOCAL_OWNER, "job-1")) == a_job()
+    assert finish(second.attempts(LOCAL_OWNER, "job-1")) == [an_attempt()]
     finish(second.close())
 
 
@@ -126,7 +127,7 @@ def test_a_change_that_breaks_off_leaves_nothing_behind(
     with pytest.raises(sqlite3.OperationalError):
         finish(store.write(a_job().next(status="submitting"), [an_attempt()]))
     second = finish(SqliteStore.open(path, run=inline))
-    assert finish(second.job("job-1")) == a_job()
+    assert finish(second.job(LOCAL_OWNER, "job-1")) == a_job()
     finish(second.write(a_job().next(status="running")))  # and the lock is free
     finish(second.close())
 
@@ -221,7 +222,7 @@ def test_a_full_disk_stops_the_start_before_anything_is_sent(
     long = a_job(arguments={"prompt": "x" * 20_000})
     with pytest.raises(JournalError, match=r"disk is full, so nothing was sent"):
         finish(store.create(long, [an_attempt()], identical_since=None))
-    assert finish(store.job("job-1")) is None
+    assert finish(store.job(LOCAL_OWNER, "job-1")) is None
     connections[0].execute("PRAGMA max_page_count = 1000000")
     assert finish(store.create(long, [an_attempt()], identical_since=None)).made
 
@@ -238,7 +239,7 @@ def test_a_message_promises_no_more_than_is_known(
             finish(store.write(a_job().next(), attempts))
     with pytest.raises(JournalError, match=r"no job was taken over"):
         finish(store.claim("me", everyone_is_dead))
-    assert finish(store.job("job-1")) == a_job()
+    assert finish(store.job(LOCAL_OWNER, "job-1")) == a_job()
 
 
 def test_damage_found_later_is_a_journal_error(
@@ -251,7 +252,7 @@ def test_damage_found_later_is_a_journal_error(
         file.write(b"\xff" * (path.stat().st_size - 4096))
     second = finish(SqliteStore.open(path, run=inline))
     with pytest.raises(JournalError, match="damaged, so it could not be read"):
-        finish(second.job("job-1"))
+        finish(second.job(LOCAL_OWNER, "job-1"))
     finish(second.close())
 
 
@@ -271,7 +272,7 @@ def test_a_mistake_of_ours_is_not_called_trouble_of_the_disk(path: Path) -> None
     store = finish(SqliteStore.open(path, run=inline))
     finish(store.close())
     with pytest.raises(sqlite3.ProgrammingError):
-        finish(store.job("job-1"))
+        finish(store.job(LOCAL_OWNER, "job-1"))
 
 
 # --- the executor, and how much is read ----------------------------------------------------------
@@ -280,9 +281,9 @@ def test_a_mistake_of_ours_is_not_called_trouble_of_the_disk(path: Path) -> None
 async def use_everything(store: Store) -> None:
     await store.create(a_job(intent="every"), [an_attempt()], identical_since=0)
     await store.write(a_job(intent="every").next(), [an_attempt().next()])
-    await store.job("job-1")
-    await store.attempts("job-1")
-    await store.attempt("attempt-1")
+    await store.job(LOCAL_OWNER, "job-1")
+    await store.attempts(LOCAL_OWNER, "job-1")
+    await store.attempt(LOCAL_OWNER, "attempt-1")
     await store.find("local", "zsky", "p")
     await store.list(Query(owner="local"))
     await store.claim("me", everyone_is_alive)
@@ -349,7 +350,7 @@ async def test_a_look_waits_while_the_executor_has_the_connection(path: Path) ->
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(store.job, "job-1")
+            tasks.start_soon(store.job, LOCAL_OWNER, "job-1")
             await anyio.wait_all_tasks_blocked()
             tasks.start_soon(look)
             await anyio.wait_all_tasks_blocked()
@@ -431,7 +432,7 @@ async def test_ended_jobs_cost_a_start_nothing(
     database.set_progress_handler(count, 1)
     assert len(await store.claim("me", everyone_is_dead)) == waiting
     assert await store.unsettled(everyone_is_dead) == []
-    assert await store.job("waiting 0") is not None
+    assert await store.job(LOCAL_OWNER, "waiting 0") is not None
     assert await store.find("local", "zsky", "p") is None
     query = Query(owner="local", batch_id="b")
     assert len(await store.list(query)) == waiting

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from darkroom.core.errors import ConfigurationError, Stale
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.journal import WAL_TRIES
 from darkroom.jobs.storage.sqlite import SqliteStore
 from tests.jobs.rows import a_job, an_attempt, everyone_is_dead, finish, inline
@@ -28,7 +29,7 @@ def test_two_connections_lose_no_update(store: Store, path: Path) -> None:
     with pytest.raises(Stale):
         finish(store.write(a_job().next(status="failed")))
     assert finish(store.changed())
-    assert finish(store.job("job-1")) == a_job().next(status="running")
+    assert finish(store.job(LOCAL_OWNER, "job-1")) == a_job().next(status="running")
     created = finish(other.create(a_job("job-2"), [], identical_since=0))
     assert created.job.job_id == "job-1"
     finish(other.close())
@@ -101,7 +102,7 @@ async def main():
     print("ready", flush=True)
     input()
     while done < 50:
-        job = await store.job("job-1")
+        job = await store.job(LOCAL_OWNER, "job-1")
         try:
             await store.write(job.next(polls=job.polls + 1))
             done += 1
@@ -135,7 +136,7 @@ def test_two_processes_lose_no_update(store: Store, path: Path) -> None:
     for process in processes:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    job = finish(store.job("job-1"))
+    job = finish(store.job(LOCAL_OWNER, "job-1"))
     assert job is not None
     assert (job.polls, job.version) == (100, 101)
 
@@ -178,8 +179,8 @@ def test_a_process_killed_before_its_commit_leaves_all_or_nothing(path: Path) ->
     )
     assert ended.returncode == -9, ended.stderr
     store = finish(SqliteStore.open(path, run=inline))
-    assert finish(store.job("kept")) == a_job("kept")
-    assert finish(store.job("cut off")) is None
-    assert finish(store.attempt("attempt-2")) is None
+    assert finish(store.job(LOCAL_OWNER, "kept")) == a_job("kept")
+    assert finish(store.job(LOCAL_OWNER, "cut off")) is None
+    assert finish(store.attempt(LOCAL_OWNER, "attempt-2")) is None
     assert len(finish(store.claim("me", everyone_is_dead))) == 1
     finish(store.close())

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from darkroom.mcp.http import server as web
+from darkroom.mcp.http.access import OneToken
 from darkroom.mcp.http.clients import Clients
 from tests.harness import rig
 from tests.mcp.http.test_gate import LIST, MODERN, RIGHT, TOKEN
@@ -62,7 +63,7 @@ class Legacy:
 @pytest.fixture
 async def client(clock: Callable[[], float], tmp_path: Path) -> Any:
     server = rig(clock, tmp_path).server
-    app: Any = web.web_app(server, TOKEN)  # pyright: ignore[reportArgumentType] -- a DarkroomServer
+    app: Any = web.web_app(server, OneToken(TOKEN))  # pyright: ignore[reportArgumentType] -- a DarkroomServer
     async with server.session_manager.run():
         yield Legacy(app)
 
@@ -231,7 +232,7 @@ async def test_what_is_no_utf8_is_refused_and_nothing_is_sent(
     clock: Callable[[], float], tmp_path: Path, encoding: str
 ) -> None:
     over = rig(clock, tmp_path)
-    app: Any = web.web_app(over.server, TOKEN)  # pyright: ignore[reportArgumentType] -- as above
+    app: Any = web.web_app(over.server, OneToken(TOKEN))  # pyright: ignore[reportArgumentType] -- as above
     async with over.server.session_manager.run():
         client = Legacy(app)
         await client.greet()

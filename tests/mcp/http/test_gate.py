@@ -14,6 +14,7 @@ from darkroom.config.settings import load
 from darkroom.core.errors import ConfigurationError
 from darkroom.mcp.http import server as web
 from darkroom.mcp.http import token as bearer
+from darkroom.mcp.http.access import OneToken
 from tests.harness import rig
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Asked:
 @pytest.fixture
 async def asked(clock: Callable[[], float], tmp_path: Path) -> Any:
     server = rig(clock, tmp_path).server
-    app: Any = web.web_app(server, TOKEN)  # pyright: ignore[reportArgumentType] -- a DarkroomServer
+    app: Any = web.web_app(server, OneToken(TOKEN))  # pyright: ignore[reportArgumentType] -- a DarkroomServer
     async with server.session_manager.run():
         yield Asked(app)
 
@@ -131,7 +132,7 @@ async def test_a_server_that_is_ending_or_cannot_work_is_not_ready(
     for stops, open_store, expected in ((True, None, 503), (False, broken, 503)):
         server = rig(clock, tmp_path, open_store=open_store).server
         stopping = anyio.Event()
-        app: Any = web.web_app(server, TOKEN, stopping=stopping)  # pyright: ignore[reportArgumentType] -- as above
+        app: Any = web.web_app(server, OneToken(TOKEN), stopping=stopping)  # pyright: ignore[reportArgumentType] -- as above
         async with server.session_manager.run():
             if stops:
                 stopping.set()

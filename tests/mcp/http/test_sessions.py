@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from darkroom.mcp.http import server as web
+from darkroom.mcp.http.access import OneToken
 from darkroom.mcp.http.sessions import Sessions
 from tests.harness import rig
 
@@ -67,7 +68,7 @@ class Hosts:
 @pytest.fixture
 async def hosts(clock: Callable[[], float], tmp_path: Path) -> AsyncGenerator[Hosts]:
     server = rig(clock, tmp_path).server
-    app: Any = web.web_app(server, TOKEN, most_sessions=MOST)  # pyright: ignore[reportArgumentType] -- a DarkroomServer
+    app: Any = web.web_app(server, OneToken(TOKEN), most_sessions=MOST)  # pyright: ignore[reportArgumentType] -- a DarkroomServer
     manager = server.session_manager
     kept = manager._server_instances  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- what it holds is what is tested
     async with manager.run():

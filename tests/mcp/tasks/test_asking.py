@@ -595,7 +595,7 @@ async def test_a_stream_tells_of_the_question_and_of_what_follows(
 async def test_a_job_of_many_requests_sends_each_once_after_the_yes(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    dependencies = over(clock, tmp_path)
+    dependencies = over(clock, tmp_path, environment={"DARKROOM_JOBS__NEW_KEY": "new"})
     async with host(dependencies) as client:
         rid = (await call(client, "zyng_register_request", **DETAILS))["rid"]
         images = [

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from darkroom.core.errors import CallError
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.servers import asked_of, servers, wait_until, yields_at_every_access
 from tests.engine.support import DAY, HOUR, TRYON
@@ -49,7 +50,7 @@ async def cancel(one: Process, job_id: str) -> None:
 
 
 async def states(one: Process, job_id: str) -> list[str]:
-    return [attempt.state for attempt in await (await one.store()).attempts(job_id)]
+    return [attempt.state for attempt in await (await one.store()).attempts(LOCAL_OWNER, job_id)]
 
 
 async def test_servers_that_get_the_same_yes_together_send_it_once(
@@ -104,7 +105,9 @@ async def test_of_answers_that_come_together_one_counts_everywhere(
 async def test_a_cancellation_that_saw_the_question_leaves_what_a_yes_has_begun(
     clock: Callable[[], float], tmp_path: Path
 ) -> None:
-    async with servers(clock, tmp_path, DARKROOM_APPROVAL__ABOVE=ABOVE) as (found, sandbox, _):
+    async with servers(
+        clock, tmp_path, DARKROOM_APPROVAL__ABOVE=ABOVE, DARKROOM_JOBS__NEW_KEY="new"
+    ) as (found, sandbox, _):
         one, other = found
         busy = Fault(kind="status", status=429, retry_after="30")
         sandbox.emulators["zupertry"].faults.add("submit", busy)

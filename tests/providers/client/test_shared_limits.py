@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.providers.client.rate_limiter import WINDOW_MARGIN_SECONDS, LocalLimits
+from darkroom.providers.client.capacity import WINDOW_MARGIN_SECONDS
+from darkroom.providers.client.local_limits import LocalLimits
 from darkroom.providers.client.shared_limits import LONGEST_REQUEST_SECONDS, SLOTS, SharedLimits
 from darkroom.providers.provider import Limits, Rate
 

@@ -6,7 +6,15 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from darkroom.catalogue import Content, NotKeptError, Query, Resource, call_error, job_view
+from darkroom.catalogue import (
+    Content,
+    NotKeptError,
+    Query,
+    Resource,
+    call_error,
+    job_view,
+    unknown_job,
+)
 from darkroom.providers import CallOperation, JobOperation
 
 if TYPE_CHECKING:
@@ -61,11 +69,7 @@ def cancel_tool(engine: Engine, job: Job) -> str | None:
 async def _live(engine: Engine, variables: Mapping[str, str]) -> LiveJob:
     live = await engine.job(variables["job_id"])
     if live is None:
-        raise call_error(
-            "not_found",
-            f"there is no job {variables['job_id'][:100]}",
-            "list_jobs shows the jobs known here",
-        )
+        raise unknown_job(variables["job_id"][:100])
     return live
 
 
@@ -78,7 +82,7 @@ async def read_jobs(engine: Engine, variables: Mapping[str, str]) -> Content:
     """Return the newest jobs, as ``list_jobs`` does."""
     del variables
     rows = await engine.jobs(Query(owner=engine.owner, limit=RECENT_JOBS))
-    jobs: list[JsonValue] = [job_view(job, addresses=False) for job in rows]
+    jobs: list[JsonValue] = [job_view(engine.shown(job), addresses=False) for job in rows]
     return _json({"jobs": jobs})
 
 
@@ -86,7 +90,7 @@ async def read_job(engine: Engine, variables: Mapping[str, str]) -> Content:
     """Return a job as its check tool does, with its prompt and the names of its tools."""
     live = await _live(engine, variables)
     job = live.job
-    fields = job_view(job, poll_after=engine.poll_after(live), include_url=True)
+    fields = job_view(engine.shown(job), poll_after=engine.poll_after(live), include_url=True)
     tools: JsonObject = {"check": engine.check_tool(job)}
     if not job.ended and (cancel := cancel_tool(engine, job)) is not None:
         tools["cancel"] = cancel

@@ -125,7 +125,7 @@ async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Res
     warnings = list(opened.plan.warnings)
     if not opened.made:
         warnings.append("an identical batch was started just now: this is it, nothing new was sent")
-    return _result(batches, report, warnings)
+    return _result(engine, batches, report, warnings)
 
 
 def _estimate(plan: Plan) -> Result:
@@ -155,7 +155,7 @@ async def check_batch(engine: Engine, params: CheckBatch, person: Person) -> Res
     """Return counts, failures by kind and the folder, at the next relevant change."""
     batches = await engine.batches()
     report = await batches.wait(params.batch_id, engine.wait_seconds(params.wait_seconds), person)
-    result = _result(batches, report, [])
+    result = _result(engine, batches, report, [])
     if params.show == "summary" or result.structured is None:
         return result
     shown = [
@@ -165,7 +165,7 @@ async def check_batch(engine: Engine, params: CheckBatch, person: Person) -> Res
     ]
     start = int(params.cursor or 0)
     page = shown[start : start + PAGE]
-    fields: JsonObject = {**result.structured, "jobs": [_line(job) for job in page]}
+    fields: JsonObject = {**result.structured, "jobs": [_line(engine.shown(job)) for job in page]}
     if start + PAGE < len(shown):
         fields["next_cursor"] = str(start + PAGE)
     return Result(structured=fields, text=result.text)
@@ -183,19 +183,19 @@ async def cancel_batch(engine: Engine, params: BatchId, person: Person) -> Resul
     del person
     batches = await engine.batches()
     report = await batches.cancel(params.batch_id, await engine.caller())
-    return _result(batches, report, [])
+    return _result(engine, batches, report, [])
 
 
 async def retry_batch(engine: Engine, params: BatchId, person: Person) -> Result:
     """Run the failed jobs again that may succeed now."""
     batches = await engine.batches()
     report, retried = await batches.retry(params.batch_id, person)
-    result = _result(batches, report, [])
+    result = _result(engine, batches, report, [])
     fields: JsonObject = {**(result.structured or {}), "retried": retried}
     return Result(structured=fields, text=f"{retried} retried. {result.text}")
 
 
-def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
+def _result(engine: Engine, batches: Batches, report: Report, warnings: list[str]) -> Result:
     batch, counts = report.batch, report.counts
     folder = batches.folder(batch)
     left = math.ceil(batches.seconds_left(report))
@@ -212,9 +212,10 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
             {"provider": provider, "amount": amount, "unit": unit}
             for (provider, unit), amount in costs.items()
         ],
-        "folder": str(folder),
-        "manifest": str(folder / manifest.JSON_NAME),
     }
+    if engine.local:
+        fields["folder"] = str(folder)
+        fields["manifest"] = str(folder / manifest.JSON_NAME)
     if isinstance(name := batch.arguments.get("name"), str):
         fields["name"] = name
     if report.status == "running":
@@ -234,7 +235,9 @@ def _result(batches: Batches, report: Report, warnings: list[str]) -> Result:
     if batch.sandbox:
         fields["sandbox"] = True
     done = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    text = f"batch {batch.job_id}: {report.status}; {done} of {len(report.jobs)}; {folder}"
+    text = f"batch {batch.job_id}: {report.status}; {done} of {len(report.jobs)}"
+    if engine.local:
+        text += f"; {folder}"
     return Result(structured=fields, text=". ".join([text, *said]))
 
 

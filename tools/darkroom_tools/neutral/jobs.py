@@ -47,7 +47,7 @@ async def list_jobs(engine: Engine, params: ListJobs, person: Person) -> Result:
     )
     found = await engine.jobs(query)
     page = found[: params.limit]
-    fields: JsonObject = {"jobs": [job_view(job, addresses=False) for job in page]}
+    fields: JsonObject = {"jobs": [job_view(engine.shown(job), addresses=False) for job in page]}
     if len(found) > params.limit:
         fields["next_cursor"] = _cursor(page[-1])
     lines = [f"{job.job_id} {job.operation} {job.shown_status}" for job in page]

@@ -16,6 +16,7 @@ from darkroom.catalogue import (
     iso,
     printable,
     target,
+    unknown_job,
 )
 from darkroom.providers import READS, Hints, Params
 from darkroom_tools.gallery import resource as gallery
@@ -87,7 +88,7 @@ async def _jobs(engine: Engine, params: Results) -> list[LiveJob]:
     for job_id in dict.fromkeys(params.job_ids or ()):
         live = await engine.job(job_id)
         if live is None:
-            raise _unknown("job", job_id)
+            raise unknown_job(job_id)
         lives.append(live)
     return lives
 
@@ -162,7 +163,7 @@ def text_of(engine: Engine, lives: Sequence[LiveJob], items: Sequence[ResultItem
         name = gallery.label(engine, job)[:PROMPT_CHARACTERS]
         about = f"{job.operation} {job.job_id}" + (f" “{name}”" if name else "")
         lines.extend(
-            f"{item.number}. {about}: {_where(item, addresses=addresses)}"
+            f"{item.number}. {about}: {_where(engine, item, addresses=addresses)}"
             for item in by_job.get(job.job_id, ())
         )
         if job.job_id not in by_job:
@@ -173,8 +174,8 @@ def text_of(engine: Engine, lives: Sequence[LiveJob], items: Sequence[ResultItem
     return _fitting(lines)
 
 
-def _where(item: ResultItem, *, addresses: bool) -> str:
-    output = item.output
+def _where(engine: Engine, item: ResultItem, *, addresses: bool) -> str:
+    output = engine.shown_output(item.job.job_id, item.output)
     size = f"{output.width}x{output.height} " if output.width and output.height else ""
     parts = [f"{size}{output.media_type or 'output'}"]
     if output.file is not None:
@@ -276,6 +277,7 @@ TOOLS = (
         "extension says.",
         params=SaveResults,
         hints=WRITES,
+        local=True,
         run=save_results,
     ),
 )

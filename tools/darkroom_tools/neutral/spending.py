@@ -51,6 +51,8 @@ async def get_spending(engine: Engine, params: GetSpending, person: Person) -> R
         own = [each for each in sums if (each.provider, each.unit) == (provider, unit)]
         entry = _entry(provider, unit, own)
         for cap in tariff.caps(provider, unit, now):
+            if cap.everyone and not engine.whole_account:
+                continue  # what the others have spent is not this person's to see
             left = cap.limit - await store.used(engine.owner, cap)
             if "left" not in entry or left < _float(entry["left"]):
                 entry |= {"cap": cap.limit, "left": max(0.0, left), "setting": cap.setting}

@@ -305,6 +305,7 @@ LIST_WORKSPACES = CallOperation(
     description="List the account's workspaces; their ids go into zupertry_start_tryon.",
     params=Params,
     hints=READS,
+    personal=True,
     path="/v1/workspaces",
     result=workspaces,
 )

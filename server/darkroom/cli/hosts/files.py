@@ -6,10 +6,11 @@ import difflib
 import re
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from darkroom.cli.hosts import jsonc
 from darkroom.cli.hosts import toml as tomltext
+from darkroom.cli.hosts import yaml as yamltext
 from darkroom.core.errors import ConfigurationError
 from darkroom.core.files import OWNER_ONLY, write_atomic, write_new
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 BYTE_ORDER_MARK = "\ufeff"
 
 Entry = dict[str, Any]
+Form = Literal["json", "toml", "yaml"]
+FORMS = {"json": jsonc, "toml": tomltext, "yaml": yamltext}
 
-_REFERENCE = re.compile(r"\$\{[^}]*\}")
+_REFERENCE = re.compile(r"(Bearer )?(\$\{[^}]*\}|\{env:\w+\})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class Change:
 
     path: Path
     where: tuple[str, str]
-    toml: bool
+    form: Form
     before: str
     after: str
     existed: bool
@@ -49,7 +52,7 @@ class Change:
         """
         old = _masked(self.old, plain, None)
         new = _masked(self.new, plain, self.old)
-        gone, come = (alone(self.where, entry, toml=self.toml).splitlines() for entry in (old, new))
+        gone, come = (alone(self.where, entry, form=self.form).splitlines() for entry in (old, new))
         lines = difflib.unified_diff(gone, come, lineterm="", n=max(len(gone), len(come)))
         return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
@@ -86,9 +89,9 @@ class Change:
         return copy
 
 
-def alone(where: tuple[str, str], entry: Entry | None, *, toml: bool) -> str:
+def alone(where: tuple[str, str], entry: Entry | None, *, form: Form) -> str:
     """Return the text of a file that contains only the entry."""
-    return "" if entry is None else (tomltext if toml else jsonc).put("", where, entry)
+    return "" if entry is None else FORMS[form].put("", where, entry)
 
 
 def _masked(entry: Entry | None, plain: Callable[[str], bool], other: Entry | None) -> Entry | None:
@@ -138,7 +141,7 @@ def change(
     where: tuple[str, str],
     entry: Callable[[Entry], Entry] | None,
     *,
-    toml: bool,
+    form: Form,
 ) -> Change:
     """Return the change that sets an entry, or removes it if the new entry is None.
 
@@ -149,21 +152,21 @@ def change(
     ------
     ConfigurationError: the file cannot be read or understood; it is left as it is.
     """
-    form = tomltext if toml else jsonc
+    texts = FORMS[form]
     try:
         before = _text(path)
         mark = BYTE_ORDER_MARK if before.startswith(BYTE_ORDER_MARK) else ""
         ends = before.count("\n")
         end = "\r\n" if ends and ends == before.count("\r\n") else "\n"
         text = before.removeprefix(mark).replace(end, "\n")
-        whole = form.read(text)
+        whole = texts.read(text)
         old = _found(whole, where)
         new = entry(old or {}) if entry is not None else None
         if new == old:
             after = before
         else:
-            edited = form.remove(text, where) if new is None else form.put(text, where, new)
-            _check(whole, form.read(edited), where, new)
+            edited = texts.remove(text, where) if new is None else texts.put(text, where, new)
+            _check(whole, texts.read(edited), where, new)
             after = mark + edited.replace("\n", end)
             after.encode("utf-8")  # an environment variable may contain any bytes
     except UnicodeDecodeError:
@@ -180,7 +183,7 @@ def change(
     return Change(
         path=path,
         where=where,
-        toml=toml,
+        form=form,
         before=before,
         after=after,
         existed=path.exists(),

@@ -74,7 +74,7 @@ class Canceller:
                 )
 
     async def _mark(self, report: Report) -> None:
-        live = await self._context.registry.get(report.batch.job_id)
+        live = await self._context.registry.get(report.batch.owner, report.batch.job_id)
         if live is None or report.status != "running":
             return
         now = self._context.clock()
@@ -88,7 +88,7 @@ class Canceller:
         )
 
     async def _queued(self, job: Job, caller: Caller) -> None:
-        live = await self._context.registry.get(job.job_id)
+        live = await self._context.registry.get(job.owner, job.job_id)
         if live is None:
             return
         try:
@@ -101,7 +101,7 @@ class Canceller:
         """Begin to cancel a job that the provider has or is about to get, if that is possible."""
         if job.ended or job.operation not in self._context.operations:
             return None
-        live = await self._context.registry.get(job.job_id)
+        live = await self._context.registry.get(job.owner, job.job_id)
         if live is None or not cancellation.possible(self._runtime, live):
             return None
         await cancellation.wish(self._runtime, live)
@@ -159,7 +159,7 @@ class Retrier:
 
     async def _partly_sent(self, job: Job) -> bool:
         """Tell whether items of a job were accepted, or may have been: they are paid for."""
-        attempts = await self._context.registry.store.attempts(job.job_id)
+        attempts = await self._context.registry.store.attempts(job.owner, job.job_id)
         return any(each.item is not None and each.state in PAID for each in attempts)
 
     def _missed(self, report: Report, again: set[str]) -> Sequence[Job]:
@@ -198,7 +198,7 @@ class Retrier:
             operation = self._context.operations[job.operation]
             retried += await self._restart(job, operation, asked=asked)
         retried += await self._go_on(batch, outputs, asked=asked)
-        parent = await self._context.registry.get(batch.job_id)
+        parent = await self._context.registry.get(batch.owner, batch.job_id)
         if retried and parent is not None and parent.job.status not in UNDER_WAY:
             now = self._context.clock()
             await self._context.registry.update(
@@ -208,7 +208,7 @@ class Retrier:
 
     async def _go_on(self, batch: Job, outputs: Sequence[Followed], *, asked: bool) -> int:
         """Start the second stage for outputs that it stopped at; return for how many."""
-        parent = await self._context.registry.get(batch.job_id)
+        parent = await self._context.registry.get(batch.owner, batch.job_id)
         if not outputs or parent is None:
             return 0
         await self._context.registry.update(
@@ -218,7 +218,7 @@ class Retrier:
 
     async def _restart(self, old: Job, operation: JobOperation, *, asked: bool) -> bool:
         context, now = self._context, self._context.clock()
-        live = await context.registry.get(old.job_id)
+        live = await context.registry.get(old.owner, old.job_id)
         if live is None:
             return False
         attempts = self._starter.attempts_again(old, operation)

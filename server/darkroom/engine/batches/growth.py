@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from darkroom.core.errors import CallError, call_error
 from darkroom.engine.batches.plan import outputs_of
 from darkroom.engine.batches.report import OPERATION
-from darkroom.engine.starts import Place
+from darkroom.engine.started import Place
 from darkroom.providers.operations import JobOperation
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Growth:
 
     async def follow(self, job: Job) -> None:
         """Start the second stage for the outputs of a job beyond its first."""
-        parent = await self._context.registry.get(job.batch_id or "")
+        parent = await self._context.registry.get(job.owner, job.batch_id or "")
         if parent is None or parent.job.status == "cancelled" or ">" in (job.item or ""):
             return
         batch = parent.job
@@ -70,7 +70,7 @@ class Growth:
             return
         tool = str(stage["tool"])
         if batch.asked or await self._would_ask(batch, tool, job, len(beyond)):
-            await self._warn(batch.job_id, _not_approved(job, len(beyond), tool))
+            await self._warn(batch, _not_approved(job, len(beyond), tool))
         else:
             await self.start(batch, beyond, asked=False)
 
@@ -85,7 +85,7 @@ class Growth:
         provider, operation = self._starts[str(stage["tool"])]
         arguments = stage["arguments"]
         for job, index in outputs:
-            newest = await self._context.registry.store.job(batch.job_id)
+            newest = await self._context.registry.store.job(batch.owner, batch.job_id)
             if newest is None or newest.status == "cancelled":
                 return False
             given: JsonObject = dict(arguments) if isinstance(arguments, dict) else {}
@@ -96,7 +96,7 @@ class Growth:
                     provider, operation, given, place, tool=OPERATION, asked=asked
                 )
             except CallError as error:
-                await self._warn(batch.job_id, error)
+                await self._warn(batch, error)
                 return False
         return True
 
@@ -129,9 +129,9 @@ class Growth:
                 costs[each.provider, each.cost.unit] += each.cost.amount * more  # pyright: ignore[reportArgumentType] -- amounts may be fractions
         return self._context.tariff.question_for_all(costs) is not None
 
-    async def _warn(self, batch_id: str, error: CallError) -> None:
+    async def _warn(self, batch: Job, error: CallError) -> None:
         """Add a warning to the batch: its second stage was not continued, why, and what helps."""
-        live = await self._context.registry.get(batch_id)
+        live = await self._context.registry.get(batch.owner, batch.job_id)
         said = f"{STOPPED}: {error.failure.message}; retry_batch asks for what is left"
         if live is not None:
             await self._context.registry.update(

@@ -14,7 +14,7 @@ from darkroom.core.names import nearest
 from darkroom.engine.arguments.explain import shown
 from darkroom.engine.arguments.validation import canonical_arguments, validate
 from darkroom.engine.batches.grammar import circles, resolved
-from darkroom.engine.starts import Place
+from darkroom.engine.started import Place
 from darkroom.jobs.quota import outlook
 from darkroom.providers.client.rate_limiter import REQUESTS_PER_JOB
 from darkroom.providers.messages import UNREADABLE, Request
@@ -231,8 +231,8 @@ async def _missing(runtime: Runtime, planned: Sequence[Planned], own: set[str]) 
         for reference in runtime.inputs.of(each.job):
             if reference.job_id in own:
                 continue
-            source = await runtime.context.registry.get(reference.job_id)
-            if source is None or source.job.owner != each.job.owner:
+            source = await runtime.context.registry.get(each.job.owner, reference.job_id)
+            if source is None:
                 mistakes.append(f"item '{each.job.item}': there is no job {reference.job_id}")
     return mistakes
 
@@ -330,7 +330,8 @@ async def _quota_said(
     declared, of = context.clients[provider].provider, context.operations[operation]
     if of.quota is None:
         return [], 0.0
-    ahead = await outlook(context, declared, of, owner)
+    key = context.credentials.key(declared, of.credential, owner=owner)
+    ahead = await outlook(context, declared, of, owner, key.fingerprint)
     said: list[str] = []
     seconds = 0.0
     if ahead.day is not None and (over := count - ahead.day.left) > 0:
@@ -376,6 +377,11 @@ async def _left(
         if client.limiter(key.fingerprint).free() <= needed:
             return None
         response = await client.read(Request(method="GET", path=allowance.path), key)
-        return allowance.left(response, operation.name) if response.ok else None
+        if not response.ok:
+            return None
+        left = allowance.left(response, operation.name)
+        account = client.account(key.fingerprint)
+        account.counters, account.counters_at = response, runtime.context.clock()
+        return left  # noqa: TRY300 -- one way through
     except (CallError, *UNREADABLE):
         return None

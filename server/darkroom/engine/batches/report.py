@@ -85,8 +85,8 @@ class Reports:
         CallError: ``not_found``.
         """
         registry = self._context.registry
-        live = await registry.get(batch_id)
-        if live is None or live.job.owner != self._owner or live.job.operation != OPERATION:
+        live = await registry.get(self._owner, batch_id)
+        if live is None or live.job.operation != OPERATION:
             raise call_error(
                 "not_found",
                 f"there is no batch {batch_id}",
@@ -95,12 +95,7 @@ class Reports:
         rows = await registry.store.list(
             Query(owner=self._owner, batch_id=batch_id, limit=MOST_JOBS)
         )
-        return Report(live.job, [self.latest(job) for job in reversed(rows)])
-
-    def latest(self, job: Job) -> Job:
-        """Return a job as this process knows it, which may be newer than its row."""
-        live = self._context.registry.known(job.job_id)
-        return live.job if live is not None and live.job.version >= job.version else job
+        return Report(live.job, [registry.latest(job) for job in reversed(rows)])
 
     @staticmethod
     def holders(report: Report) -> set[str | None]:

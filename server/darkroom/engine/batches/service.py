@@ -53,8 +53,6 @@ class Batches:
         self._growth = Growth(runtime, providers, starter, self._reports)
         self._retrier = Retrier(runtime, starter, self._opener, self._growth)
         self._writing = anyio.Lock()
-        runtime.tracker.on_change.append(self._changed)
-        runtime.go_on.append(self.take_up)
 
     # --- what the tools call ---
 
@@ -105,8 +103,9 @@ class Batches:
 
     # --- after a change of a job ---
 
-    def _changed(self, job: Job) -> None:
-        if job.owner != self._owner or job.batch_id is None:
+    def changed(self, job: Job) -> None:
+        """Write the manifest soon, and continue with the second stage, after a change of a job."""
+        if job.batch_id is None:
             return
         self._write_soon(job.batch_id)
         if job.status == "completed" and any(output.index for output in job.outputs):
@@ -131,7 +130,7 @@ class Batches:
                 )
             except OSError as error:
                 log.error("no manifest was written: %s", error.strerror)
-        live = await self._context.registry.get(batch_id)
+        live = await self._context.registry.get(self._owner, batch_id)
         if live is None or live.job.status != "running" or report.status == "running":
             return
         now = self._context.clock()

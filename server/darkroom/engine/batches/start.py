@@ -85,7 +85,9 @@ class Opener:
         parent = self._row(batch_id, asked, folder, now)
         if not asked.dry_run:
             since = self._starter.identical_since()
-            known = await context.registry.store.identical(parent, since=since)
+            known = await context.registry.store.identical(
+                parent, since=since, by_key_only=self._starter.by_key_only
+            )
             if known is not None:  # approved then, whatever has become of what it was made of
                 return await self._again(known, parent)
         made = None
@@ -167,7 +169,8 @@ class Opener:
 
     async def _again(self, known: Job, parent: Job) -> Opened:
         """Return the existing batch with the same intent."""
-        if parent.idempotency_key is not None and known.intent != parent.intent:
+        by_key = parent.idempotency_key == known.idempotency_key
+        if by_key and known.intent != parent.intent:
             raise call_error(
                 "conflict",
                 f"this idempotency_key belongs to {known.job_id}, which was started with other arguments",
@@ -270,7 +273,11 @@ class Opener:
             for job, each in zip(jobs, made.planned, strict=True)
         ]
         created = await context.registry.store.create_all(
-            parent, children, identical_since=self._starter.identical_since(), totals=totals
+            parent,
+            children,
+            identical_since=self._starter.identical_since(),
+            by_key_only=self._starter.by_key_only,
+            totals=totals,
         )
         if not created.made:
             return await self._again(created.job, parent)

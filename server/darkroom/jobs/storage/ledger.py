@@ -103,7 +103,8 @@ def used(database: sqlite3.Connection, owner: str, cap: Cap, beside: str = "") -
     """
     what = "amount" if cap.unit is not None else "money"
     narrower = " AND provider = ? AND unit = ?" if cap.unit is not None else ""
-    values: list[str | float | None] = [owner, cap.since]
+    whose = "? IS NULL" if cap.everyone else "owner = ?"
+    values: list[str | float | None] = [None if cap.everyone else owner, cap.since]
     if cap.unit is not None:
         values += [cap.provider, cap.unit]
     if beside:
@@ -115,7 +116,7 @@ def used(database: sqlite3.Connection, owner: str, cap: Cap, beside: str = "") -
     if cap.unasked:
         narrower += " AND NOT asked"
     row = database.execute(
-        f"SELECT total(max({what}, 0)) FROM ledger WHERE {_COUNTED}{narrower}",  # noqa: S608 -- our names
+        f"SELECT total(max({what}, 0)) FROM ledger WHERE {_COUNTED.replace('owner = ?', whose)}{narrower}",  # noqa: S608 -- our names
         values,
     ).fetchone()
     return cast("float", row[0])
@@ -204,7 +205,7 @@ class MemoryLedger:
         """Return how much of a cap is used, without the entry ``beside``."""
         return sum(
             wants(cap, entry)
-            for entry in self._counted(owner, cap.since)
+            for entry in self._counted(None if cap.everyone else owner, cap.since)
             if entry.entry_id != beside
             and (cap.unit is None or (entry.provider, entry.unit) == (cap.provider, cap.unit))
             and cap.holder in {None, entry.holder}
@@ -226,11 +227,11 @@ class MemoryLedger:
             for key, entries in sorted(groups.items())
         ]
 
-    def _counted(self, owner: str, since: float) -> Iterable[Entry]:
+    def _counted(self, owner: str | None, since: float) -> Iterable[Entry]:
         return (
             entry
             for entry in self._entries.values()
-            if entry.owner == owner and entry.at >= since and entry.state != "released"
+            if owner in {None, entry.owner} and entry.at >= since and entry.state != "released"
         )
 
 

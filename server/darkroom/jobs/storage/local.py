@@ -25,11 +25,13 @@ async def open_local(
     run: Executor,
     journal: Executor | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    shared: bool = False,
 ) -> Storage:
     """Take a lease in the state directory, and open the journal in it.
 
     ``run`` is the executor for files, ``journal`` the one for SQLite (None: a thread of its
-    own). ``monotonic`` is a clock that all processes of the computer share.
+    own). ``monotonic`` is a clock that all processes of the computer share. ``shared``: see
+    `SqliteStore.open`.
 
     Raises
     ------
@@ -38,7 +40,7 @@ async def open_local(
     lease = await run(lambda: Lease.take(state_dir))
     try:
         store = await SqliteStore.open(
-            state_dir / "journal.sqlite", run=journal, holder=lease.holder
+            state_dir / "journal.sqlite", run=journal, holder=lease.holder, shared=shared
         )
     except BaseException:
         lease.release()

@@ -9,6 +9,7 @@ from darkroom.core.errors import Stale
 from darkroom.jobs.storage.ledger import MemoryLedger, look_ahead
 from darkroom.jobs.store import (
     ACCEPTED,
+    MOST_UNKNOWN,
     NEVER_RETURNED,
     NO_VERDICT,
     UNDER_WAY,
@@ -41,8 +42,11 @@ class MemoryStore:
     ``began``: nothing is known about earlier times.
     """
 
-    def __init__(self, *, holder: str | None = None, began: float | None = None) -> None:
+    def __init__(
+        self, *, holder: str | None = None, began: float | None = None, shared: bool = False
+    ) -> None:
         self._holder = holder
+        self._shared = shared
         self._began = began
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -54,13 +58,14 @@ class MemoryStore:
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
-        known = self._same_intent(job, identical_since)
+        known = self._same_intent(job, identical_since, by_key_only=by_key_only)
         if known is not None:
-            return Created(known, made=False, by_key=job.idempotency_key is not None)
+            return Created(known, made=False)
         if job.job_id in self._jobs:
             raise Stale(job.job_id)
         staged = self._next(attempts)
@@ -76,12 +81,13 @@ class MemoryStore:
         children: Sequence[Child],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
         """Insert a batch with all its jobs at once, unless its intent is here already."""
-        known = self._same_intent(parent, identical_since)
+        known = self._same_intent(parent, identical_since, by_key_only=by_key_only)
         if known is not None:
-            return Created(known, made=False, by_key=parent.idempotency_key is not None)
+            return Created(known, made=False)
         for job in (parent, *(child.job for child in children)):
             if job.job_id in self._jobs:
                 raise Stale(job.job_id)
@@ -99,6 +105,7 @@ class MemoryStore:
         intended: Intent,
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None,
         caps: Sequence[Cap],
         used_since: Sequence[float],
@@ -114,12 +121,15 @@ class MemoryStore:
         usage = Usage(0, ())
         if used_since:
             usage = await self.usage(intended.owner, intended.operation, used_since)
-        known = self._same_intent(intended, identical_since)
-        return Forecast(known, doubtful, reached, usage, asks)
+        known = self._same_intent(intended, identical_since, by_key_only=by_key_only)
+        unknown = self._unknown(intended) if known is None else []
+        return Forecast(known, doubtful, reached, usage, asks, unknown)
 
-    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+    async def identical(
+        self, intended: Intended, *, since: float | None, by_key_only: bool = False
+    ) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
-        return self._same_intent(intended, since)
+        return self._same_intent(intended, since, by_key_only=by_key_only)
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -161,18 +171,25 @@ class MemoryStore:
         if entry is not None:
             self._ledger.put(entry)
 
-    async def job(self, job_id: str) -> Job | None:
-        """Return a job by our id."""
-        return self._jobs.get(job_id)
+    async def job(self, owner: str, job_id: str) -> Job | None:
+        """Return the owner's job with this id of ours."""
+        job = self._jobs.get(job_id)
+        return job if job is not None and job.owner == owner else None
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first."""
-        found = [attempt for attempt in self._attempts.values() if attempt.job_id == job_id]
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
+        """Return the attempts of the owner's job, oldest first."""
+        wanted = (owner, job_id)
+        found = [each for each in self._attempts.values() if (each.owner, each.job_id) == wanted]
         return sorted(found, key=lambda attempt: attempt.created_at)
 
-    async def attempt(self, attempt_id: str) -> Attempt | None:
-        """Return an attempt by its id."""
-        return self._attempts.get(attempt_id)
+    async def attempt(self, owner: str, attempt_id: str) -> Attempt | None:
+        """Return the owner's attempt with this id."""
+        attempt = self._attempts.get(attempt_id)
+        return attempt if attempt is not None and attempt.owner == owner else None
+
+    async def owners(self) -> list[str]:
+        """Return everybody who owns a job, in order."""
+        return sorted({job.owner for job in self._jobs.values()})
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
         """Return the owner's job with this id at the provider, the newest if there are several."""
@@ -182,6 +199,14 @@ class MemoryStore:
             if (job.owner, job.provider, job.provider_job_id) == (owner, provider, provider_job_id)
         )
         return max(found, key=_age, default=None)
+
+    async def taken(self, owner: str, provider: str, provider_job_id: str) -> bool:
+        """Tell whether somebody else than the owner has a job with this id at the provider."""
+        wanted = (provider, provider_job_id)
+        return any(
+            job.owner != owner and (job.provider, job.provider_job_id) == wanted
+            for job in self._jobs.values()
+        )
 
     async def list(self, query: Query) -> list[Job]:
         """Return the jobs that match, newest first."""
@@ -220,9 +245,18 @@ class MemoryStore:
             return []
         return sorted(found, key=lambda attempt: attempt.created_at)
 
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
+        lost = [a for a in self._attempts.values() if a.job_id is None and a.state == "unknown"]
+        return sorted(lost, key=lambda attempt: attempt.created_at)
+
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
-        jobs = [j for j in self._jobs.values() if (j.owner, j.operation) == (owner, operation)]
+        jobs = [
+            j
+            for j in self._jobs.values()
+            if j.operation == operation and (self._shared or j.owner == owner)
+        ]
         taken = [j for j in jobs if j.status in ACCEPTED or j.provider_job_id is not None]
         return Usage(
             sum(job.status == "queued" and not job.asks for job in jobs),
@@ -236,7 +270,7 @@ class MemoryStore:
         found: list[tuple[float, Status]] = [
             (job.submitted_at, job.status)
             for job in self._jobs.values()
-            if job.owner == owner
+            if (self._shared or job.owner == owner)
             and job.operation in operations
             and job.submitted_at is not None
             and job.submitted_at >= since
@@ -289,11 +323,14 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there are no files."""
 
-    def _same_intent(self, job: Intended, identical_since: float | None) -> Job | None:
-        owned = (other for other in self._jobs.values() if other.owner == job.owner)
-        if job.idempotency_key is not None:
-            key = job.idempotency_key
-            return next((other for other in owned if other.idempotency_key == key), None)
+    def _same_intent(
+        self, job: Intended, identical_since: float | None, *, by_key_only: bool = False
+    ) -> Job | None:
+        owned = [other for other in self._jobs.values() if other.owner == job.owner]
+        if (key := job.idempotency_key) is not None:
+            known = next((other for other in owned if other.idempotency_key == key), None)
+            if known is not None or by_key_only:
+                return known
         if job.batch_id is not None:
             return None
         same = [
@@ -315,6 +352,15 @@ class MemoryStore:
             )
         )
         return max(returned, key=_age, default=None)
+
+    def _unknown(self, intended: Intent) -> list[Job]:
+        found = (
+            job
+            for job in self._jobs.values()
+            if (job.owner, job.operation) == (intended.owner, intended.operation)
+            and job.status == "unknown"
+        )
+        return sorted(found, key=_age, reverse=True)[:MOST_UNKNOWN]
 
     def _of_unknown_fate(self) -> frozenset[str]:
         """Return the ids of jobs with an unknown request, and of their batches."""

@@ -14,18 +14,19 @@ from darkroom.jobs.storage.schema import (
     INSERT_JOB,
     JOB_COLUMNS,
     SELECT_IDENTICAL,
+    SELECT_UNKNOWN,
     UPDATE_ATTEMPT,
     UPDATE_JOB,
     WAITING,
 )
-from darkroom.jobs.store import Usage
+from darkroom.jobs.store import MOST_UNKNOWN, Usage
 from darkroom.providers.messages import read_row
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from darkroom.jobs.model import Attempt, Job, Row
+    from darkroom.jobs.model import Attempt, Intent, Job, Row
     from darkroom.jobs.store import Intended
 
 
@@ -48,21 +49,34 @@ def put_attempts(
         _put(database, statement, ATTEMPT_COLUMNS, attempt, holder=holder)
 
 
-def count(database: sqlite3.Connection, owner: str, operation: str, since: float) -> int:
-    """Count the owner's jobs of an operation that were or may have been accepted since a time."""
-    return database.execute(ACCEPTED_SINCE, (owner, operation, since)).fetchone()[0]
+def whoever(statement: str, owner: str | None) -> str:
+    """Return a statement with ``owner = ?`` that, for None, is about everybody's rows."""
+    return statement if owner is not None else statement.replace("owner = ?", "? IS NULL")
+
+
+def count(database: sqlite3.Connection, owner: str | None, operation: str, since: float) -> int:
+    """Count the jobs of an operation that were or may have been accepted since a time.
+
+    ``owner`` None: everybody's.
+    """
+    found = database.execute(whoever(ACCEPTED_SINCE, owner), (owner, operation, since))
+    return found.fetchone()[0]
 
 
 def usage(
-    database: sqlite3.Connection, owner: str, operation: str, since: Sequence[float]
+    database: sqlite3.Connection, owner: str | None, operation: str, since: Sequence[float]
 ) -> Usage:
-    """Count the owner's jobs of an operation; see `Usage`."""
-    (waiting,) = database.execute(WAITING, (owner, operation)).fetchone()
+    """Count the jobs of an operation; see `Usage`. ``owner`` None: everybody's."""
+    (waiting,) = database.execute(whoever(WAITING, owner), (owner, operation)).fetchone()
     return Usage(waiting, tuple(count(database, owner, operation, at) for at in since))
 
 
 def same_intent(
-    database: sqlite3.Connection, job: Intended, identical_since: float | None
+    database: sqlite3.Connection,
+    job: Intended,
+    identical_since: float | None,
+    *,
+    by_key_only: bool = False,
 ) -> Job | None:
     """Return the job that `Store.create` would return instead of a new one."""
     if job.idempotency_key is not None:
@@ -70,13 +84,21 @@ def same_intent(
             "SELECT row FROM jobs WHERE owner = ? AND idempotency_key = ?",
             (job.owner, job.idempotency_key),
         )
-    elif job.batch_id is not None:
+        if (row := found.fetchone()) is not None:
+            return read_job(row)
+        if by_key_only:
+            return None
+    if job.batch_id is not None:
         return None
-    else:
-        identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
-        found = database.execute(SELECT_IDENTICAL, identical)
-    row = found.fetchone()
+    identical = {"owner": job.owner, "intent": job.intent, "since": identical_since}
+    row = database.execute(SELECT_IDENTICAL, identical).fetchone()
     return None if row is None else read_job(row)
+
+
+def unknown(database: sqlite3.Connection, intended: Intent) -> list[Job]:
+    """Return the newest unknown jobs of the same owner and operation."""
+    values = (intended.owner, intended.operation, MOST_UNKNOWN)
+    return [read_job(row) for row in database.execute(SELECT_UNKNOWN, values)]
 
 
 def holders(database: sqlite3.Connection, table: str, condition: str) -> set[str]:

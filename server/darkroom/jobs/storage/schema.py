@@ -20,6 +20,7 @@ OPEN = f"status NOT IN ({_names(frozenset(ENDED))})"
 COUNTED = f"(status IN ({_names(frozenset(ACCEPTED))}) OR provider_job_id IS NOT NULL)"
 COUNTED_AT = "coalesce(submitted_at, created_at)"
 UNSETTLED = "job_id IS NULL AND state IN ('prepared', 'sent')"
+LOST_CALLS = "job_id IS NULL AND state = 'unknown'"
 
 
 def _of_unknown_fate(table: str) -> str:
@@ -57,10 +58,31 @@ ACCEPTED_SINCE = (
     "SELECT count(*) FROM jobs WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
     f" AND {COUNTED_AT} >= ? AND {COUNTED}"
 )
+SELECT_UNKNOWN = (
+    "SELECT row FROM jobs INDEXED BY jobs_open WHERE owner = ? AND operation = ?"  # noqa: S608 -- our names
+    f" AND status = 'unknown' AND {OPEN} ORDER BY created_at DESC, job_id DESC LIMIT ?"
+)
+"""The newest unknown jobs of an operation, among the open ones: most rows of a journal ended."""
+
 SENT_ITEMS = (
     "SELECT DISTINCT json_extract(attempts.row, '$.item') AS item FROM jobs JOIN attempts"
     " ON attempts.job_id = jobs.job_id WHERE jobs.owner = ? AND jobs.provider = ?"
     " AND jobs.provider_job_id = ? AND attempts.state != 'refused' AND item IS NOT NULL"
+)
+
+_EACH_OWNER = (
+    "WITH RECURSIVE owners(owner) AS (SELECT min(owner) FROM jobs UNION ALL"
+    " SELECT (SELECT min(jobs.owner) FROM jobs WHERE jobs.owner > owners.owner)"
+    " FROM owners WHERE owners.owner IS NOT NULL)"
+    " SELECT owner FROM owners WHERE owner IS NOT NULL"
+)
+"""One step in an index for each owner, however many jobs there are."""
+
+OWNERS = _EACH_OWNER
+TAKEN = (
+    f"{_EACH_OWNER} AND owner != ? AND EXISTS"  # noqa: S608 -- our names
+    " (SELECT 1 FROM jobs WHERE jobs.owner = owners.owner"
+    " AND provider = ? AND provider_job_id = ?)"
 )
 
 STEPS: tuple[tuple[str, ...], ...] = (

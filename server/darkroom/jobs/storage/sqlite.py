@@ -42,12 +42,18 @@ class SqliteStore:
     """A `Store` in one SQLite file. Every method may also raise `JournalError`."""
 
     def __init__(
-        self, database: sqlite3.Connection, path: Path, run: Executor, holder: str | None
+        self,
+        database: sqlite3.Connection,
+        path: Path,
+        run: Executor,
+        holder: str | None,
+        shared: bool,  # noqa: FBT001 -- only `open` calls it
     ) -> None:
         self._database = database
         self._path = path
         self._run = run
         self._holder = holder
+        self._shared = shared
         self._file = SameFile(path)
         self._data_version = 0
         self._under_way = 0
@@ -55,16 +61,28 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, run: Executor | None = None, holder: str | None = None
+        cls,
+        path: Path,
+        *,
+        run: Executor | None = None,
+        holder: str | None = None,
+        shared: bool = False,
     ) -> SqliteStore:
         """Open or create the journal. ``holder`` is the holder that writes (see `Store.unsettled`).
+
+        ``shared``: all owners use the same accounts, so that what a provider counts is counted for
+        all of them together.
 
         Raises `ConfigurationError` if the file cannot be used; the file is then not changed.
         """
         run = run or worker_thread()
-        store = cls(await run(lambda: connect(path)), path, run, holder)
+        store = cls(await run(lambda: connect(path)), path, run, holder, shared)
         store._data_version = await store._read(_data_version)
         return store
+
+    def _payer(self, owner: str) -> str | None:
+        """Return whose jobs count against an account; None for everybody's."""
+        return None if self._shared else owner
 
     async def create(
         self,
@@ -72,15 +90,16 @@ class SqliteStore:
         attempts: Sequence[Attempt],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None = None,
         caps: Sequence[Cap] = (),
     ) -> Created:
         """Insert a job with its first attempts, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = rows.same_intent(database, job, identical_since)
+            known = rows.same_intent(database, job, identical_since, by_key_only=by_key_only)
             if known is not None:
-                return Created(known, made=False, by_key=job.idempotency_key is not None)
+                return Created(known, made=False)
             if entry is not None:
                 ledger.check_all(database, entry, caps)
                 ledger.put(database, entry)
@@ -96,14 +115,15 @@ class SqliteStore:
         children: Sequence[Child],
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         totals: Sequence[tuple[Entry, Sequence[Cap]]],
     ) -> Created:
         """Insert a batch with all its jobs at once, unless its intent is here already."""
 
         def insert(database: sqlite3.Connection) -> Created:
-            known = rows.same_intent(database, parent, identical_since)
+            known = rows.same_intent(database, parent, identical_since, by_key_only=by_key_only)
             if known is not None:
-                return Created(known, made=False, by_key=parent.idempotency_key is not None)
+                return Created(known, made=False)
             for total, caps in totals:
                 ledger.check_all(database, total, caps)
             rows.insert_job(database, parent)
@@ -121,6 +141,7 @@ class SqliteStore:
         intended: Intent,
         *,
         identical_since: float | None,
+        by_key_only: bool = False,
         entry: Entry | None,
         caps: Sequence[Cap],
         used_since: Sequence[float],
@@ -137,15 +158,22 @@ class SqliteStore:
                     entry, caps, lambda cap: ledger.used(database, intended.owner, cap)
                 )
             if used_since:
-                usage = rows.usage(database, intended.owner, intended.operation, used_since)
-            known = rows.same_intent(database, intended, identical_since)
-            return Forecast(known, doubtful, reached, usage, asks)
+                usage = rows.usage(
+                    database, self._payer(intended.owner), intended.operation, used_since
+                )
+            known = rows.same_intent(database, intended, identical_since, by_key_only=by_key_only)
+            unknown = [] if known is not None else rows.unknown(database, intended)
+            return Forecast(known, doubtful, reached, usage, asks, unknown)
 
         return await self._read(look)
 
-    async def identical(self, intended: Intended, *, since: float | None) -> Job | None:
+    async def identical(
+        self, intended: Intended, *, since: float | None, by_key_only: bool = False
+    ) -> Job | None:
         """Return the job that `create` would return instead of a new one."""
-        return await self._read(lambda database: rows.same_intent(database, intended, since))
+        return await self._read(
+            lambda database: rows.same_intent(database, intended, since, by_key_only=by_key_only)
+        )
 
     async def reserve(self, entry: Entry, caps: Sequence[Cap]) -> None:
         """Insert an entry of the ledger that belongs to no job, unless it passes a cap."""
@@ -180,7 +208,8 @@ class SqliteStore:
                 ledger.check_all(database, entry, caps)
             if job is not None:
                 for share in shares:
-                    if rows.count(database, job.owner, share.operation, share.since) >= share.most:
+                    payer = self._payer(job.owner)
+                    if rows.count(database, payer, share.operation, share.since) >= share.most:
                         raise NoShareError(share.operation)
                 rows.update_job(database, job)
             rows.put_attempts(database, attempts, self._holder)
@@ -192,17 +221,23 @@ class SqliteStore:
             replace, "so nothing was sent" if unsent else "so this change is not recorded"
         )
 
-    async def job(self, job_id: str) -> Job | None:
-        """Return a job by our id."""
-        return _first(await self._jobs("job_id = ?", job_id))
+    async def job(self, owner: str, job_id: str) -> Job | None:
+        """Return the owner's job with this id of ours."""
+        return _first(await self._jobs("job_id = ? AND owner = ?", job_id, owner))
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
-        """Return a job's attempts, oldest first."""
-        return await self._attempts("job_id = ?", job_id)
+    async def attempts(self, owner: str, job_id: str) -> list[Attempt]:
+        """Return the attempts of the owner's job, oldest first."""
+        return await self._attempts(owner, "job_id = ?", job_id)
 
-    async def attempt(self, attempt_id: str) -> Attempt | None:
-        """Return an attempt by its id."""
-        return _first(await self._attempts("attempt_id = ?", attempt_id))
+    async def attempt(self, owner: str, attempt_id: str) -> Attempt | None:
+        """Return the owner's attempt with this id."""
+        return _first(await self._attempts(owner, "attempt_id = ?", attempt_id))
+
+    async def owners(self) -> list[str]:
+        """Return everybody who owns a job, in order."""
+        return await self._read(
+            lambda database: [owner for (owner,) in database.execute(schema.OWNERS)]
+        )
 
     async def find(self, owner: str, provider: str, provider_job_id: str) -> Job | None:
         """Return the owner's job with this id at the provider, the newest if there are several."""
@@ -212,6 +247,13 @@ class SqliteStore:
                 *(owner, provider, provider_job_id),
                 limit=1,
             )
+        )
+
+    async def taken(self, owner: str, provider: str, provider_job_id: str) -> bool:
+        """Tell whether somebody else than the owner has a job with this id at the provider."""
+        wanted = (owner, provider, provider_job_id)
+        return await self._read(
+            lambda database: database.execute(schema.TAKEN, wanted).fetchone() is not None
         )
 
     async def list(self, query: Query) -> list[Job]:
@@ -264,9 +306,14 @@ class SqliteStore:
 
         return await self._read(look)
 
+    async def lost_calls(self) -> list[Attempt]:
+        """Return the attempts without a job of which nobody knows what became, oldest first."""
+        return await self._read(lambda database: rows.attempts(database, schema.LOST_CALLS, ()))
+
     async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
         """Count the jobs of an operation; see `Usage`."""
-        return await self._read(lambda database: rows.usage(database, owner, operation, since))
+        payer = self._payer(owner)
+        return await self._read(lambda database: rows.usage(database, payer, operation, since))
 
     async def outcomes(
         self, owner: str, operations: Sequence[str], since: float
@@ -278,8 +325,11 @@ class SqliteStore:
             f"AND operation IN ({marks}) AND {schema.COUNTED_AT} >= ? "
             "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
         )
+        payer = self._payer(owner)
         return await self._read(
-            lambda database: database.execute(statement, (owner, *operations, since)).fetchall()
+            lambda database: database.execute(
+                rows.whoever(statement, payer), (payer, *operations, since)
+            ).fetchall()
         )
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
@@ -380,8 +430,9 @@ class SqliteStore:
             lambda database: [rows.read_job(row) for row in database.execute(statement, values)]
         )
 
-    async def _attempts(self, condition: str, *values: str) -> list[Attempt]:
-        return await self._read(lambda database: rows.attempts(database, condition, values))
+    async def _attempts(self, owner: str, condition: str, *values: str) -> list[Attempt]:
+        found = await self._read(lambda database: rows.attempts(database, condition, values))
+        return [attempt for attempt in found if attempt.owner == owner]
 
 
 def _data_version(database: sqlite3.Connection) -> int:

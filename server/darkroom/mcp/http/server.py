@@ -10,21 +10,27 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import secrets
 import socket
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse, Response
 
 from darkroom.core.errors import CallError, ConfigurationError
 from darkroom.mcp.http import token as bearer
+from darkroom.mcp.http.access import OneToken
 from darkroom.mcp.http.clients import METHODS, Clients, page_headers, preflight_headers
 from darkroom.mcp.http.connections import ACCEPTED_AT_ONCE, BEARS, OnceAMinute, watched
+from darkroom.mcp.http.links import PATH as FILES
+from darkroom.mcp.http.links import Files, Links
 from darkroom.mcp.http.sessions import IDLE_SECONDS, MOST_SERVED, MOST_SESSIONS, Sessions
 
 if TYPE_CHECKING:
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from darkroom.config.settings import Settings
+    from darkroom.mcp.http.access import Access
     from darkroom.mcp.server import DarkroomServer
 
 PATH = "/mcp"
@@ -50,7 +57,6 @@ request on a connection that we are just closing would be lost, and the client c
 
 READY_SECONDS = 5.0
 BACKLOG = 1024
-UNAUTHORISED = "a bearer token is needed: `darkroom doctor` names the file that holds it\n"
 
 
 def loopback(host: str) -> bool:
@@ -125,19 +131,26 @@ def _readable(send: Send, origin: bytes) -> Send:
 
 
 class Gate:
-    """Passes on requests with a known host, an accepted origin and the token.
+    """Passes on requests with a known host and an accepted origin from who has access.
 
     ``mcp`` answers at `PATH`; ``app`` has the lifespan.
     """
 
     def __init__(
-        self, app: ASGIApp, mcp: ASGIApp, names: Names, token: bytes, ready: Callable[[], Any]
+        self,
+        app: ASGIApp,
+        mcp: ASGIApp,
+        names: Names,
+        access: Access,
+        ready: Callable[[], Any],
+        files: Files | None,
     ) -> None:
         self._app = app
         self._mcp = mcp
         self._names = names
-        self._token = token
+        self._access = access
         self._ready = ready
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on."""
@@ -150,10 +163,12 @@ class Gate:
             if origins := headers.get(b"origin"):
                 send = _readable(send, origins[0])
             answer = await self._without_token(scope, headers)
-            if answer is not None:
+            if answer is None:
+                answer = await self._admitted(scope, headers)
+            if isinstance(answer, Response):
                 await answer(scope, receive, send)
                 return
-            await self._mcp({**scope, "path": PATH}, receive, send)
+            await self._mcp({**answer, "path": PATH}, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -168,13 +183,17 @@ class Gate:
         return None
 
     async def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
-        """Answer what needs no token, and refuse who bears none."""
+        """Answer what needs no token."""
         path = scope["path"]
         if path == "/healthz":
             return PlainTextResponse("ok\n")
         if path == "/readyz":
             ready = await self._ready()
             return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+        if (published := self._access.published(path)) is not None:
+            return published
+        if self._files is not None and path.startswith(FILES):
+            return await self._files.answer(scope)
         if path.rstrip("/") != PATH:  # no issuer, no registration: clients then use their token
             return PlainTextResponse("there is nothing here\n", 404)
         if scope["method"] == "OPTIONS":
@@ -183,19 +202,20 @@ class Gate:
             if b"origin" in headers:
                 response.raw_headers += preflight_headers(asked)
             return response
-        given = headers.get(b"authorization", [])
-        if len(given) != 1 or not bearer.bears(given[0], self._token):
-            challenge = {"www-authenticate": "Bearer"}
-            return PlainTextResponse(UNAUTHORISED, 401, challenge)
-        bears = scope.get("state", {}).get(BEARS)
-        if bears is not None:  # without a socket there is none
-            bears()
         return None
+
+    async def _admitted(self, scope: Scope, headers: Headers) -> Scope | Response:
+        """Return the scope of a request whose sender has access, or a refusal."""
+        answer = await self._access.admit(scope, headers.get(b"authorization", []))
+        bears = scope.get("state", {}).get(BEARS)
+        if bears is not None and not isinstance(answer, Response):  # without a socket there is none
+            bears()
+        return answer
 
 
 def web_app(
     server: DarkroomServer,
-    token: bytes,
+    access: Access,
     *,
     host: str = DEFAULT_HOST,
     names: Iterable[str] = (),
@@ -226,7 +246,12 @@ def web_app(
     )
     # Straight to the transport: the layers in between are for pages, which we have none of.
     mcp = Clients(Sessions(server.session_manager.handle_request, most_sessions))
-    return Gate(app, mcp, Names(host, names), token, ready)
+    files = None
+    if access.links is not None:
+        server.links = access.links
+        files = Files(access.links, lambda: server.engine)
+    # What a request leaves behind (a session, a question) is bound to who sent it.
+    return Gate(app, AuthContextMiddleware(mcp), Names(host, names), access, ready, files)
 
 
 async def _begun() -> None:
@@ -278,14 +303,18 @@ async def serve_http(
     ------
     ConfigurationError: the address cannot be used, or the token is missing.
     """
-    if not loopback(host) and settings.http.token_file is None:
+    issuer = settings.team.issuer
+    if issuer is None and not loopback(host) and settings.http.token_file is None:
         raise ConfigurationError(
             f"{host} can be reached from other machines: put a token into a file and name it in "
             "[http] token_file (DARKROOM_HTTP__TOKEN_FILE)"
         )
-    token = bearer.token(settings)
+    token = bearer.token(settings) if issuer is None else b""
     listening = _listen(host, port)
-    app = web_app(server, token, host=host, names=settings.http.hosts, stopping=stopping)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}{PATH}"
+    access = OneToken(token) if issuer is None else team_access(settings, address)
+    app = web_app(server, access, host=host, names=_names_of(settings), stopping=stopping)
     config = uvicorn.Config(
         cast("Any", app),
         http=cast("Any", watched()),
@@ -307,13 +336,26 @@ async def serve_http(
 
     logging.getLogger("asyncio").addFilter(OnceAMinute())
     with listening:
-        bound = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(
-            f"darkroom: http://{shown}:{bound}{PATH}, token in {bearer.path_of(settings)}\n"
-        )
+        who = f"token in {bearer.path_of(settings)}" if issuer is None else f"sign in at {issuer}"
+        sys.stderr.write(f"darkroom: {address}, {who}\n")
         sys.stderr.flush()
         await _Uvicorn(config, server, begin_end).serve(sockets=[listening])
+
+
+def _names_of(settings: Settings) -> list[str]:
+    """Return the host names by which clients may reach the server."""
+    public = settings.http.public_url
+    return [*settings.http.hosts, *([urlsplit(public).hostname or ""] if public else [])]
+
+
+def team_access(settings: Settings, address: str) -> Access:
+    """Return the access of a team; ``address`` is where its clients reach the server by default."""
+    # A server of one person pays nothing for checking signatures.
+    from darkroom.mcp.http.team_access import TeamAccess  # noqa: PLC0415 -- see the comment
+
+    base = settings.http.public_url or address.removesuffix(PATH)
+    links = Links(base, secrets.token_bytes(32), time.time)
+    return TeamAccess(settings.team, base + PATH, links)
 
 
 def _listen(host: str, port: int) -> socket.socket:

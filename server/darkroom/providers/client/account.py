@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from darkroom.core.errors import Code, Failure
+    from darkroom.providers.messages import Response
 
 ACCOUNT_WIDE: Mapping[Code, float] = {
     "auth_failed": 3_600.0,
@@ -152,6 +153,12 @@ class Account:
 
     def __init__(self, documented: Limits, suspended_seconds: float | None = None) -> None:
         self.learned = LearnedLimits(documented)
+        self.counters: Response | None = None
+        """The provider's counters of the month, as they were last read."""
+        self.counters_at: float | None = None
+        """When they were last asked for (seconds since the epoch)."""
+        self.counters_since = 0.0
+        """Since when a start has needed them that had no request to spare."""
         self._suspended_seconds = suspended_seconds
         self._refusal: Failure | None = None
         self._refused_at = self._until = self._look_until = -math.inf

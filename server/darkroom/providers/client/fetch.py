@@ -7,7 +7,7 @@
   hosts under ``.sandbox.test``, which are answered in this process without the network.
 - Size, time and media type are limited; the bytes decide about the type, not the header.
 
-Cookies, credentials and proxies from the environment are not used.
+Cookies and credentials are not used; a proxy only where the person has set it (``proxies``).
 """
 
 from __future__ import annotations
@@ -34,29 +34,30 @@ from darkroom.core.errors import FetchError
 from darkroom.core.files import make_private_folder
 from darkroom.core.media_ends import is_whole
 from darkroom.core.media_types import PART_PREFIX, PART_SUFFIX, pixel_size, sniff_media_type
-from darkroom.core.urls import SANDBOX_SUFFIX, Origin, address_fault, is_loopback_ip, is_public_ip
+from darkroom.core.urls import SANDBOX_SUFFIX, Origin, address_fault
 from darkroom.providers.client.decoding import Decoder
+from darkroom.providers.client.guard import GuardedTransport, guarded_pool
+from darkroom.providers.client.proxies import ProxyVariableError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import (
         AsyncGenerator,
         Awaitable,
         Callable,
         Collection,
-        Iterable,
     )
 
     import httpcore2
 
-    Resolve = Callable[[str, int], Awaitable[Collection[str]]]
+    from darkroom.providers.client.guard import Resolve
+    from darkroom.providers.client.proxies import Proxy
+
 
 MAX_BYTES = LARGEST_FILE_BYTES
 DEADLINE_SECONDS = 120
 IDLE_SECONDS = 20
 CONNECT_SECONDS = 10
 CLOSE_SECONDS = 1
-KEEPALIVE_SECONDS = 5
 MAX_REDIRECTS = 3
 BLOCK_BYTES = 1024 * 1024
 """Bytes that are collected before they are written."""
@@ -110,7 +111,9 @@ class Fetcher:
 
     ``admitted``: loopback origins that the operator configured. ``sandbox``: answers
     ``*.sandbox.test``; without it these hosts are refused. ``resolve``, ``network`` and
-    ``offload`` are for tests and for callers with a thread of their own.
+    ``offload`` are for tests and for callers with a thread of their own. ``proxies`` tells which
+    addresses are reached through a proxy: the proxy resolves their names, so that only addresses
+    that are written as numbers are checked.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Fetcher:
         resolve: Resolve = resolve_host,
         network: httpcore2.AsyncNetworkBackend | None = None,
         offload: Offload = anyio.to_thread.run_sync,
+        proxies: Callable[[str], Proxy | None] = lambda _: None,
         max_bytes: int = MAX_BYTES,
         deadline_seconds: float = DEADLINE_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
@@ -129,20 +133,23 @@ class Fetcher:
         self._admitted = frozenset(admitted)
         self._sandbox = sandbox
         self._make_pool = partial(
-            _guarded_pool, admitted=self._admitted, resolve=resolve, network=network
+            guarded_pool, admitted=self._admitted, resolve=resolve, network=network
         )
         self._offload = offload
         self._max_bytes = max_bytes
         self._deadline_seconds = deadline_seconds
         self._idle_seconds = idle_seconds
         self._max_redirects = max_redirects
-        self._network: _GuardedTransport | None = None
+        self._network: GuardedTransport | None = None
+        self._proxies = proxies
+        self._through: dict[str, httpx2.AsyncHTTPTransport] = {}
 
     async def aclose(self) -> None:
         """Close the connections; whoever passed the sandbox in closes it."""
         network, self._network = self._network, None
-        if network is not None:
-            await network.aclose()
+        through, self._through = list(self._through.values()), {}
+        for transport in (*through, *([network] if network is not None else [])):
+            await transport.aclose()
 
     async def download(
         self,
@@ -167,6 +174,8 @@ class Fetcher:
             raise FetchError("the download took too long", code="timeout") from None
         except httpx2.TimeoutException:
             raise FetchError("the connection took too long", code="timeout") from None
+        except httpx2.ProxyError:
+            raise FetchError("the proxy made no connection") from None
         except httpx2.ConnectError:
             raise FetchError("no secure connection was made", code="provider_unavailable") from None
         except httpx2.InvalidURL:
@@ -201,17 +210,31 @@ class Fetcher:
         if self._sandbox is not None and Origin.of(address).host.endswith(SANDBOX_SUFFIX):
             transport = self._sandbox
         else:
-            transport = await self._opened_network()
+            transport = await self._opened_network(self._proxy(address))
         timeout = httpx2.Timeout(self._idle_seconds, connect=CONNECT_SECONDS).as_dict()
         request = httpx2.Request("GET", address, headers=_HEADERS, extensions={"timeout": timeout})
         with anyio.fail_after(CONNECT_SECONDS + self._idle_seconds):
             return await transport.handle_async_request(request)
 
-    async def _opened_network(self) -> _GuardedTransport:
+    def _proxy(self, address: str) -> Proxy | None:
+        if Origin.of(address) in self._admitted:
+            return None
+        try:
+            return self._proxies(address)
+        except ProxyVariableError as error:
+            raise FetchError(str(error), code="not_configured") from None
+
+    async def _opened_network(self, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
+        if proxy is not None:
+            if proxy.url not in self._through:
+                context = await self._offload(httpx2.create_ssl_context)
+                via = httpx2.AsyncHTTPTransport(verify=context, proxy=httpx2.Proxy(proxy.url))
+                self._through.setdefault(proxy.url, via)
+            return self._through[proxy.url]
         if self._network is None:
             # Reading the trusted certificates takes tens of milliseconds.
             context = await self._offload(httpx2.create_ssl_context)
-            self._network = self._network or _GuardedTransport(self._make_pool(context))
+            self._network = self._network or GuardedTransport(self._make_pool(context))
         return self._network
 
     async def _save(
@@ -280,61 +303,6 @@ class Fetcher:
 
     def _too_large(self) -> FetchError:
         return FetchError(f"more than {self._max_bytes} bytes", code="bad_response")
-
-
-class _GuardedTransport(httpx2.AsyncHTTPTransport):
-    """The transport of httpx2, but with a pool of ours, which it does not take as an argument."""
-
-    def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
-        # Not super().__init__(): without its own pool it cannot connect unguarded.
-        self._pool = pool
-
-
-def _guarded_pool(
-    context: ssl.SSLContext,
-    admitted: Collection[Origin],
-    resolve: Resolve,
-    network: httpcore2.AsyncNetworkBackend | None,
-) -> httpcore2.AsyncConnectionPool:
-    """Make a pool that connects only to addresses it has checked; TLS verifies the host name."""
-    import httpcore2  # noqa: PLC0415 -- tens of milliseconds that a start need not wait for
-
-    loopback = {(origin.host, origin.port) for origin in admitted}
-    dialler: httpcore2.AsyncNetworkBackend = network or httpcore2.AnyIOBackend()  # pyright: ignore[reportAssignmentType] -- its stand-in without anyio has no base
-
-    class Guard(httpcore2.AsyncNetworkBackend):
-        async def connect_tcp(
-            self,
-            host: str,
-            port: int,
-            timeout: float | None = None,  # noqa: ASYNC109 -- the signature is httpcore2's
-            local_address: str | None = None,
-            socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-        ) -> httpcore2.AsyncNetworkStream:
-            try:
-                addresses = await resolve(host, port)
-            except OSError:
-                raise FetchError("the host is not known", code="provider_unavailable") from None
-            allowed = is_loopback_ip if (host, port) in loopback else is_public_ip
-            if not all(allowed(address) for address in addresses):
-                reason = "the address leads to a host that is not public"
-                raise FetchError(reason, code="forbidden")
-            failure: Exception = httpcore2.ConnectError("no address")
-            for address in addresses:
-                try:
-                    return await dialler.connect_tcp(
-                        address, port, timeout, local_address, socket_options
-                    )
-                except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                    failure = error
-            raise failure
-
-    return httpcore2.AsyncConnectionPool(
-        ssl_context=context,
-        max_connections=None,  # callers limit how many run at once
-        keepalive_expiry=KEEPALIVE_SECONDS,
-        network_backend=Guard(),
-    )
 
 
 class _PartialFile:

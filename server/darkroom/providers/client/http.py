@@ -18,12 +18,14 @@ import httpx2
 from darkroom.core.errors import DarkroomError
 from darkroom.core.redaction import redacted
 from darkroom.core.urls import SANDBOX_SUFFIX, Origin, is_loopback_host
+from darkroom.providers.client.proxies import ProxyVariableError, proxy_for
 from darkroom.providers.messages import Request, Response, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from darkroom.core.errors import Code
+    from darkroom.providers.client.proxies import Proxy
     from darkroom.providers.credentials import Key
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -82,8 +84,13 @@ class _Course:
     def __init__(self) -> None:
         self.stage: Stage = "client"
 
-    async def note(self, event: str, _: Mapping[str, object]) -> None:
-        """Record an event of the connection (httpcore2's ``trace``)."""
+    async def note(self, event: str, about: Mapping[str, object]) -> None:
+        """Record an event of the connection (httpcore2's ``trace``).
+
+        What asks a proxy for a connection is no request to the provider.
+        """
+        if getattr(about.get("request"), "method", None) == b"CONNECT":
+            return
         if event.endswith("send_request_headers.started"):
             self.stage = "sent"
 
@@ -94,6 +101,10 @@ def _fate(error: Exception, stage: Stage) -> NotSentError | LostError:
         return error
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)):
         return NotSentError(_kind(error))
+    if isinstance(error, ProxyVariableError):
+        return NotSentError(str(error), "not_configured")
+    if isinstance(error, httpx2.ProxyError):
+        return NotSentError(f"the proxy made no connection ({error})")
     if isinstance(error, httpx2.LocalProtocolError):  # h11 checks headers before it writes
         return NotSentError(BAD_KEY, "not_configured")
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
@@ -136,12 +147,13 @@ class _Transport(httpx2.AsyncBaseTransport):
     the same way as one that arrived, and would be unknown although the network is healthy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, proxy: Proxy | None) -> None:
         context = httpx2.create_ssl_context()
+        via = httpx2.Proxy(proxy.url) if proxy is not None else None
         kept = httpx2.Limits(max_keepalive_connections=4, keepalive_expiry=4.0)
         none = httpx2.Limits(max_keepalive_connections=0)
-        self._kept = httpx2.AsyncHTTPTransport(verify=context, limits=kept)
-        self._fresh = httpx2.AsyncHTTPTransport(verify=context, limits=none)
+        self._kept = httpx2.AsyncHTTPTransport(verify=context, limits=kept, proxy=via)
+        self._fresh = httpx2.AsyncHTTPTransport(verify=context, limits=none, proxy=via)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send on a reused or a new connection, as the request requires."""
@@ -155,7 +167,10 @@ class _Transport(httpx2.AsyncBaseTransport):
 
 
 class HttpClient:
-    """Sends requests to one base address. The HTTP client is built for the first request."""
+    """Sends requests to one base address. The HTTP client is built for the first request.
+
+    ``environment``: the variables that may name a proxy; without them there is none.
+    """
 
     def __init__(
         self,
@@ -164,10 +179,12 @@ class HttpClient:
         hosts: Collection[str] = (),
         clock: Callable[[], float],
         transport: httpx2.AsyncBaseTransport | None = None,
+        environment: Mapping[str, str] | None = None,
         user_agent: str = "darkroom",
     ) -> None:
         self.base_url = base_url
         self._hosts = tuple(hosts)
+        self._environment = environment or {}
         self._clock = clock
         self._transport = transport
         self._user_agent = user_agent
@@ -248,7 +265,9 @@ class HttpClient:
     def _open(self) -> httpx2.AsyncClient:
         if self._client is None:
             self._client = httpx2.AsyncClient(
-                transport=self._transport if self._transport is not None else _Transport(),
+                transport=self._transport
+                if self._transport is not None
+                else _Transport(proxy=proxy_for(self.base_url, self._environment)),
                 timeout=httpx2.Timeout(
                     READ_TIMEOUT_SECONDS,
                     connect=CONNECT_TIMEOUT_SECONDS,

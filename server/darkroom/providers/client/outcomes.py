@@ -7,7 +7,8 @@ unknown, unless the provider's module declares that status a refusal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -189,6 +190,11 @@ def not_sent(provider: Provider, error: NotSentError) -> Failure:
     )
 
 
+def _came(response: Response) -> str:
+    """Return what came in place of an id, for the person: short and cleaned, without addresses."""
+    return clean(json.dumps(response.body, ensure_ascii=False))
+
+
 def _usable(provider_id: str) -> bool:
     """Tell whether an id can be used in a path and be shown."""
     return len(provider_id) <= LONGEST_ID and provider_id.isprintable()
@@ -218,7 +224,8 @@ def judge(
         if provider_id is not None or not needs_id:
             return Accepted(provider_id, response)
         if response.ok:
-            return unknown(provider, "bad_response: a success without a usable id", response)
+            nothing = unknown(provider, "bad_response: a success without a usable id", response)
+            return replace(nothing, evidence={**nothing.evidence, "answer": _came(response)})
     if response.status == TOO_MANY_REQUESTS:
         error = describe(provider, response)
         if error.code == "rate_limited":

@@ -9,12 +9,14 @@ ticket is an entry in a queue, and its action runs when its permit is granted.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+
+from darkroom.providers.client.capacity import SHORT_WINDOW_SECONDS, least_distance
+from darkroom.providers.client.local_limits import LocalLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +39,6 @@ must be polled, because the addresses of their results expire."""
 
 LONGEST_PAUSE_OF_LOOKS_SECONDS = 3_600.0
 """When a read is told to pause, everything pauses, reads for at most this time."""
-
-WINDOW_MARGIN_SECONDS = 0.02
-"""Added to every window, for rounding differences between clocks."""
-
 
 REQUESTS_PER_JOB = 2
 """A submission and one poll."""
@@ -107,6 +105,10 @@ class LimitsState(Protocol):
         """Return how many requests may be sent now; infinity without rates."""
         ...
 
+    def capacity(self, seconds: float, shortest: float = 0.0) -> float:
+        """Return how many requests may leave within a time, by windows at least so long."""
+        ...
+
     def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
         """Hold back submissions for one time and polls for another; a longer hold stays."""
         ...
@@ -138,101 +140,6 @@ class LimitsState(Protocol):
     def keep_to(self, limits: Limits) -> None:
         """Keep to other limits from now on; no window holds more than the most it began with."""
         ...
-
-
-class LocalLimits:
-    """A `LimitsState` in this process's memory."""
-
-    shared = False
-    trouble = None
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._out = 0
-        self._finished: list[float] = []
-        self.slots: set[str] = set()
-        """The jobs that have one."""
-        self._held_until = -math.inf
-        self._looks_held_until = -math.inf
-        self._reach = reach(limits)
-
-    def keep_to(self, limits: Limits) -> None:
-        """Keep to other limits from now on."""
-        self._limits, self._reach = limits, max(self._reach, reach(limits))
-
-    def hold(self, seconds: float, looks_seconds: float | None = None) -> None:
-        """Let nothing leave for a time, and no look for another; a longer hold stays."""
-        now, looks = anyio.current_time(), seconds if looks_seconds is None else looks_seconds
-        self._held_until = max(self._held_until, now + seconds)
-        self._looks_held_until = max(self._looks_held_until, now + looks)
-
-    def held(self, *, look: bool = False) -> float:
-        """Return the seconds that are left of a hold."""
-        until = self._looks_held_until if look else self._held_until
-        return max(0.0, until - anyio.current_time())
-
-    def delay(self, *, look: bool = False) -> float:
-        """Return the seconds until a request may leave; infinity while all that may are out."""
-        now = anyio.current_time()
-        if self._finished and self._finished[0] <= now - self._reach:
-            del self._finished[: bisect_right(self._finished, now - self._reach)]
-        free_at = max(now, self._looks_held_until if look else self._held_until)
-        for rate in self._limits.rates:
-            left = rate.requests - self._out
-            if left <= 0:
-                return math.inf
-            if len(self._finished) >= left:
-                free_at = max(free_at, self._finished[-left] + rate.seconds + WINDOW_MARGIN_SECONDS)
-        return free_at - now
-
-    def free(self) -> float:
-        """Return how many requests may leave now; infinity where nothing limits them."""
-        if self.held() > 0:
-            return 0
-        oldest = anyio.current_time() - WINDOW_MARGIN_SECONDS
-        counted = (
-            (rate, len(self._finished) - bisect_right(self._finished, oldest - rate.seconds))
-            for rate in self._limits.rates
-        )
-        return min((r.requests - self._out - number for r, number in counted), default=math.inf)
-
-    def take(self, *, look: bool = False) -> int | None:
-        """Count a request that leaves now; None if it may not."""
-        if self.delay(look=look) > 0:
-            return None
-        self._out += 1
-        return 0
-
-    def done(self, token: int, *, counts: bool) -> None:
-        """Say that a request is over; one that was never sent does not count."""
-        del token
-        self._out -= 1
-        if counts and self._limits.rates:
-            insort(self._finished, anyio.current_time())
-
-    def slot_free(self, job_id: str) -> bool:
-        """Tell whether the job has a concurrency slot or may take one."""
-        limit = self._limits.concurrent_jobs
-        return limit is None or job_id in self.slots or len(self.slots) < limit
-
-    def occupy(self, job_id: str, seconds: float) -> bool:
-        """Take a slot for a job; False if none is free (a job that runs already counts all the same)."""
-        del seconds
-        free = self.slot_free(job_id)
-        if self._limits.concurrent_jobs is not None:
-            self.slots.add(job_id)
-        return free
-
-    def release(self, job_id: str) -> bool:
-        """Give a job's slot back; tell whether it had one."""
-        had = job_id in self.slots
-        self.slots.discard(job_id)
-        return had
-
-
-def reach(limits: Limits) -> float:
-    """Return how long a request counts that is over (seconds)."""
-    return WINDOW_MARGIN_SECONDS + max((rate.seconds for rate in limits.rates), default=0.0)
 
 
 def most_within(limits: Limits, seconds: float) -> float:
@@ -303,11 +210,40 @@ class RateLimiter:
         """Return how many requests may be sent now in addition to those that wait."""
         return self._limits_state.free() - self.waiting
 
+    def to_spare(self, looks: float, seconds: float, jobs_per_look: int = 1) -> float:
+        """Return how many requests within ``seconds`` no job needs, of those that wait or run.
+
+        ``looks`` are the questions that jobs which run need at least. A submission that waits will
+        need one as well; one may answer for several jobs. What a short window does not use is lost
+        anyway: while no submission waits, only `least_distance` keeps to it.
+        """
+        needed = looks + self.starts_waiting * (1 + 1 / jobs_per_look)
+        shortest = 0.0 if self.starts_waiting else SHORT_WINDOW_SECONDS
+        return self._limits_state.capacity(seconds, shortest) - needed
+
+    def least_distance(self, looks: float) -> float:
+        """Return the seconds that so many looks take by the short windows."""
+        return looks * least_distance(self._limits.rates)
+
     @property
-    def scarce(self) -> bool:
-        """Tell whether requests are scarcer than slots, so that none should be wasted on a poll."""
+    def has_slots(self) -> bool:
+        """Tell whether the number of jobs at once is limited."""
+        return self._limits.concurrent_jobs is not None
+
+    @property
+    def starts_waiting(self) -> int:
+        """How many tickets wait that are no looks."""
+        return sum(len(queue) for kind, queue in self._queues.items() if kind not in LOOKS)
+
+    @property
+    def to_fill_slots(self) -> int:
+        """How many requests it takes to start and see as many jobs as may run at once."""
+        return REQUESTS_PER_JOB * (self._limits.concurrent_jobs or 0)
+
+    def rounds(self, jobs: int) -> int:
+        """Return how often the concurrency slots must be filled for so many jobs."""
         slots = self._limits.concurrent_jobs
-        return slots is not None and self.free() < REQUESTS_PER_JOB * slots
+        return 1 if slots is None else math.ceil(jobs / slots)
 
     def estimate(self, kind: Kind) -> float:
         """Return the estimated seconds until the newest ticket of a kind gets its permit."""

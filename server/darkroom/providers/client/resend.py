@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from darkroom.providers.client.outcomes import Later, Refused
@@ -58,10 +58,18 @@ def newer_key(credentials: Credentials, key: Key, failure: Failure) -> Key | Non
     return credentials.renewed(key) if failure.code == "auth_failed" else None
 
 
+def explained(credentials: Credentials, key: Key, failure: Failure) -> Failure:
+    """Say where a newer key may be, if ``failure`` says that ``key`` was not accepted."""
+    said = credentials.said_of(key) if failure.code == "auth_failed" else None
+    return failure if said is None else replace(failure, next_step=said)
+
+
 def with_newer_key(credentials: Credentials, key: Key, outcome: Outcome) -> Outcome:
     """If the refused key was replaced meanwhile, turn the refusal into "send it again at once"."""
     match outcome:
         case Refused(failure) if newer_key(credentials, key, failure) is not None:
             return Later(failure, 0.0, key_replaced=True)
+        case Refused(failure):
+            return Refused(explained(credentials, key, failure))
         case _:
             return outcome

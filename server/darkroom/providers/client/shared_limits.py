@@ -25,12 +25,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from darkroom.core.locks import lock, unlock
-from darkroom.providers.client.rate_limiter import (
-    LONGEST_SLOT_SECONDS,
-    WINDOW_MARGIN_SECONDS,
-    LocalLimits,
-    reach,
-)
+from darkroom.providers.client.capacity import WINDOW_MARGIN_SECONDS, capacity_of
+from darkroom.providers.client.local_limits import LocalLimits, reach
+from darkroom.providers.client.rate_limiter import LONGEST_SLOT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -229,6 +226,18 @@ class SharedLimits:
             return min(
                 r.requests - sum(at + r.seconds > now for at in over) for r in self._limits.rates
             )
+
+    def capacity(self, seconds: float, shortest: float = 0.0) -> float:
+        """Return how many requests may leave within a time, by windows at least so long."""
+        if not self._open():
+            return self._own.capacity(seconds, shortest)
+        rates = [rate for rate in self._limits.rates if rate.seconds >= shortest]
+        with self._locked():
+            now = self._clock()
+            held = self._held(now, look=False)
+            turns = self._permits.unpack_from(self._map, _TURNS_AT) if self._limits.rates else ()
+            over = sorted(at for at in turns if self._counts(at, now))
+            return capacity_of(rates, 0, over, now, seconds, held)
 
     def take(self, *, look: bool = False) -> int | None:
         """Count a request that is sent now; None if it may not be sent."""

@@ -28,7 +28,7 @@ from darkroom_tools.emulators.kit import (
     read_json_object,
 )
 from darkroom_tools.emulators.signing import Signer
-from darkroom_tools.emulators.windows import SlidingWindow
+from darkroom_tools.emulators.windows import SlidingWindow, Window
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -98,7 +98,7 @@ class _Job:
 class _Account:
     """A key's holder: rotating gives the holder another key and leaves the rest as it is."""
 
-    window: SlidingWindow
+    window: Window
     jobs: dict[str, _Job] = field(default_factory=dict[str, _Job])
     used: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     """(kind, month or day) -> how many."""
@@ -121,6 +121,7 @@ class ZskyEmulator(Emulator):
 
     requests_per_minute, concurrent_jobs: what this account may do, where it is not what the page
         says (limits are raised on request).
+    window: how requests in a minute are counted, which no page says.
     used_elsewhere: what other programs of this account had made before, this month and today.
     overage: generations beyond the month's allowance are made, and charged for.
     soft_cap: generations beyond the day's cap are refused with 429.
@@ -147,6 +148,7 @@ class ZskyEmulator(Emulator):
         time_scale: float = 1.0,
         offload: Offload | None = None,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
+        window: Callable[[int, float], Window] = SlidingWindow,
         concurrent_jobs: int = CONCURRENT_JOBS,
         used_elsewhere: Mapping[Kind, int] | None = None,
         overage: bool = False,
@@ -178,7 +180,7 @@ class ZskyEmulator(Emulator):
         # invented: the shape of errors; ``error`` is what a blocked job has
         self._error_body = error_body or _error_body
         self.keys = {
-            key: _Account(SlidingWindow(requests_per_minute, WINDOW_SECONDS))
+            key: _Account(window(requests_per_minute, WINDOW_SECONDS))
             for key in (TEST_KEY, OTHER_KEY)
         }
         for kind, number in (used_elsewhere or {}).items():

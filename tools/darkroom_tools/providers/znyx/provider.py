@@ -92,6 +92,7 @@ def evaluates(name: str, title: str, what: str, path: str, params: type[Scope]) 
         credential=RUNTIME,
         bind=scoped,
         check=scope_missing,
+        personal=True,
         cost=ONE_EVALUATION,
         statuses={429: "quota_exhausted"},  # "Monthly evaluation quota hit for your plan"
         result=znyx_answers.evaluation,
@@ -122,6 +123,7 @@ EVALUATE_STREAM = CallOperation(
         body=stream_body(params, settings),
         headers={"accept": "text/event-stream"},
     ),
+    personal=True,
     cost=ONE_EVALUATION,
     statuses={429: "quota_exhausted"},
     result=znyx_answers.stream,
