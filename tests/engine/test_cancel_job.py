@@ -38,6 +38,13 @@ STARTS: Mapping[str, Mapping[str, object]] = {
         "images": [{"image_url": f"{SAMPLES}/garment-{n}.jpg"} for n in (1, 2)],
     },
 }
+SUBMITS = {
+    "zsky_start_image": "generate_image",
+    "zsky_start_video": "generate_video",
+    "zupertry_start_tryon": "submit",
+    "claid_start_image_edit": "submit",
+    "zyng_start_images": "register_request",
+}
 CANCEL = "cancel"
 """What Zupertry's emulator calls its cancellation."""
 
@@ -62,7 +69,7 @@ async def test_a_start_that_waits_here_is_withdrawn_at_every_provider(
     server = rig(clock, tmp_path, store=store)  # pyright: ignore[reportArgumentType] -- one of the two
     provider = tool.partition("_")[0]
     late = Fault(kind="status", status=429, retry_after="60")
-    server.sandbox.emulators[provider].faults.add("*", late)
+    server.sandbox.emulators[provider].faults.add(SUBMITS[tool], late)
     with anyio.fail_after(HOUR):
         async with server.client() as client:
             job = await call(client, tool, **STARTS[tool])
