@@ -82,9 +82,8 @@ class Caller:
         CallError: it was refused, it is unknown whether it was accepted, or the person said no.
         """
         context, began = self._context, anyio.current_time()
-        client = context.clients[provider.name]
+        client, live = context.clients[provider.name], None
         key = context.credentials.key(provider, call.credential, owner=self._owner)
-        live: LiveJob | None = None
         about_a_job = "{job_id}" in call.path
         if not (whole_account or about_a_job or call.personal):
             raise call_error(
@@ -115,8 +114,8 @@ class Caller:
             question = _question(call, params)
             await person.approve(call.name, question, canonical(canonical_arguments(params)))
         asked = configured or await self._approved(provider, call, told, person)
-        addresses = live.job.addresses if live is not None else None
-        if addresses is not None and call.address is not None and call.address in addresses:
+        addresses = (live.job.addresses if live is not None else None) or {}
+        if call.address is not None and call.address in addresses:
             request = Request(method=call.method, address=addresses[call.address])
         else:
             request = build_request(call, sent, client.settings)
