@@ -72,7 +72,7 @@ pins: setup ## Resolve the dependencies anew into constraints.txt
 	$(PYTHON) -m venv .cache/pins
 	.cache/pins/bin/pip install --quiet uv
 	.cache/pins/bin/uv pip compile --quiet --universal --upgrade --generate-hashes \
-		--no-annotate --no-header --python-version 3.11 --extra http --extra tokens --group dev \
+		--no-annotate --no-header --python-version 3.11 --extra http --extra s3 --extra tokens --group dev \
 		pyproject.toml --output-file constraints.txt
 
 clean: ## Remove what was made here

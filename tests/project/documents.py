@@ -199,6 +199,10 @@ def shown_default(field: FieldInfo) -> str:
 
 
 EXAMPLE_VALUES: dict[str, object] = {
+    "inputs.roots": ["~/Pictures/shop"],
+    "inputs.upload": "s3",
+    "inputs.s3.bucket": "my-darkroom-inputs",
+    "inputs.s3.endpoint": "https://s3.example.com",
     "jobs.state_dir": "~/darkroom-state",
     "results.folder": "~/Pictures/Darkroom",
     "credentials.dir": "~/.config/darkroom/keys",

@@ -62,6 +62,7 @@ class ToolHandler:
                 arguments,
                 admitted=engine.admitted,
                 extra_mistakes=self._mistakes(engine.settings),
+                files=isinstance(self.tool, JobOperation),
             )
             result = await self._do(engine, params, person)
             to_json(result.structured)  # a result that cannot be written ends only this call

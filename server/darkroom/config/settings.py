@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast, get_args
 
 from pydantic import Field, ValidationError, create_model
 
+from darkroom.config.input_settings import InputsSection
 from darkroom.config.sections import (
     ApprovalSection,
     CredentialsSection,
@@ -76,6 +77,7 @@ class Settings(Section):
     jobs: JobsSection = JobsSection()
     results: ResultsSection = ResultsSection()
     files: FilesSection = FilesSection()
+    inputs: InputsSection = InputsSection()
     approval: ApprovalSection = ApprovalSection()
     spending: SpendingSection = SpendingSection()
     credentials: CredentialsSection = CredentialsSection()

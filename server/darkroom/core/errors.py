@@ -17,6 +17,7 @@ DarkroomError
 ├── _FasterError            engine.batches.changes: somebody else has changed the job
 ├── NotKeptError            results.integrity: a file is no longer what was downloaded
 ├── NoPictureError          results.problems: a file is no picture that can be shown
+├── RefusedFileError        results.intake: a local file may not or cannot be sent
 ├── InputNeededError        mcp.elicitation: the host has to ask the person first
 ├── TokenError              mcp.http.sign_in: a token is not good
 └── IssuerUnreachableError  mcp.http.sign_in: the issuer's keys cannot be fetched

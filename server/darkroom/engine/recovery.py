@@ -84,6 +84,8 @@ async def _recover(runtime: Runtime) -> Sequence[Job]:
             await _take_up(runtime, context.registry.add(job))
     now = context.clock()
     for attempt in await store.unsettled(runtime.liveness.dead):
+        if runtime.uploads.recover(attempt):
+            continue
         state = "unknown" if attempt.state == "sent" else "refused"
         evidence: JsonObject = {**(attempt.evidence or {}), "what_happened": STOPPED}
         closed = attempt.next(state=state, answered_at=now, evidence=evidence)

@@ -67,3 +67,7 @@ class Pruner:
                 lives=lambda holder: not runtime.liveness.dead(holder),
             )
         )
+        used: set[str] = set()
+        for owner in await context.registry.store.owners():
+            used |= await runtime.uploads.used(owner)
+        await runtime.intake.prune(used)

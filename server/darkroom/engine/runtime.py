@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from darkroom.core.errors import JournalError
+from darkroom.core.errors import ConfigurationError, JournalError
 from darkroom.core.log import log
 from darkroom.core.scheduler import HeapScheduler
 from darkroom.engine import cancellation
@@ -23,11 +23,13 @@ from darkroom.jobs.registry import Registry
 from darkroom.jobs.spending import Tariff
 from darkroom.jobs.store import Alone, Storage
 from darkroom.jobs.submission import Submitter
+from darkroom.jobs.uploads import Uploads
 from darkroom.providers.client.http import HttpClient
 from darkroom.providers.client.provider_client import ProviderClient
 from darkroom.providers.client.proxies import proxy_for
 from darkroom.providers.operations import JobOperation
 from darkroom.results.downloads import OutputDownloader
+from darkroom.results.intake import Intake
 from darkroom.results.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Attempt
     from darkroom.jobs.registry import LiveJob
     from darkroom.jobs.store import Liveness
+    from darkroom.providers.client.bucket import Bucket
     from darkroom.providers.client.fetch import Fetcher
     from darkroom.providers.credentials import Credentials
     from darkroom.providers.params import Admitted
@@ -56,6 +59,8 @@ class Runtime:
     poller: Poller
     downloader: OutputDownloader
     outputs: Outputs
+    intake: Intake
+    uploads: Uploads
     inputs: Inputs
     items: ItemSender
     submitter: Submitter
@@ -107,6 +112,7 @@ class Runtime:
             for client in self.context.clients.values():
                 await client.http_client.aclose()
             await self.downloader.aclose()
+            await self.uploads.aclose()
             await self.context.registry.store.close()
             await self.liveness.release()
 
@@ -186,15 +192,27 @@ async def open_runtime(
     downloader = OutputDownloader(context, open_fetcher, folder, run, liveness.dead)
     outputs = Outputs(context, downloader, folder, run)
     poller = Poller(context, downloader)
-    inputs = Inputs(context, downloader)
+    chosen = settings.inputs
+    intake = Intake(
+        chosen.folders(settings.file_roots),
+        settings.state_dir / "inputs",
+        run,
+        fit=chosen.fit,
+        keep_metadata=chosen.keep_metadata,
+    )
+    uploads = Uploads(context, intake, _bucket(settings, dependencies, run))
+    inputs = Inputs(context, downloader, uploads)
     items = ItemSender(context, poller, inputs)
     submitter = Submitter(context, poller, items, inputs)
     registry.watchers.append(lambda job: inputs.ended(job.owner, job.job_id) if job.ended else None)
+    registry.watchers.append(lambda job: uploads.ended(job) if job.ended else None)
     runtime = Runtime(
         context,
         poller,
         downloader,
         outputs,
+        intake,
+        uploads,
         inputs,
         items,
         submitter,
@@ -208,6 +226,25 @@ async def open_runtime(
         lambda job: cancellation.changed(runtime, job) if job.cancel_wanted else None
     )
     return runtime
+
+
+def _bucket(settings: Settings, dependencies: Dependencies, run: Executor) -> Bucket | None:
+    """Return the bucket that local files are put into, if the settings name one."""
+    if settings.inputs.upload != "s3":
+        return None
+    from darkroom.providers.client.bucket import Bucket, Place  # noqa: PLC0415 -- needed with a bucket
+
+    s3 = settings.inputs.s3
+    if s3.bucket is None:
+        raise ConfigurationError(
+            'inputs.s3.bucket: [inputs] upload = "s3" needs the bucket\'s name'
+        )
+    return Bucket(
+        Place(bucket=s3.bucket, endpoint=s3.endpoint, region=s3.region, prefix=s3.prefix),
+        dependencies.environment,
+        run,
+        dependencies.transport,
+    )
 
 
 async def _open_storage(settings: Settings, dependencies: Dependencies, run: Executor) -> Storage:

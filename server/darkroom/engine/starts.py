@@ -12,6 +12,7 @@ from darkroom.core.deadlines import ANSWER_SECONDS, SENDING_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import CallError, JournalError, call_error, failure
 from darkroom.engine.arguments.validation import canonical_arguments, validate
+from darkroom.engine.local_files import nameless, said_of, taken_in
 from darkroom.engine.person import Nobody
 from darkroom.engine.policy_gate import Screened, texts_of, unchanged_text_of
 from darkroom.engine.recovery import recover_from
@@ -69,7 +70,8 @@ class Starter:
         CallError: it was refused (the row stays, with the same error), it would exceed a cap, or
             the person said no.
         """
-        context, began = self._context, anyio.current_time()
+        began, context = anyio.current_time(), self._context
+        params = await taken_in(self._runtime, provider, operation, params, self._owner)
         intent = self._intent(provider, operation, params)
         forecast = await self._foresee(provider, operation, intent)
         if forecast.known is not None:  # whatever has become of what it was made of
@@ -155,9 +157,9 @@ class Starter:
         screened = await self.screen(operation, params, person, judged)
         bound = await self._bind(provider, operation, screened.params)
         said = await self.screen_unchanged(operation, bound, person, judged)
-        screened = replace(screened, warnings=(*screened.warnings, *said))
         await self._refuse_used_names(operation, bound, intent)
-        return screened, bound
+        said = (*screened.warnings, *said_of(self._runtime, intent.arguments), *said)
+        return replace(screened, warnings=said), bound
 
     async def screen(
         self,
@@ -233,8 +235,8 @@ class Starter:
 
         ``tool`` started the batch; ``asked`` tells whether the person said yes to this job.
         """
-        params = validate(operation.params, arguments, admitted=self._context.admitted)
-        given = cast("StartParams", params)
+        params = validate(operation.params, arguments, admitted=self._context.admitted, files=True)
+        given = await taken_in(self._runtime, provider, operation, params, self._owner)
         once = replace(place, idempotency_key=f"{place.batch_id}:{place.item}")
         job, attempts = await self.rows(provider, operation, given, Nobody(), {}, once)
         await self._insert(replace(job, asked=asked), attempts, tool)
@@ -316,7 +318,7 @@ class Starter:
             provider=provider.name,
             operation=operation.name,
             arguments=arguments,
-            intent=digest(self._owner, operation.name, canonical(arguments)),
+            intent=digest(self._owner, operation.name, nameless(canonical(arguments))),
             fingerprint=key.fingerprint,
             created_at=context.clock() if place.created_at is None else place.created_at,
             holder=context.registry.holder,

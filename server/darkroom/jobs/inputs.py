@@ -1,13 +1,15 @@
-"""Outputs of earlier jobs as inputs of later ones: ``job:<job_id>`` and ``job:<job_id>#<index>``.
+"""Outputs of earlier jobs and local files as inputs: ``job:<job_id>#<index>``, ``input:<sha256>/...``.
 
 A job waits here until the jobs that it names have ended. Just before it is sent, each reference is
-replaced by the address of the output; if that has expired, the provider is asked for a new one.
+replaced by the address of the output; if that has expired, the provider is asked for a new one. A
+local file is uploaded if the provider takes addresses only: see `darkroom.jobs.uploads`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Job
     from darkroom.jobs.outputs import OutputFiles
     from darkroom.jobs.registry import LiveJob
+    from darkroom.jobs.uploads import Uploads
+    from darkroom.providers.params import Takes
     from darkroom.providers.values import Output
 
 LOOK_SECONDS = 1.0
@@ -32,6 +36,7 @@ LIFE_LEFT_SECONDS = 60.0
 """Seconds that an address must still be valid, because the provider needs time to fetch it."""
 
 _MARK = "job:"
+LOCAL_MARK = "input:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,10 @@ def parse(text: str) -> Reference:
 class Inputs:
     """The outputs that jobs wait for, and their addresses."""
 
-    def __init__(self, context: JobContext, outputs: OutputFiles) -> None:
+    def __init__(self, context: JobContext, outputs: OutputFiles, uploads: Uploads) -> None:
         self._context = context
         self._outputs = outputs
+        self._uploads = uploads
         self._waiting: defaultdict[tuple[str, str], list[Callable[[], None]]] = defaultdict(list)
         """What goes on when a job ends, by its owner and id."""
         self._asking: dict[str, anyio.Lock] = {}
@@ -65,16 +71,32 @@ class Inputs:
         self._seen = 0
         """Number of writes by other processes when the awaited jobs were last read."""
 
-    def of(self, job: Job) -> list[Reference]:
-        """Return the references in a job's arguments; most have none."""
+    def named(self, job: Job) -> dict[str, Takes]:
+        """Return the references in a job's arguments, each with what its argument takes."""
         if not any(_mentions(value) for value in job.arguments.values()):
-            return []
+            return {}
         found = References()
         try:
             self._context.params(job, self._context.operations[job.operation], found)
         except ValueError:  # a row that this version cannot read: it is refused when it is sent
-            return []
-        return [parse(text) for text in sorted(found.seen)]
+            return {}
+        return found.seen
+
+    def of(self, job: Job) -> list[Reference]:
+        """Return the references to outputs of other jobs; most jobs have none."""
+        return [parse(text) for text in sorted(self.named(job)) if text.startswith(_MARK)]
+
+    async def fetch(self, live: LiveJob) -> None:
+        """Upload the local files of a job whose provider takes addresses.
+
+        Raises
+        ------
+        CallError: ``input_failed`` or ``not_configured``; nothing was sent to the provider.
+        """
+        job, operation = live.job, self._context.operations[live.job.operation]
+        for text in self.named(job):
+            if text.startswith(LOCAL_MARK) and operation.files == "address":
+                await self._uploads.hand_over(job, operation, text, live)
 
     async def missing(self, job: Job) -> list[str]:
         """Return the references that name no job of the job's owner."""
@@ -147,13 +169,24 @@ class Inputs:
         CallError: ``expired`` or ``input_failed``; an address is not available.
         """
         found = References()
-        for reference in self.of(job):
+        operation = self._context.operations[job.operation]
+        named = self.named(job)
+        for text in named:
+            if text.startswith(LOCAL_MARK):
+                found.addresses[text] = await self._uploads.hand_over(job, operation, text)
+        for reference in (parse(text) for text in sorted(named) if text.startswith(_MARK)):
             source = await self._context.registry.get(job.owner, reference.job_id)
             if source is None:
                 raise CallError(gone(reference.job_id))
             output = next((o for o in source.job.outputs if o.index == reference.index), None)
             if output is None:
                 raise CallError(gone(reference.job_id))
+            if output.url is None and output.file is not None:  # it is here, and nowhere else
+                takes = named[reference.text]
+                local = await self._uploads.of_output(Path(output.file), takes)
+                fresh = await self._uploads.hand_over(job, operation, local)
+                found.addresses[reference.text] = fresh
+                continue
             try:
                 fresh = await self._address(source, output)
             except FetchError as error:
@@ -208,7 +241,7 @@ def not_understood() -> Failure:
 
 def _mentions(value: JsonValue) -> bool:
     if isinstance(value, str):
-        return value.startswith(_MARK)
+        return value.startswith((_MARK, LOCAL_MARK))
     if isinstance(value, dict):
         return any(_mentions(inner) for inner in value.values())
     return isinstance(value, list) and any(_mentions(inner) for inner in value)

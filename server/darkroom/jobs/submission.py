@@ -64,7 +64,7 @@ class Submitter:
 
     def enqueue(self, live: LiveJob) -> None:
         """Send the request that starts a job as soon as its inputs and the limits allow."""
-        if self._inputs.of(live.job):
+        if self._inputs.named(live.job):
             self._context.spawn(self._enqueue_with_inputs, live)
         else:
             self._ask(live)
@@ -76,12 +76,29 @@ class Submitter:
             self._put_aside(live, "pacing", error)
             return
         if state == "ready":
-            self._ask(live)
+            await self._with_files(live)
         elif state == "waiting":
             self._show(live, "input", None)
             self._inputs.when_ended(live.job.owner, job_id, lambda: self.enqueue(live))
         else:
             await self._without_input(live, gone(job_id))
+
+    async def _with_files(self, live: LiveJob) -> None:
+        """Ask for a permit once the local files of a job are where the provider finds them."""
+        try:
+            await self._inputs.fetch(live)
+        except JournalError as error:
+            self._put_aside(live, "pacing", error)
+            return
+        except CallError as error:
+            operation = self._context.operations[live.job.operation]
+            client = self._context.clients[live.job.provider]
+            with self._context.under_way():
+                if live.job.status == "queued":
+                    await self._outcomes.settle(live, operation, client, Refused(error.failure))
+            return
+        if live.job.status == "queued":
+            self._ask(live)
 
     async def _without_input(self, live: LiveJob, error: Failure) -> None:
         """End a job whose input will never exist; its request was not sent."""

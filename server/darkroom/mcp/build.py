@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 NAME = "darkroom"
 INSTRUCTIONS = (
     "Start tools return a job: call the check tool it names until the job ends, and never start "
-    "it again because an answer is missing. Results are saved as files on the person's machine."
+    "it again because an answer is missing. Results are saved as files on the person's machine. "
+    "A picture may be an address, a local path or job:<job_id>."
 )
 
 STEADY: tuple[CacheableMethod, ...] = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
@@ -188,6 +189,23 @@ def is_local_file(value: str) -> bool:
     """Tell whether a text stands for a file here: a path, ``file://``, an upload, or its content."""
     found = _SCHEME.match(value)
     return found is None or found[1].lower() in {"file", "upload", "input"}
+
+
+def takes_of(params: type[Params], name: str) -> Takes | None:
+    """Return what an argument takes, if a single picture can be given for it."""
+    found = params.model_fields.get(name)
+    if found is None:
+        return None
+    marks = (mark for mark in found.metadata if isinstance(mark, Takes))
+    return next(marks, None) or _takes_in(found.annotation)
+
+
+def _takes_in(annotation: object) -> Takes | None:
+    if get_origin(annotation) not in {Annotated, Union, UnionType}:
+        return None
+    inside = get_args(annotation)
+    marks = [mark for mark in inside if isinstance(mark, Takes)]
+    return marks[-1] if marks else next(filter(None, map(_takes_in, inside)), None)
 
 
 @dataclass(slots=True)

@@ -200,6 +200,12 @@ class Session:
         _, data = await self._ask({"do": "convert", "to": to}, open_file)
         return data
 
+    async def prepare(
+        self, open_file: Callable[[], BinaryIO], wanted: dict[str, object]
+    ) -> tuple[dict[str, object], bytes]:
+        """Return a file as it may be sent; see `darkroom.results.preparing.prepare`."""
+        return await self._ask({"do": "prepare", **wanted}, open_file)
+
     async def _ask(
         self, request: dict[str, object], open_file: Callable[[], BinaryIO]
     ) -> tuple[dict[str, object], bytes]:

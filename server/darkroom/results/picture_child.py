@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from darkroom.results import preview
+from darkroom.results import preparing, preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,8 @@ def main() -> None:
 
 
 def _answer(request: Mapping[str, Any], file: BinaryIO) -> tuple[dict[str, object], bytes]:
+    if request["do"] == "prepare":
+        return preparing.prepare(file.read(), request)
     if request["do"] == "convert":
         return {}, preview.convert(file, request["to"])
     picture = preview.thumbnail(file, request["media_type"], request["side"])

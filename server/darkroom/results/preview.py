@@ -41,7 +41,7 @@ _GUTTER = 8
 _BADGE = 0.14
 """Height of a number on a contact sheet, as a share of its cell."""
 
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, ArithmeticError, LookupError)
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, ArithmeticError, LookupError)
 """What decoders raise; the AVIF decoder a bare RuntimeError."""
 
 SaveFormat = Literal["JPEG", "PNG", "WEBP"]
@@ -72,14 +72,14 @@ def thumbnail(file: BinaryIO, media_type: str, side: int = LONG_SIDE) -> Image.I
         if frame is None:
             raise NoPictureError(f"no still can be made of {media_type} here")
         file = io.BytesIO(frame)
-    with _opened(file) as image:
+    with opened(file) as image:
         image.draft("RGB", (side, side))
-        _check_size(image)
+        check_size(image)
         try:
-            picture = _eight_bits(image)
+            picture = eight_bits(image)
             picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            return _flat(ImageOps.exif_transpose(picture))
-        except _DAMAGED:
+            return flat(ImageOps.exif_transpose(picture))
+        except DAMAGED:
             raise NoPictureError("the picture is damaged") from None
 
 
@@ -90,17 +90,17 @@ def convert(file: BinaryIO, to: SaveFormat) -> bytes:
     ------
     NoPictureError: it cannot be decoded here, or is too large.
     """
-    with _opened(file) as image:
-        _check_size(image)
+    with opened(file) as image:
+        check_size(image)
         try:
-            picture = ImageOps.exif_transpose(_eight_bits(image))
+            picture = ImageOps.exif_transpose(eight_bits(image))
             if to == "JPEG":
-                picture = _flat(picture)
+                picture = flat(picture)
             elif picture.mode not in {"RGB", "RGBA"}:
                 picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
             out = io.BytesIO()
             picture.save(out, to, **_SAVE_OPTIONS[to])
-        except _DAMAGED:
+        except DAMAGED:
             raise NoPictureError("the picture is damaged") from None
         return out.getvalue()
 
@@ -159,17 +159,19 @@ def encode(picture: Image.Image, most_bytes: int) -> bytes:
         picture = ImageOps.contain(picture, smaller)
 
 
-def _opened(file: BinaryIO) -> Image.Image:
+def opened(file: BinaryIO) -> Image.Image:
+    """Return a picture whose header was read; raises as `thumbnail`."""
     try:
         image = Image.open(file, formats=FORMATS)
-    except (UnidentifiedImageError, Image.DecompressionBombError, *_DAMAGED):
+    except (UnidentifiedImageError, Image.DecompressionBombError, *DAMAGED):
         raise NoPictureError("the picture cannot be read here") from None
     if image.width * image.height > MAX_HEADER_PIXELS:
         raise NoPictureError(_too_large(image))
     return image
 
 
-def _check_size(image: Image.Image) -> None:
+def check_size(image: Image.Image) -> None:
+    """Refuse a picture that would take too much memory."""
     if image.width * image.height > MAX_PIXELS:
         raise NoPictureError(_too_large(image))
 
@@ -178,7 +180,7 @@ def _too_large(image: Image.Image) -> str:
     return f"{image.width} x {image.height} pixels are too many to decode here"
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
     """Return a picture whose channels have 8 bits; Pillow alone would cut larger values off.
 
     Grey of 16 bits is divided. Other wide values have no stated range: theirs becomes the whole one.
@@ -198,7 +200,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return grey
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def flat(image: Image.Image) -> Image.Image:
     """Return a picture in RGB; transparent pixels get the colour of paper."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 
 from darkroom_tools.emulators import pictures
+from darkroom_tools.emulators.bucket import Bucket
 from darkroom_tools.emulators.kit import (
     Clock,
     Emulator,
@@ -118,6 +119,8 @@ class Sandbox:
         samples = Starlette(routes=[Route("/{name}", self._sample)])
         self._apps = {name: each.app for name, each in self.emulators.items()}
         self._apps["samples"] = samples
+        self.bucket = Bucket()
+        self._apps["bucket"] = self.bucket.app
         routes: list[Route | Mount] = [Route("/", self._index)]
         routes += [Mount(f"/{name}", app) for name, app in self._apps.items()]
         if control:

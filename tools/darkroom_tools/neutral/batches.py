@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from darkroom.catalogue import LongRunning, Result, Tool, grammar, job_view, manifest
 from darkroom.providers import (
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PAGE = 20
 LONGEST_PAUSE_SECONDS = 600
 """The next check is due after a tenth of the remaining time, at most after this time."""
+
+MOST_LEFT_OUT = 10
+"""Maximum number of files of a folder that a result names as left out."""
 
 MOST_FAILURES = 8
 """Maximum number of kinds of failures in a result; the manifest has all."""
@@ -45,6 +48,11 @@ class Then(Params):
     input: Annotated[str, Field(description="Argument that takes the output.")]
 
 
+def _one_or_many(value: object) -> object:
+    """Accept one text for a list of one: a folder or a pattern."""
+    return [value] if isinstance(value, str) else value
+
+
 class StartBatch(StartParams):
     """Arguments of ``start_batch``."""
 
@@ -56,7 +64,7 @@ class StartBatch(StartParams):
 
     for_each: (
         Annotated[
-            dict[str, list[object]],
+            dict[str, Annotated[list[object], BeforeValidator(_one_or_many)]],
             Field(description="Argument name -> values; several lists are crossed."),
         ]
         | None
@@ -106,10 +114,14 @@ async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Res
     lists: dict[str, list[JsonValue]] = {
         name: [*_list(values)] for name, values in (params.for_each or {}).items()
     }
-    everything, more = grammar.expand(items, template, lists, params.copies, then)
     from darkroom.catalogue import Asked  # noqa: PLC0415 -- needed with the first batch
 
     batches = await engine.batches()
+    left_out: list[str] = []
+    if lists and params.tool:
+        lists, wrong, left_out = await batches.spread(params.tool, lists)
+        mistakes.extend(wrong)
+    everything, more = grammar.expand(items, template, lists, params.copies, then)
     asked = Asked(
         items=everything,
         mistakes=[*mistakes, *more],
@@ -119,6 +131,9 @@ async def start_batch(engine: Engine, params: StartBatch, person: Person) -> Res
         dry_run=params.dry_run,
     )
     opened = await batches.start(asked, person)
+    if left_out:
+        names = ", ".join(left_out[:MOST_LEFT_OUT])
+        opened.plan.warnings.append(f"no pictures or videos, so left out: {names}")
     if params.dry_run:
         return _estimate(opened.plan)
     report = await batches.report(opened.batch.job_id)

@@ -247,7 +247,7 @@ STATE = StateSource(
 START_TRYON = JobOperation(
     name="zupertry_start_tryon",
     title="Start a try-on",
-    description="Start putting a garment onto a photo of a person (public JPEG, PNG or WebP, "
+    description="Start putting a garment onto a photo of a person (JPEG, PNG or WebP, "
     "at most 10 MB each). Then call zupertry_check_tryon.",
     params=StartTryon,
     hints=STARTS,

@@ -36,7 +36,7 @@ from darkroom.engine.arguments.explain import (
     written,
 )
 from darkroom.engine.arguments.schema import Schema, input_schema
-from darkroom.providers.params import Admitted, Params
+from darkroom.providers.params import Admitted, Params, References
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,15 +69,19 @@ def validate(
     *,
     admitted: Admitted,
     extra_mistakes: Callable[[P], Iterable[str]] | None = None,
+    files: bool = False,
 ) -> P:
     """Return the valid arguments; raise CallError (``invalid_argument``) with all mistakes.
 
     ``admitted`` are addresses that are accepted although they are not public. ``extra_mistakes``
     returns mistakes that a schema cannot express; it is called only with valid arguments.
+    ``files``: local files may stand for addresses; the caller takes them in.
     """
     ignored = HOSTS_OWN - params.model_fields.keys()
     plain = {name: value for name, value in arguments.items() if name not in ignored}
-    context = {"admitted": admitted}
+    context: dict[str, Any] = {"admitted": admitted}
+    if files:
+        context["references"] = References()
     mistakes = Mistakes()
     holds_empty = _scan(plain, mistakes)
     valid: P | None = None

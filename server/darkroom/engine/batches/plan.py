@@ -91,7 +91,7 @@ async def plan(
     """
     mistakes = [*mistakes, *circles(items)]
     began = runtime.context.clock()
-    found = {item.id: _operation(runtime, providers, item.tool) for item in items}
+    found = {item.id: start_tool(runtime, providers, item.tool) for item in items}
     ids = {
         item.id: f"{pair[0].name}_{runtime.context.new_id()}"
         for item in items
@@ -139,13 +139,15 @@ def written_alike(
     Invalid arguments stay as they are; such a batch is refused later.
     """
     stand_ins = {item.id: f"item{place}" for place, item in enumerate(items)}
-    found = {tool: _operation(runtime, providers, tool) for tool in {item.tool for item in items}}
+    found = {tool: start_tool(runtime, providers, tool) for tool in {item.tool for item in items}}
     alike: list[JsonObject] = []
     for item in items:
         arguments = cast("JsonObject", resolved(item.arguments, stand_ins))
         if (pair := found[item.tool]) is not None:
             with suppress(CallError):
-                params = validate(pair[1].params, arguments, admitted=runtime.context.admitted)
+                params = validate(
+                    pair[1].params, arguments, admitted=runtime.context.admitted, files=True
+                )
                 arguments = canonical_arguments(params)
         alike.append(arguments)
     return alike
@@ -176,6 +178,7 @@ def _looked_at(
                 operation.params,
                 cast("JsonObject", resolved(item.arguments, ids)),
                 admitted=runtime.context.admitted,
+                files=True,
                 extra_mistakes=_check(runtime, provider, operation),
             )
         except CallError as error:
@@ -218,7 +221,7 @@ def _start_tools(
                 yield provider, operation
 
 
-def _operation(
+def start_tool(
     runtime: Runtime, providers: Mapping[str, Provider], tool: str
 ) -> tuple[Provider, JobOperation] | None:
     """Return a start tool that is listed; None for anything else."""

@@ -14,15 +14,18 @@ from darkroom.core.log import log
 from darkroom.engine.batches import manifest
 from darkroom.engine.batches.changes import Canceller, Retrier
 from darkroom.engine.batches.growth import Growth
+from darkroom.engine.batches.plan import start_tool
 from darkroom.engine.batches.report import PROVIDER, Reports
 from darkroom.engine.batches.start import Opener
+from darkroom.engine.local_files import spread
 from darkroom.engine.recovery import recover_from
 from darkroom.jobs.store import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from darkroom.core.json_types import JsonValue
     from darkroom.engine.batches.report import Report
     from darkroom.engine.batches.start import Asked, Opened
     from darkroom.engine.calls import Caller
@@ -47,6 +50,7 @@ class Batches:
         self._runtime = runtime
         self._context = runtime.context
         self._owner = owner
+        self._providers = providers
         self._reports = Reports(runtime, owner, providers)
         self._opener = Opener(runtime, owner, providers, starter)
         self._canceller = Canceller(runtime, self._reports)
@@ -55,6 +59,13 @@ class Batches:
         self._writing = anyio.Lock()
 
     # --- what the tools call ---
+
+    async def spread(
+        self, tool: str, for_each: Mapping[str, Sequence[JsonValue]]
+    ) -> tuple[dict[str, list[JsonValue]], list[str], list[str]]:
+        """Return the lists of a batch with folders and patterns as files; see `spread`."""
+        pair = start_tool(self._runtime, self._providers, tool)
+        return await self._runtime.run(lambda: spread(self._runtime, pair, for_each, self._owner))
 
     async def start(self, asked: Asked, person: Person) -> Opened:
         """Start a batch; see `Opener.open`."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from darkroom.core.deadlines import PLAN_SECONDS
 from darkroom.core.digests import canonical, digest
 from darkroom.core.errors import call_error
-from darkroom.engine.batches.plan import Plan, plan, written_alike
+from darkroom.engine.batches.plan import Plan, plan, start_tool, written_alike
 from darkroom.engine.batches.report import OPERATION, PROVIDER
+from darkroom.engine.local_files import batch_taken_in, nameless, put
 from darkroom.engine.recovery import recover_from
 from darkroom.jobs.model import Job
 from darkroom.jobs.spending import CapReached, Entry, passes, wants
@@ -79,9 +80,10 @@ class Opener:
         ------
         CallError: nothing was started; every mistake is named.
         """
-        context, now = self._context, self._context.clock()
+        context, now, began = self._context, self._context.clock(), anyio.current_time()
         batch_id = f"{PROVIDER}_{context.new_id()}"
         folder = await self._runtime.run(lambda: self._folder(batch_id, asked.name, now))
+        asked = await self._with_files(asked)
         parent = self._row(batch_id, asked, folder, now)
         if not asked.dry_run:
             since = self._starter.identical_since()
@@ -91,7 +93,8 @@ class Opener:
             if known is not None:  # approved then, whatever has become of what it was made of
                 return await self._again(known, parent)
         made = None
-        with anyio.move_on_after(PLAN_SECONDS):
+        left = began + PLAN_SECONDS - anyio.current_time()
+        with anyio.move_on_after(left):
             made = await plan(
                 self._runtime,
                 self._starter,
@@ -127,6 +130,20 @@ class Opener:
         await self.ask(OPERATION, what, made.costs, made.warnings, parent, person, anyway=True)
         return await context.detached(lambda: self._begin(parent, made, asked=True))
 
+    async def _with_files(self, asked: Asked) -> Asked:
+        """Take in the local files of all items, each once."""
+        items, replaced = await batch_taken_in(
+            self._runtime,
+            lambda tool: start_tool(self._runtime, self._providers, tool),
+            asked.items,
+            self._owner,
+        )
+        then = asked.then
+        if then is not None:
+            arguments = cast("JsonObject", put(then.arguments, replaced))
+            then = dataclasses.replace(then, arguments=arguments)
+        return dataclasses.replace(asked, items=items, then=then)
+
     def _folder(self, batch_id: str, name: str | None, now: float) -> str:
         """Return a new folder for the batch's files, in the results folder."""
         home = self._runtime.folder
@@ -146,7 +163,7 @@ class Opener:
             }
         alike = written_alike(self._runtime, self._providers, asked.items)
         said = [
-            (item.id, item.tool, canonical(meant))
+            (item.id, item.tool, nameless(canonical(meant)))
             for item, meant in zip(asked.items, alike, strict=True)
         ]
         # The items of the second stage contain its arguments.
