@@ -8,9 +8,11 @@ from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import pytest
+
 from darkroom.catalogue.declarations import Catalogue, Tool
 from darkroom.catalogue.dispatch import desks
-from darkroom.catalogue.loading import GROUP, OURS, load_catalogues
+from darkroom.catalogue.loading import GROUP, OURS, completed, load_catalogues
 from darkroom.config.settings import load
 from darkroom.engine.arguments.schema import input_schema
 from darkroom.providers.operations import LOCAL_READS
@@ -21,8 +23,6 @@ from darkroom_tools.providers import zsky
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def announced(monkeypatch: pytest.MonkeyPatch, **values: object) -> list[EntryPoint]:
@@ -87,3 +87,53 @@ def test_schemas_that_cannot_be_read_are_made_anew(
         found = desks([catalogue], lambda _: True, load(CATALOGUE.providers, {}))
         assert found["zsky_get_usage"].schema == input_schema(Params)
         assert file.name in caplog.text
+
+
+# --- providers that are imported only where they are used ---
+
+FAL = next(each for each in CATALOGUE.deferred if each.name == "fal")
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"FAL_KEY": "a-key"}, ""),
+        ({"FAL_KEY_FILE": "/etc/fal"}, ""),
+        ({"DARKROOM_FAL__PRIVATE": "true"}, ""),
+        ({"DARKROOM_SERVE__PROVIDERS": '["fal"]'}, ""),
+        ({}, "[fal]\nprivate = true"),
+        ({}, '[serve]\ntools = ["fal_start*"]'),
+    ],
+)
+def test_a_deferred_provider_is_there_with_its_key_or_by_its_name(
+    environment: dict[str, str], named: str
+) -> None:
+    found = completed(CATALOGUE, environment, named)
+    assert [each.name for each in found.providers[len(CATALOGUE.providers) :]] == ["fal"]
+    assert FAL not in found.deferred
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, ""),
+        ({"FAL_KEY": ""}, ""),
+        ({"ZSKY_API_KEY": "a-key"}, "download = false"),
+        ({"DARKROOM_RESULTS__DOWNLOAD": "false"}, "[results]\nfolder = '/home/falk'"),
+    ],
+)
+def test_nothing_else_imports_it(environment: dict[str, str], named: str) -> None:
+    assert completed(CATALOGUE, environment, named) is CATALOGUE
+
+
+def test_with_a_key_that_other_programs_share_a_provider_must_be_named() -> None:
+    shared = replace(CATALOGUE, deferred=(replace(FAL, shared_key=True),))
+    assert completed(shared, {"FAL_KEY": "a-key"}) is shared
+    assert completed(shared, {"FAL_KEY": "a-key", "DARKROOM_FAL__PRIVATE": "1"}) is not shared
+
+
+def test_every_deferred_provider_says_of_itself_what_its_module_does() -> None:
+    loaded = completed(CATALOGUE).providers[len(CATALOGUE.providers) :]
+    assert [each.name for each in loaded] == [each.name for each in CATALOGUE.deferred]
+    for provider, deferred in zip(loaded, CATALOGUE.deferred, strict=True):
+        assert tuple(c.variable for c in provider.credentials) == deferred.variables

@@ -25,6 +25,7 @@ from darkroom_tools.emulators.sandbox import (
 )
 from darkroom_tools.emulators.transport import EmulatorTransport
 from darkroom_tools.sandbox import REMEMBERED, open_sandbox
+from tests.snapshots import EVERYTHING
 
 if TYPE_CHECKING:
     from darkroom_tools.emulators.kit import Clock
@@ -42,7 +43,7 @@ def client(sandbox: Sandbox) -> httpx2.AsyncClient:
 
 
 async def test_every_provider_is_there_with_credentials_and_address(sandbox: Sandbox) -> None:
-    assert set(sandbox.emulators) == {"zyng", "zupertry", "zsky", "claid", "znyx"}
+    assert set(sandbox.emulators) == {provider.name for provider in EVERYTHING.providers}
     environment = sandbox.environment()
     for name, entry in PROVIDERS.items():
         assert environment[f"{name.upper()}_BASE_URL"] == f"https://{name}.sandbox.test"

@@ -363,3 +363,43 @@ async def test_where_nobody_can_be_asked_the_day_ends_with_a_refusal(
     async with allowed.client(era) as client:
         for text in ("one", "two", "three"):
             await call(client, VIDEO, prompt=text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "free"),
+    [
+        ({"DARKROOM_APPROVAL__ABOVE": '{"znyx_evaluations": 0}'}, 0),
+        ({"DARKROOM_APPROVAL__ABOVE_PER_DAY": '{"znyx_evaluations": 2}'}, 2),
+        ({"DARKROOM_APPROVAL__ABOVE": '{"money": 5}'}, 0),
+        ({"DARKROOM_APPROVAL__NEVER_ASK": '["znyx_evaluate_input"]'}, 3),
+    ],
+    ids=["each", "of-a-day", "without-a-price", "never"],
+)
+async def test_a_call_that_is_answered_at_once_and_costs_is_asked_about_too(
+    clock: Callable[[], float], tmp_path: Path, era: Era, settings: dict[str, str], free: int
+) -> None:
+    environment = {"DARKROOM_APPROVAL__ABOVE": "{}", **settings}
+    dependencies, person = over(clock, tmp_path, **environment), Asked("decline")
+    async with dependencies.client(era, elicitation=person) as client:
+        for number in range(free):
+            await call(client, "znyx_evaluate_input", text=f"{number}")
+        assert person.questions == []
+        if free < 3:
+            text = await refused(client, "znyx_evaluate_input", text="one more")
+            assert text.startswith("[declined]")
+            assert len(person.questions) == 1
+    assert len(asked(dependencies, "znyx")) == free
+
+
+async def test_an_evaluation_of_the_policy_gate_asks_nobody(
+    clock: Callable[[], float], tmp_path: Path, era: Era
+) -> None:
+    guarded = {
+        "DARKROOM_APPROVAL__ABOVE": '{"znyx_evaluations": 0}',
+        "DARKROOM_GUARD__PROVIDER": "znyx",
+    }
+    dependencies, person = over(clock, tmp_path, **guarded), Asked("decline")
+    async with dependencies.client(era, elicitation=person) as client:
+        assert (await call(client, "zsky_start_image", prompt="waves"))["status"] == "running"
+    assert person.questions == []
+    assert len(asked(dependencies, "znyx")) == 1

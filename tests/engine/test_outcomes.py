@@ -300,6 +300,7 @@ async def test_a_key_that_is_gone_when_the_turn_comes_fails_the_job_and_sends_no
     assert len(asked(dependencies, "zsky", "generate_image")) == 3
 
 
+GARMENT = "https://samples.sandbox.test/garment-2.jpg"
 BAD_IDS = {
     "a number": 12345,
     "too long": "x" * 201,
@@ -347,7 +348,8 @@ async def test_an_id_that_another_job_has_is_not_taken_in_silence(
         two = await call(client, paid.check, job_id=two["job_id"], wait_seconds=0)
         assert one["job_id"] in two["warnings"][0]
         assert "may be the same job there" in two["warnings"][0]
-        three = await call(client, paid.start, **paid.arguments, idempotency_key="once more")
+        other = {"prompt": "a third"} if paid is IMAGE else {"garment_image_url": GARMENT}
+        three = await call(client, paid.start, **{**paid.arguments, **other})
         await anyio.sleep(2)
         three = await call(client, paid.check, job_id=three["job_id"], wait_seconds=0)
         assert "the id of" not in str(three.get("warnings"))

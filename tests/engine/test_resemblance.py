@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -16,6 +16,8 @@ from tests.harness import ERAS, Era, Rig, call, refused, rig
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from mcp_types import ElicitResult
 
     from mcp import Client
     from tests.harness import Fields
@@ -50,16 +52,22 @@ async def lost(client: Client, **arguments: object) -> Fields:
 async def test_the_person_is_asked_before_it_is_sent(
     clock: Callable[[], float], tmp_path: Path, era: Era, store: Literal["memory", "sqlite"]
 ) -> None:
-    dependencies, person = lossy(clock, tmp_path, store), Asked()
-    async with dependencies.client(era, elicitation=person) as client:
+    dependencies = lossy(clock, tmp_path, store)
+    person, received_before = Asked(), list[int]()
+
+    async def answer(context: object, params: Any) -> ElicitResult:
+        received_before.append(received(dependencies, IMAGE))
+        return await person(context, params)
+
+    async with dependencies.client(era, elicitation=answer) as client:
         with anyio.fail_after(HOUR):
             job = await lost(client)
-            person.dependencies = dependencies
             second = await call(client, IMAGE.start, prompt=AGAIN, seed=5)
     (question,) = person.questions
     assert job["job_id"] in question
     assert "perhaps pay twice" in question
-    assert person.sent_before_the_answer == [1]
+    assert received_before == [1]
+    assert received(dependencies, IMAGE) == 2
     assert second["job_id"] != job["job_id"]
     assert second["status"] == "running"
 

@@ -26,10 +26,9 @@ from darkroom.cli.command_line import parser
 from darkroom.cli.token_count import tool_tokens
 from darkroom.config.settings import model
 from darkroom.providers.operations import CallOperation, JobOperation
-from darkroom_tools import CATALOGUE
 from tests.project import limits
 from tests.project.requirements import PROMISES
-from tests.snapshots import every_tool
+from tests.snapshots import EVERYTHING, every_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +46,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.json"
 PAGE = RESULTS.with_suffix(".md")
 PLOTS = ROOT / "docs" / "plots"
 PART = re.compile(r"<!-- made: (?P<name>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
-SETTINGS = model(CATALOGUE.providers)
+SETTINGS = model(EVERYTHING.providers)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -64,9 +63,9 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def tools() -> str:
     """Return a table of the tools for each provider, and one of those that belong to none."""
     groups = {
-        provider.title: [o.name for o in provider.operations] for provider in CATALOGUE.providers
+        provider.title: [o.name for o in provider.operations] for provider in EVERYTHING.providers
     }
-    groups["Any provider"] = [tool.name for tool in CATALOGUE.tools]
+    groups["Any provider"] = [tool.name for tool in EVERYTHING.tools]
     return "\n\n".join(f"**{title}**\n\n{tool_table(names)}" for title, names in groups.items())
 
 
@@ -97,14 +96,14 @@ def arguments(schema: Mapping[str, Any]) -> str:
 
 def asking() -> str:
     """Name the tools that ask the person first."""
-    operations = [o for provider in CATALOGUE.providers for o in provider.operations]
+    operations = [o for provider in EVERYTHING.providers for o in provider.operations]
     names = [o.name for o in operations if isinstance(o, CallOperation) and o.asks]
     return ", ".join(f"`{name}`" for name in names)
 
 
 def costing() -> str:
     """Name the tools that cost something."""
-    operations = [o for provider in CATALOGUE.providers for o in provider.operations]
+    operations = [o for provider in EVERYTHING.providers for o in provider.operations]
     return ", ".join(f"`{o.name}`" for o in operations if isinstance(o, JobOperation))
 
 
@@ -120,7 +119,7 @@ def credentials() -> str:
             "<br>".join(f"`{name}`" for name in provider.variables) or NOTHING,
             f"`{provider.base_url_variable}` = {provider.base_url}",
         )
-        for provider in CATALOGUE.providers
+        for provider in EVERYTHING.providers
     ]
     return table(("provider", "credential", "optional", "base address"), rows)
 
@@ -140,7 +139,7 @@ def settings() -> str:
 
 def units() -> list[tuple[Provider, str]]:
     """Return the units that providers charge in."""
-    return [(provider, unit) for provider in CATALOGUE.providers for unit in provider.units]
+    return [(provider, unit) for provider in EVERYTHING.providers for unit in provider.units]
 
 
 def unit_names() -> str:
@@ -381,6 +380,64 @@ def file(name: str) -> str:
     return f"```{language}\n{text.strip()}\n```"
 
 
+# --- providers ---
+
+GUESS = re.compile(r'(?:"""|# )guessed: (?P<text>.*?)(?:"""|\n(?!\s*#))', re.DOTALL)
+
+
+def providers() -> str:
+    """Return a chapter for each provider: what its module declares."""
+    return "\n\n".join(map(chapter, EVERYTHING.providers))
+
+
+def chapter(provider: Provider) -> str:
+    """Return what a provider's module declares: access, limits, costs, tools, and what it guesses."""
+    limits = provider.limits(provider.settings())
+    windows = [f"{rate.requests} requests in {rate.seconds:g} s" for rate in limits.rates]
+    if limits.concurrent_jobs is not None:
+        windows.append(f"{limits.concurrent_jobs} jobs at once")
+    costs = [
+        f"{unit} ({provider.prices[unit]:g} US dollars each)"
+        if unit in provider.prices and unit != "usd"
+        else unit
+        for unit in provider.units
+    ]
+    facts = [
+        f"- Page: {provider.documentation}",
+        f"- Key: {', '.join(f'`{each.variable}`' for each in provider.credentials)}",
+        f"- Base address: `{provider.base_url}` (`{provider.base_url_variable}`)",
+        f"- Hosts that an answer may name to ask next: {named(provider.hosts)}",
+        f"- Limits: {', '.join(windows) or 'none that a page names'}",
+        f"- Counted in: {', '.join(costs) or 'nothing'}",
+        f"- Certain refusals: {', '.join(map(str, sorted(provider.refusals)))}",
+    ]
+    rows: list[tuple[str, ...]] = []
+    for operation in provider.operations:
+        where = NOTHING
+        if isinstance(operation, CallOperation | JobOperation):
+            where = f"`{operation.method} {operation.path}`"
+        rows.append((f"`{operation.name}`", where, arguments(every()[operation.name].input_schema)))
+    guesses = guessed(provider)
+    told = [f"- {guess}" for guess in guesses] or ["- nothing that the module marks"]
+    tools = table(("tool", "request", "arguments"), rows)
+    lines = [f"## {provider.title}", "\n".join(facts), tools, "What is guessed:", "\n".join(told)]
+    return "\n\n".join(lines)
+
+
+def named(hosts: tuple[str, ...]) -> str:
+    """Name hosts; a dash if there are none."""
+    return ", ".join(f"`{host}`" for host in hosts) or NOTHING
+
+
+def guessed(provider: Provider) -> list[str]:
+    """Return what a provider's module, or the modules beside it, mark as guessed."""
+    folder = ROOT / "tools" / "darkroom_tools" / "providers"
+    inside = folder / provider.name
+    files = sorted(inside.glob("*.py")) if inside.is_dir() else [folder / f"{provider.name}.py"]
+    found = (match["text"] for path in files for match in GUESS.finditer(path.read_text("utf-8")))
+    return [" ".join(text.replace("#", " ").split()) for text in found]
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     "tools": tools,
     "asking": asking,
@@ -389,6 +446,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "units": unit_names,
     "commands": commands,
+    "providers": providers,
     "packages": packages,
     "promises": promises,
     "protections": protections,

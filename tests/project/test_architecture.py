@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from darkroom.core import deadlines
+from darkroom_tools import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +161,9 @@ def test_building_a_server_loads_nothing_that_only_a_job_needs() -> None:
     added = after - before
     assert not added & set(HEAVY)
     assert not {name for name in added if name.startswith("darkroom_tools.emulators")}
+    deferred = {each.module.partition(":")[0] for each in CATALOGUE.deferred}
+    assert deferred
+    assert not added & deferred
 
 
 def test_importing_a_module_starts_nothing() -> None:

@@ -19,7 +19,6 @@ from darkroom.core.errors import CallError, failure
 from darkroom.engine.arguments.validation import validate
 from darkroom.jobs.bounds import MOST_OUTPUTS
 from darkroom.providers.params import Admitted
-from darkroom_tools import CATALOGUE
 from tests.project.documents import (
     DOCUMENTS,
     EXAMPLE,
@@ -31,7 +30,7 @@ from tests.project.documents import (
     layers,
     outdated,
 )
-from tests.snapshots import every_tool
+from tests.snapshots import EVERYTHING, every_tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +63,7 @@ LINES = [
 ]
 VARIABLES = {
     name
-    for provider in CATALOGUE.providers
+    for provider in EVERYTHING.providers
     for base in (
         *(credential.variable for credential in provider.credentials),
         *provider.variables,
@@ -75,8 +74,8 @@ VARIABLES = {
 PARAMS = {
     declared.name: declared.params
     for declared in (
-        *(operation for provider in CATALOGUE.providers for operation in provider.operations),
-        *CATALOGUE.tools,
+        *(operation for provider in EVERYTHING.providers for operation in provider.operations),
+        *EVERYTHING.tools,
     )
 }
 
@@ -194,7 +193,7 @@ def test_a_configuration_for_a_host_starts_this_server(block: Block) -> None:
 def test_settings_that_are_shown_are_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(block.text)
-    load(CATALOGUE.providers, {"DARKROOM_CONFIG": str(file)})
+    load(EVERYTHING.providers, {"DARKROOM_CONFIG": str(file)})
 
 
 def test_variables_that_are_exported_exist() -> None:
@@ -202,7 +201,7 @@ def test_variables_that_are_exported_exist() -> None:
         shlex.split(line)[1].split("=", 1) for _, line in LINES if line.startswith("export ")
     )
     exported.pop("DARKROOM_CONFIG")
-    load(CATALOGUE.providers, exported)
+    load(EVERYTHING.providers, exported)
     assert all(name.startswith("DARKROOM_") or name in VARIABLES for name in exported)
 
 
@@ -216,7 +215,7 @@ def test_the_example_is_valid_as_it_is_and_with_everything_in_it(tmp_path: Path)
     for number, content in enumerate((text, uncommented(text))):
         file = tmp_path / f"{number}.toml"
         file.write_text(content)
-        load(CATALOGUE.providers, {"DARKROOM_CONFIG": str(file)})
+        load(EVERYTHING.providers, {"DARKROOM_CONFIG": str(file)})
 
 
 def test_the_example_has_every_key_and_no_other() -> None:
@@ -296,8 +295,8 @@ def test_a_link_inside_leads_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
 def test_a_tool_that_is_named_exists(path: Path) -> None:
     verbs = ("cancel", "check", "get", "list", "resolve", "retry", "save", "show", "start")
-    prefixes = "|".join((*(provider.name for provider in CATALOGUE.providers), *verbs))
-    others = {*VARIABLES, *(f"{p.name}_{unit}" for p in CATALOGUE.providers for unit in p.units)}
+    prefixes = "|".join((*(provider.name for provider in EVERYTHING.providers), *verbs))
+    others = {*VARIABLES, *(f"{p.name}_{unit}" for p in EVERYTHING.providers for unit in p.units)}
     named = set(re.findall(rf"`((?:{prefixes})_\w+)`", path.read_text("utf-8")))
     assert named <= {*every_tool(), *others}
 

@@ -12,13 +12,16 @@ from darkroom.mcp.build import INSTRUCTIONS
 from darkroom.providers.operations import JobOperation
 from darkroom_tools import CATALOGUE
 from tests.harness import ERAS, Era, rig
-from tests.snapshots import PROVIDERS, differences, every_tool, listed
+from tests.snapshots import EVERYTHING, PROVIDERS, differences, every_tool, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mcp_types import Tool
+
+FIVE = tuple(provider.name for provider in CATALOGUE.providers)
+"""The providers that are always looked for; the others stand beside them for who has their key."""
 
 TOOLS = every_tool()
 FIRST_WORDS = {name.partition("_")[0] for name in TOOLS}
@@ -27,7 +30,7 @@ each_tool = pytest.mark.parametrize("name", TOOLS)
 ALL_TOKENS = 4_500
 ONE_TOOL_TOKENS = 300
 TYPED_TOOL_TOKENS = {"claid_start_image_edit": 750}
-PROVIDER_TOKENS = 1_800
+PROVIDER_TOKENS = 1_900
 LARGE_PROVIDER_TOKENS = {"znyx": 2_300}
 INSTRUCTIONS_TOKENS = 60
 NAMES_AND_INSTRUCTIONS_TOKENS = 400
@@ -73,7 +76,7 @@ def test_every_tool_is_as_its_snapshot_says() -> None:
 async def test_a_client_of_either_era_is_told_what_the_snapshots_say(
     clock: Callable[[], float], tmp_path: Path, era: Era
 ) -> None:
-    async with rig(clock, tmp_path).client(era) as client:
+    async with rig(clock, tmp_path, catalogue=EVERYTHING).client(era) as client:
         told = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert list(told) == [name for name in TOOLS if name != "get_setup"]
     assert told == {name: TOOLS[name] for name in told}
@@ -138,7 +141,7 @@ def test_a_description_is_at_most_two_sentences_and_names_only_what_there_is(nam
     assert {word for word in words if word.partition("_")[0] in FIRST_WORDS} <= TOOLS.keys()
 
 
-STARTS = [o for p in CATALOGUE.providers for o in p.operations if isinstance(o, JobOperation)]
+STARTS = [o for p in EVERYTHING.providers for o in p.operations if isinstance(o, JobOperation)]
 
 
 @pytest.mark.parametrize("operation", STARTS, ids=lambda operation: operation.name)
@@ -171,7 +174,7 @@ def test_a_tool_is_within_its_token_budget(name: str) -> None:
 
 def test_all_tools_together_are_within_their_token_budget() -> None:
     assert count("")[1], "counted, not estimated"
-    assert tokens(listed().values()) <= ALL_TOKENS
+    assert tokens(listed(FIVE).values()) <= ALL_TOKENS
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -183,4 +186,5 @@ def test_one_provider_with_the_neutral_tools_is_within_its_token_budget(provider
 def test_names_and_instructions_are_within_their_token_budget() -> None:
     instructions = count(INSTRUCTIONS)[0]
     assert instructions <= INSTRUCTIONS_TOKENS
-    assert instructions + sum(count(name)[0] for name in TOOLS) <= NAMES_AND_INSTRUCTIONS_TOKENS
+    names = sum(count(name)[0] for name in listed(FIVE))
+    assert instructions + names <= NAMES_AND_INSTRUCTIONS_TOKENS

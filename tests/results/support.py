@@ -25,7 +25,10 @@ async def image(
     """Make a picture at ZSky; return the job as its check shows it."""
     small = {"width": 256, "height": 256, **arguments}
     started = await call(client, "zsky_start_image", prompt=prompt, **small)
-    return await call(client, "zsky_check_job", job_id=started["job_id"], wait_seconds=40)
+    ended = started
+    while ended["status"] in {"queued", "running"}:
+        ended = await call(client, "zsky_check_job", job_id=started["job_id"], wait_seconds=40)
+    return ended
 
 
 async def video(client: Client, prompt: str = "A paper boat", **arguments: object) -> Fields:

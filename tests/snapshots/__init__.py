@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 import darkroom_tools
+from darkroom.catalogue.loading import completed
 from darkroom.config.settings import load
 from darkroom.engine.dependencies import Dependencies
 from darkroom.mcp.build import build_server
@@ -26,20 +27,23 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "tools"
 BROUGHT = Path(darkroom_tools.__file__).with_name("schemas.json")
-ANEW = replace(CATALOGUE, schemas=None)
+EVERYTHING = completed(CATALOGUE)
+"""The catalogue with the providers that a server imports only where they are used."""
+
+ANEW = replace(EVERYTHING, schemas=None)
 """The catalogue, if nothing were made beforehand."""
-PROVIDERS = tuple(provider.name for provider in CATALOGUE.providers)
+PROVIDERS = tuple(provider.name for provider in EVERYTHING.providers)
 
 
 def listed(providers: Collection[str] = PROVIDERS) -> dict[str, Tool]:
     """Return the tools that are listed when these providers have all their credentials."""
     environment = {
         credential.variable: "present"
-        for provider in CATALOGUE.providers
+        for provider in EVERYTHING.providers
         if provider.name in providers
         for credential in provider.credentials
     }
-    settings = load(CATALOGUE.providers, environment)
+    settings = load(EVERYTHING.providers, environment)
     server = build_server(settings, [ANEW], Dependencies(environment=environment))
     return {tool.name: tool for tool in anyio.run(server.list_tools, backend="trio")}
 

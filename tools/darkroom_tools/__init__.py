@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from darkroom.catalogue import Catalogue
+from darkroom.catalogue import Catalogue, DeferredProvider
 from darkroom_tools import prompts
 from darkroom_tools import sandbox as trial
 from darkroom_tools.gallery import resource as gallery
@@ -22,6 +22,23 @@ CATALOGUE = Catalogue(
         zsky.PROVIDER,
         claid.PROVIDER,
         znyx.PROVIDER,
+    ),
+    deferred=(
+        DeferredProvider(
+            name="fal",
+            module="darkroom_tools.providers.fal.provider:PROVIDER",
+            variables=("FAL_KEY",),
+        ),
+        DeferredProvider(
+            name="bfl",
+            module="darkroom_tools.providers.bfl:PROVIDER",
+            variables=("BFL_API_KEY",),
+        ),
+        DeferredProvider(
+            name="replicate",
+            module="darkroom_tools.providers.replicate:PROVIDER",
+            variables=("REPLICATE_API_TOKEN",),
+        ),
     ),
     tools=(*jobs.TOOLS, *batch.TOOLS, *results.TOOLS, *money.TOOLS, setup.GET_SETUP),
     resources=gallery.RESOURCES,

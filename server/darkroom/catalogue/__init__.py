@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from darkroom.catalogue.declarations import (
         Catalogue,
         Content,
+        DeferredProvider,
         LongRunning,
         Picture,
         Resource,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         Tool,
     )
     from darkroom.catalogue.dispatch import job_result
+    from darkroom.catalogue.loading import completed
     from darkroom.catalogue.prompts import Argument, Prompt
     from darkroom.core.environment import Missing
     from darkroom.core.errors import call_error, unknown_job
@@ -53,6 +55,7 @@ __all__ = [
     "Batches",
     "Catalogue",
     "Content",
+    "DeferredProvider",
     "Engine",
     "Job",
     "JsonObject",
@@ -78,6 +81,7 @@ __all__ = [
     "beginning",
     "call_error",
     "cancel",
+    "completed",
     "counted",
     "grammar",
     "iso",
@@ -97,6 +101,7 @@ __getattr__ = lazy_names(
     {
         "darkroom.catalogue.declarations": (
             "Catalogue",
+            "DeferredProvider",
             "Content",
             "LongRunning",
             "Picture",
@@ -109,6 +114,7 @@ __getattr__ = lazy_names(
             "Argument",
             "Prompt",
         ),
+        "darkroom.catalogue.loading": ("completed",),
         "darkroom.core.environment": ("Missing",),
         "darkroom.core.errors": ("call_error", "unknown_job"),
         "darkroom.core.foreign": ("printable",),

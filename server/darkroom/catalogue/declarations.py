@@ -156,10 +156,25 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DeferredProvider:
+    """A provider whose module is imported only where it is used: see `loading.completed`.
+
+    ``module`` is ``package.module:NAME``; ``variables`` are those of its credentials. With
+    ``shared_key`` a key opens nothing by itself, because other programs use the same variable.
+    """
+
+    name: str
+    module: str
+    variables: tuple[str, ...]
+    shared_key: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Catalogue:
     """What one package contributes: providers, neutral tools and, for ours, the sandbox."""
 
     providers: tuple[Provider, ...] = ()
+    deferred: tuple[DeferredProvider, ...] = ()
     tools: tuple[Tool, ...] = ()
     resources: tuple[Resource, ...] = ()
     prompts: tuple[Prompt, ...] = ()

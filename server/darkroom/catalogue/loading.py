@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +17,15 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
+    from darkroom.catalogue.declarations import DeferredProvider
     from darkroom.core.json_types import JsonObject
+    from darkroom.providers.provider import Provider
 
 log = logging.getLogger("darkroom")
 
 GROUP = "darkroom.catalogue"
 OURS = "darkroom-tools"
+OUR_PREFIX = "DARKROOM_"
 
 
 def load_catalogues(found: Iterable[EntryPoint] | None = None) -> tuple[Catalogue, ...]:
@@ -52,13 +58,46 @@ def load_catalogues(found: Iterable[EntryPoint] | None = None) -> tuple[Catalogu
     return tuple(loaded)
 
 
+def completed(
+    catalogue: Catalogue, environment: Mapping[str, str] | None = None, named: str = ""
+) -> Catalogue:
+    """Return the catalogue with those of its deferred providers that are used.
+
+    One is used if one of its credentials is set, if a variable of the server's names it, or if
+    ``named`` (the text of the configuration) does. Without an ``environment`` all are.
+    """
+    used = [d for d in catalogue.deferred if environment is None or _used(d, environment, named)]
+    if not used:
+        return catalogue
+    return replace(
+        catalogue,
+        providers=(*catalogue.providers, *map(_loaded, used)),
+        deferred=tuple(d for d in catalogue.deferred if d not in used),
+    )
+
+
+def _used(deferred: DeferredProvider, environment: Mapping[str, str], named: str) -> bool:
+    variables = {name for each in deferred.variables for name in (each, f"{each}_FILE")}
+    if not deferred.shared_key and any(environment.get(name) for name in variables):
+        return True
+    word = re.compile(rf"(?<![a-z0-9]){re.escape(deferred.name)}(?![a-z0-9])", re.IGNORECASE)
+    ours = (f"{k} {v}" for k, v in environment.items() if k.startswith(OUR_PREFIX) and v)
+    return any(map(word.search, (named, *ours)))
+
+
+def _loaded(deferred: DeferredProvider) -> Provider:
+    module, _, name = deferred.module.partition(":")
+    provider: Provider = getattr(import_module(module), name)
+    return provider
+
+
 def names_of(catalogue: Catalogue) -> set[str]:
     """Return the names that a catalogue uses: those of its providers and tools."""
     operations = {o.name for provider in catalogue.providers for o in provider.operations}
     return (
         operations
         | {tool.name for tool in catalogue.tools}
-        | {f"provider {provider.name}" for provider in catalogue.providers}
+        | {f"provider {provider.name}" for provider in (*catalogue.providers, *catalogue.deferred)}
     )
 
 

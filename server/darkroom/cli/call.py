@@ -75,7 +75,7 @@ class TerminalPerson:
 
 def run(options: argparse.Namespace) -> int:
     """Call the tool, and print its result as JSON or its error."""
-    context = prepare(sandbox=options.sandbox)
+    context = prepare(sandbox=options.sandbox, everything=True)
     handler = find(context, options.tool)
     from_stdin = options.arguments == "-"
     arguments = read_arguments(sys.stdin.read() if from_stdin else options.arguments)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.catalogue.loading import load_catalogues
-from darkroom.config.settings import Settings, load
+from darkroom.catalogue.loading import completed, load_catalogues
+from darkroom.config.settings import CONFIG_VARIABLE, Settings, load
 from darkroom.core.environment import process_environment
 from darkroom.core.errors import ConfigurationError
+from darkroom.core.text_files import read_text
 from darkroom.engine.dependencies import Dependencies
 from darkroom.providers.credentials import Credentials, left_behind, templates
 
@@ -64,8 +65,11 @@ def prepare(
     stopping: anyio.Event | None = None,
     report_templates: bool = True,
     given: Mapping[str, object] | None = None,
+    everything: bool = False,
 ) -> CommandContext:
     """Read everything that a command needs. ``given``: settings from the command line.
+
+    ``everything``: with every provider, also those that nothing here uses.
 
     Raises
     ------
@@ -73,7 +77,6 @@ def prepare(
     """
     log_to_stderr()
     found = load_catalogues() if catalogues is None else catalogues
-    providers = tuple(p for catalogue in found for p in catalogue.providers)
     variables = process_environment() if environment is None else environment
     dependencies = Dependencies(environment=variables, stopping=stopping)
     overrides = dict(given or {})
@@ -92,6 +95,9 @@ def prepare(
             time_scale=SANDBOX_TIME_SCALE,
         )
         overrides["jobs"] = {"store": "memory"}
+    named = "" if everything else f"{_configuration(variables)} {overrides}"
+    found = tuple(completed(each, None if everything else variables, named) for each in found)
+    providers = tuple(p for catalogue in found for p in catalogue.providers)
     context = CommandContext(
         catalogues=found,
         environment=variables,
@@ -112,6 +118,15 @@ def prepare(
     for said in left_behind(variables, providers) if report_templates else ():
         logging.getLogger("darkroom").warning("%s", said)
     return context
+
+
+def _configuration(environment: Mapping[str, str]) -> str:
+    """Return the text of the configuration file; `load` says what is wrong with it."""
+    path = environment.get(CONFIG_VARIABLE)
+    try:
+        return read_text(Path(path).expanduser()) if path else ""
+    except (OSError, ValueError, RuntimeError):
+        return ""
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, object]:

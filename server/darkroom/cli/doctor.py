@@ -26,7 +26,7 @@ GOOD, BAD, NONE = "ok  ", "BAD ", "-   "
 def run(options: argparse.Namespace) -> int:
     """Check and print; return 0 only if everything that is configured works."""
     try:
-        context = prepare(sandbox=options.sandbox, report_templates=False)
+        context = prepare(sandbox=options.sandbox, report_templates=False, everything=True)
         findings = anyio.run(examine, context)
     except ConfigurationError as error:
         return _cannot_tell(str(error).splitlines(), as_json=options.json)

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     environment = process_environment()
     path = file_of(host, environment, project=options.project)
     # Hosts do not show why a server does not start, so that errors must be reported here.
-    context = prepare(sandbox=False, given=given_settings(options))
+    context = prepare(sandbox=False, given=given_settings(options), everything=True)
     selected(context.catalogues, context.settings)
     secrets = {c.variable: c for p in context.providers for c in p.credentials}
     found = {

@@ -37,7 +37,7 @@ class Listed:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table, or the schemas as JSON."""
-    context = prepare(sandbox=options.sandbox)
+    context = prepare(sandbox=options.sandbox, everything=True)
     found = listed(context, everything=options.all)
     exact = count("")[1]
     if options.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from darkroom.catalogue.loading import load_catalogues
+from darkroom.catalogue.loading import completed, load_catalogues
 from darkroom.cli.hosts.files import change
 from darkroom.cli.hosts.known import HOSTS
 from darkroom.cli.install import apply, file_of
@@ -18,6 +18,6 @@ def run(options: argparse.Namespace) -> int:
     """Show the change, ask, and write it; jobs, results and keys are not deleted."""
     host = HOSTS[options.host]
     path = file_of(host, process_environment(), project=options.project)
-    providers = [p for catalogue in load_catalogues() for p in catalogue.providers]
+    providers = [p for catalogue in load_catalogues() for p in completed(catalogue).providers]
     planned = change(path, (host.section, options.name), None, form=host.form)
     return apply(planned, providers, yes=options.yes, host=host)

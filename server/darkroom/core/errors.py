@@ -311,23 +311,32 @@ def clean(text: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """The code and the message of a provider's error body."""
+    """What a provider's error body says.
+
+    ``means`` is our code, where neither its code nor the status says what it means.
+    """
 
     code: str | None
     message: str | None
+    means: Code | None = None
+    retry_after_seconds: float | None = None
 
 
 def read_error_body(body: JsonValue) -> ErrorBody:
-    """Read the seven error shapes that the providers are known to use.
+    """Read the error shapes that recur among providers.
 
-    ``{error: {code, message}}`` · ``{error: "..."}`` · ``{error_code, error_message}`` ·
-    ``{detail: {error_code, ...}}`` · ``{detail: "..."}`` · ``{detail: {error, message}}`` ·
-    ``{detail: [{loc, msg, type}]}``; anything else, text and HTML included, is its own message.
+    ``{error: {code, type, message}}`` · ``{error: "..."}`` · ``{error: code, message}`` ·
+    ``{error_code, error_message}`` · ``{detail: {error_code, ...}}`` · ``{detail: {error, message}}``
+    · ``{detail: "...", error_type}`` · ``{detail: [{loc, msg, type}]}`` · ``{code, message}``;
+    anything else, text and HTML included, is its own message. ``retry_after`` counts in each.
     A code that is a sentence is the message where there is no other.
     """
     said = _read_error_body(body)
     if said.code is not None and identifier(said.code) is None:
-        return ErrorBody(None, said.message or said.code)
+        said = ErrorBody(None, said.message or said.code)
+    wait = body.get("retry_after") if isinstance(body, dict) else None
+    if isinstance(wait, int | float) and not isinstance(wait, bool) and wait >= 0:
+        return replace(said, retry_after_seconds=float(wait))
     return said
 
 
@@ -343,12 +352,16 @@ def _read_error_body(body: JsonValue) -> ErrorBody:
     for key in ("detail", "error"):
         inner = body.get(key)
         if isinstance(inner, dict):
-            code = inner.get("code", inner.get("error_code", inner.get("error")))
+            named = (inner.get(name) for name in ("code", "error_code", "error", "type"))
+            code = next((value for value in named if value is not None), None)
             return ErrorBody(_text(code), _text(inner.get("message", inner.get("error_message"))))
         if isinstance(inner, list):
             return ErrorBody(None, _validation_messages(inner))
         if isinstance(inner, str):
-            return ErrorBody(None, inner)
+            beside = _text(body.get("message"))
+            if key == "error" and beside is not None:
+                return ErrorBody(inner, beside)
+            return ErrorBody(_text(body.get("error_type")), inner)
     return ErrorBody(_text(body.get("code")), _text(body.get("message")))
 
 

@@ -192,6 +192,11 @@ def is_loopback_ip(ip: str) -> bool:
         return False
 
 
+def is_loopback_host(host: str) -> bool:
+    """Tell whether a host name or address is loopback."""
+    return host == "localhost" or is_loopback_ip(host)
+
+
 def _host(host: str) -> str:
     if host.startswith("["):
         try:

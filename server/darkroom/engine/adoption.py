@@ -40,7 +40,8 @@ async def adopt(
     operation = context.operations[check.adopts]
     key = context.credentials.key(provider, operation.credential, owner=owner)
     client = context.clients[provider.name]
-    response = await client.read(operation.state.request(params.job_id), key)
+    arguments = check.adopted(params) if check.adopted is not None else {}
+    response = await client.read(operation.state.request(params.job_id, arguments, {}), key)
     if not response.ok:
         raise CallError(describe(provider, response))
     if await context.registry.store.taken(owner, provider.name, params.job_id):
@@ -60,7 +61,7 @@ async def adopt(
         provider=provider.name,
         operation=operation.name,
         status="running",
-        arguments=check.adopted(params) if check.adopted is not None else {},
+        arguments=arguments,
         intent=digest(owner, operation.name, "adopted", params.job_id),
         fingerprint=key.fingerprint,
         created_at=now,

@@ -29,7 +29,7 @@ from darkroom.jobs.spending import CapReached, Entry, passes, wants
 from darkroom.providers import secret_files
 from darkroom.providers.client.outcomes import Accepted, Unknown, describe, judge
 from darkroom.providers.client.resend import explained
-from darkroom.providers.messages import UNREADABLE, UnreadableError
+from darkroom.providers.messages import UNREADABLE, Request, UnreadableError
 from darkroom.providers.requests import build_request
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.model import Job
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.credentials import Key
-    from darkroom.providers.messages import Request, Response
+    from darkroom.providers.messages import Response
     from darkroom.providers.operations import CallOperation
     from darkroom.providers.params import Params
     from darkroom.providers.provider import Provider
@@ -70,19 +70,20 @@ class Caller:
         person: Person,
         *,
         whole_account: bool = True,
+        configured: bool = False,
     ) -> JsonObject:
         """Make a call and return its result in the form that the operation declares.
 
-        Without ``whole_account`` it must be about a job of the owner, or personal.
+        Without ``whole_account`` it must be about a job of the owner, or personal. ``configured``:
+        the configuration wants it, not a caller; its cost is a question to nobody.
 
         Raises
         ------
         CallError: it was refused, it is unknown whether it was accepted, or the person said no.
         """
         context, began = self._context, anyio.current_time()
-        client = context.clients[provider.name]
+        client, live = context.clients[provider.name], None
         key = context.credentials.key(provider, call.credential, owner=self._owner)
-        live: LiveJob | None = None
         about_a_job = "{job_id}" in call.path
         if not (whole_account or about_a_job or call.personal):
             raise call_error(
@@ -91,6 +92,7 @@ class Caller:
                 "nothing was sent",
                 "only an administrator of this server may call it; tell the person",
             )
+        told = canonical(canonical_arguments(params))  # ``bind`` may add an id, anew at each call
         if call.bind is not None:
             params = call.bind(params, client.settings, {})
         sent = params
@@ -111,11 +113,17 @@ class Caller:
         if call.asks is not None and call.name not in context.settings.approval.never_ask:
             question = _question(call, params)
             await person.approve(call.name, question, canonical(canonical_arguments(params)))
-        request = build_request(call, sent, client.settings)
+        asked = configured or await self._approved(provider, call, told, person)
+        addresses = (live.job.addresses if live is not None else None) or {}
+        if call.address is not None and call.address in addresses:
+            request = Request(method=call.method, address=addresses[call.address])
+        else:
+            request = build_request(call, sent, client.settings)
         if call.conditional:
             request = client.conditional(request, key)
         if call.repeatable:
-            response = await self._read(provider, call, request, key)
+            entry = await self._reserve(provider, call, asked=asked and not configured)
+            response = await self._read(provider, call, request, key, entry)
         else:
             response = None
             with anyio.move_on_at(began + ANSWER_SECONDS):
@@ -138,10 +146,14 @@ class Caller:
     # --- what may be repeated ---
 
     async def _read(
-        self, provider: Provider, call: CallOperation, request: Request, key: Key
+        self,
+        provider: Provider,
+        call: CallOperation,
+        request: Request,
+        key: Key,
+        entry: Entry | None,
     ) -> Response:
         client = self._context.clients[provider.name]
-        entry = await self._reserve(provider, call)
         counted = 0
 
         def lost() -> None:
@@ -158,6 +170,24 @@ class Caller:
             with anyio.CancelScope(shield=True):
                 await self._settle(entry, counted)
         return response
+
+    async def _approved(
+        self, provider: Provider, call: CallOperation, told: str, person: Person
+    ) -> bool:
+        """Ask the person before a cost above the configured amounts; tell whether they were asked."""
+        context, cost = self._context, call.cost
+        if cost is None or call.name in context.settings.approval.never_ask:
+            return False
+        entry, anyway = self._entry(provider, call), False
+        if entry is not None:
+            caps = context.tariff.unasked_caps(call.name, provider.name, cost.unit, entry.at)
+            used = [(await context.registry.store.used(self._owner, cap), cap) for cap in caps]
+            anyway = any(passes(each, cap, entry) for each, cap in used)
+        question = context.tariff.question(call.name, provider, cost, anyway=anyway)
+        if question is None:
+            return False
+        await person.approve(call.name, question, told)
+        return True
 
     async def passed(
         self, provider: Provider, call: CallOperation, times: int
@@ -191,11 +221,14 @@ class Caller:
             holder=context.registry.holder,
         )
 
-    async def _reserve(self, provider: Provider, call: CallOperation) -> Entry | None:
+    async def _reserve(
+        self, provider: Provider, call: CallOperation, *, asked: bool
+    ) -> Entry | None:
         entry = self._entry(provider, call)
         if entry is None:
             return None
         context = self._context
+        entry = replace(entry, asked=asked)
         caps = context.tariff.caps(provider.name, entry.unit, entry.at)
         await context.registry.store.reserve(entry, caps)
         return entry
@@ -245,7 +278,9 @@ class Caller:
             attempt_id=context.new_id(),
             owner=self._owner,
             operation=call.name,
-            request_hash=digest(self._owner, call.name, request.path, canonical(request.body)),
+            request_hash=digest(
+                self._owner, call.name, request.address or request.path, canonical(request.body)
+            ),
             evidence={"job_id": live.job.job_id} if live is not None else None,
             created_at=context.clock(),
         )

@@ -162,12 +162,8 @@ class Engine:
             live = await adopt(runtime, self.owner, self.find, provider, check, params)
         elif (
             check.adopted is not None
-            and not live.items
-            and live.job.status
-            in {
-                "running",
-                "unknown",
-            }
+            and live.job.submitted_at is None  # it was started elsewhere
+            and live.job.status in {"running", "unknown"}
         ):
             arguments = {**live.job.arguments, **check.adopted(params)}
             if arguments != live.job.arguments:

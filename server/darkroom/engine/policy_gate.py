@@ -218,7 +218,7 @@ class PolicyGate:
                 admitted=self._runtime.context.admitted,
                 extra_mistakes=(lambda params: check(params, settings)) if check else None,
             )
-            result = await self._caller.call(provider, call, given, person)
+            result = await self._caller.call(provider, call, given, person, configured=True)
             return self._policy.verdict(result)
         except CallError as error:
             return error.failure

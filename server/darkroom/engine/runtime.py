@@ -143,6 +143,7 @@ async def open_runtime(
             settings.provider(name),
             HttpClient(
                 credentials.base_url(provider),
+                hosts=provider.hosts,
                 clock=dependencies.clock,
                 transport=dependencies.transport,
                 environment=dependencies.environment,

@@ -38,6 +38,11 @@ def believed(state: State, now: float) -> State:
     return state if outputs == state.outputs else replace(state, outputs=outputs)
 
 
+def believed_cost(cost: Cost | None) -> Cost | None:
+    """Return a cost that can be right; None if it is not one."""
+    return cost if cost is not None and _is_cost(cost) else None
+
+
 def at_most(state: State, most: int) -> State:
     """Return a state with no more outputs than are expected: each is downloaded, and kept."""
     over = len(state.outputs) - most

@@ -15,6 +15,8 @@ from darkroom.core.errors import Failure
 from darkroom.providers.values import ENDED, Cost, Output, Progress, ShownStatus, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from darkroom.core.json_types import JsonObject, JsonValue
 
 AttemptState = Literal["prepared", "sent", "accepted", "refused", "unknown"]
@@ -182,6 +184,12 @@ class Job:
     evidence: JsonObject | None = None
     warnings: tuple[str, ...] = ()
     sandbox: bool = False
+    addresses: Mapping[str, str] | None = None
+    """Addresses that the provider gave for its state and result; they may be signed: never shown."""
+
+    details: JsonObject | None = None
+    """Facts that only this provider has, bounded."""
+
     concluded: bool = False
     """The job ended by our conclusion, not by the provider's word: a check asks once more."""
 

@@ -12,6 +12,7 @@ import anyio
 
 from darkroom.core.errors import CallError, Failure, JournalError, clean, failure
 from darkroom.core.log import log
+from darkroom.jobs import states
 from darkroom.jobs.account_queue import look_wait
 from darkroom.jobs.bounds import MOST_OUTPUTS, at_most, believed
 from darkroom.jobs.fan_out_state import deadline, gather, last_sent, unsent
@@ -21,10 +22,16 @@ from darkroom.jobs.state_changes import ending, going_on, is_news
 from darkroom.jobs.store import Query
 from darkroom.providers.client.http import LostError, NotSentError
 from darkroom.providers.client.outcomes import TOO_MANY_REQUESTS, describe
-from darkroom.providers.client.provider_client import no_answer
 from darkroom.providers.client.rate_limiter import LONGEST_PAUSE_OF_LOOKS_SECONDS
 from darkroom.providers.client.resend import Backoff, newer_key
-from darkroom.providers.messages import UNREADABLE, Request, Response, State, UnreadableError
+from darkroom.providers.messages import (
+    UNREADABLE,
+    MissingError,
+    Request,
+    Response,
+    State,
+    UnreadableError,
+)
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
@@ -229,7 +236,9 @@ class Poller:
                     return
                 key = self._key(live.job)
                 live.polls += 1
-                response = await self._look(live.job, key)
+                client = self._context.clients[live.job.provider]
+                source = self._context.operations[live.job.operation].state
+                response = await states.look(client, states.request_for(source, live.job), key)
             finally:
                 permit.done()
             if not self._asked_with_newer_key([live], response, key):
@@ -251,24 +260,21 @@ class Poller:
         operation = self._context.operations[job.operation]
         return self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
 
-    async def _look(self, job: Job, key: Key) -> Response:
-        client = self._context.clients[job.provider]
-        request = self._context.operations[job.operation].state.request(job.provider_job_id or "")
-        try:
-            return await client.http_client.send(request, key, once=False)
-        except (NotSentError, LostError) as error:
-            raise CallError(no_answer(client.provider, error)) from None
-
     async def take_in(self, live: LiveJob, response: Response, key: Key) -> None:
         """Read the response to a poll that was made with ``key``, and ingest the state."""
         client = self._context.clients[live.job.provider]
-        if not response.ok:
-            await self._not_ok(live, response, key)
-            return
-        live.not_found = 0
+        operation = self._context.operations[live.job.operation]
         try:
-            state = self._context.operations[live.job.operation].state.read(response)
+            state = await states.read(client, operation, live.job, response, key)
+        except states.NotOkError as error:
+            await self._not_ok(live, error.response, key)
+            return
+        except MissingError:
+            gone = failure("not_found", client.provider.title)
+            await self._not_found(live, gone, key)
+            return
         except UNREADABLE as error:
+            live.not_found = 0
             ended = error.ended if isinstance(error, UnreadableError) else None
             if ended is None:
                 live.unreadable = 0
@@ -278,6 +284,7 @@ class Poller:
             state = replace(ended, warnings=(*ended.warnings, nothing))
             await self._take_in_without_result(live, state)
         else:
+            live.not_found = 0
             await self._take_in_state(live, state)
 
     async def _take_in_state(self, live: LiveJob, state: State) -> None:
@@ -307,10 +314,16 @@ class Poller:
         if response.status == TOO_MANY_REQUESTS:
             seconds = error.retry_after_seconds or self._backoff(live)
             client.limiter(live.job.fingerprint).hold("poll", seconds)
+        if response.status == NOT_FOUND:
+            await self._not_found(live, error, key)
+        else:
+            live.not_found = 0
+            self._trouble(live, error)
+
+    async def _not_found(self, live: LiveJob, error: Failure, key: Key) -> None:
         self._trouble(live, error)
         # A key of another account cannot see the job, so that its 404 proves nothing.
-        gone = response.status == NOT_FOUND and key.fingerprint == live.job.fingerprint
-        live.not_found = live.not_found + 1 if gone else 0
+        live.not_found = live.not_found + 1 if key.fingerprint == live.job.fingerprint else 0
         if live.not_found >= MOST_NOT_FOUND:
             error = replace(error, next_step=LOOK_LATER)
             await self.ingest(live, State(status="failed", failure=error, concluded=True))
@@ -360,7 +373,11 @@ class Poller:
         now = self._context.clock()
         if state.status == "running":
             live.missed_at = self._context.clock() - last_sent(live)
-            changed = state.provider_status != job.provider_status or state.progress != job.progress
+            changed = (
+                state.provider_status != job.provider_status
+                or state.progress not in {None, job.progress}
+                or states.merged(job, state.details) != job.details
+            )
             if changed or job.status != "running" or adopted:
                 holder = self._context.registry.holder
                 await self._context.registry.update(
@@ -411,7 +428,7 @@ class Poller:
         client = self._context.clients[job.provider]
         try:
             key = self._key(job)
-            request = operation.state.request(job.provider_job_id)
+            request = states.request_for(operation.state, job)
             response = await client.read(request, key, kind="poll")
         except CallError:
             return  # it stays as it is

@@ -150,7 +150,7 @@ class Tariff:
         """
         if job.cost is None or job.unapproved:
             return None
-        accepted = job.provider_job_id is not None
+        accepted = job.provider_job_id is not None or job.status == "completed"
         if job.status == "cancelled" and job.submitted_at is None:
             accepted = False  # its id belonged to a request that was opened before
         if not job.ended:

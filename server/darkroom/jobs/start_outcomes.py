@@ -10,7 +10,9 @@ import anyio
 from darkroom.core.errors import CallError, DarkroomError, failure
 from darkroom.jobs import slots
 from darkroom.jobs.account_queue import AccountQueue
+from darkroom.jobs.bounds import believed_cost
 from darkroom.jobs.evidence import look_for_evidence
+from darkroom.jobs.states import merged
 from darkroom.jobs.store import Query
 from darkroom.providers.client.account import ACCOUNT_WIDE
 from darkroom.providers.client.outcomes import (
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from darkroom.jobs.registry import LiveJob
     from darkroom.providers.client.outcomes import Outcome
     from darkroom.providers.client.provider_client import ProviderClient
+    from darkroom.providers.messages import Acceptance
     from darkroom.providers.operations import JobOperation
 
 
@@ -77,8 +80,8 @@ class StartOutcomes:
     ) -> None:
         """Record the outcome of a request, and take the next step."""
         match outcome:
-            case Accepted(provider_job_id):
-                await self.accept(live, "accepted", provider_job_id)
+            case Accepted(provider_job_id, _, acceptance):
+                await self.accept(live, "accepted", provider_job_id, acceptance)
             case Refused(error) if error.code in ACCOUNT_WIDE and not self.accounts.is_waited_for(
                 live
             ):
@@ -104,10 +107,18 @@ class StartOutcomes:
                 look_for_evidence(self._context, live)
 
     async def accept(
-        self, live: LiveJob, state: Literal["accepted"] | None, provider_job_id: str | None
+        self,
+        live: LiveJob,
+        state: Literal["accepted"] | None,
+        provider_job_id: str | None,
+        acceptance: Acceptance | None = None,
     ) -> None:
         """Follow a job that the provider accepted; without a ``state`` no request was necessary."""
         now = self._context.clock()
+        client = self._context.clients[live.job.provider]
+        addresses, refused = client.own(acceptance.addresses if acceptance is not None else {})
+        cost = acceptance.cost if acceptance is not None else None
+        details = acceptance.details if acceptance is not None else None
         attempts = live.answered(now, state, provider_id=provider_job_id) if state else ()
 
         def change(job: Job) -> Job:
@@ -119,6 +130,10 @@ class StartOutcomes:
                 holder=self._context.registry.holder,
                 submitted_at=job.submitted_at or now,
                 provider_job_id=provider_job_id,
+                addresses=addresses or None,
+                cost=believed_cost(cost) or job.cost,
+                details=merged(job, details),
+                warnings=(*job.warnings, *refused),
                 error=None,
                 evidence=None,
                 queued_for=None,

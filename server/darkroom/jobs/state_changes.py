@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from darkroom.jobs.states import merged
 from darkroom.providers.values import ENDED
 
 if TYPE_CHECKING:
     from darkroom.jobs.model import Job
     from darkroom.providers.messages import State
+    from darkroom.providers.values import Cost
 
 
 def going_on(job: Job, state: State, *, at: float, polls: int, holder: str) -> Job | None:
@@ -25,6 +28,7 @@ def going_on(job: Job, state: State, *, at: float, polls: int, holder: str) -> J
         polls=polls,
         provider_status=state.provider_status or job.provider_status,
         progress=state.progress or job.progress,
+        details=merged(job, state.details),
         outputs=state.outputs or job.outputs,
         queued_for=None,
         starts_at=None,
@@ -43,8 +47,9 @@ def ending(job: Job, state: State, *, at: float, polls: int) -> Job | None:
         polls=polls,
         provider_status=state.provider_status or job.provider_status,
         progress=state.progress or job.progress,
+        details=merged(job, state.details),
         outputs=tuple(kept.get(each.index, each) for each in state.outputs),
-        cost=state.cost or job.cost,
+        cost=state.cost or _cost(job, state),
         concluded=state.concluded,
         error=state.failure,
         evidence=None if job.status == "unknown" else job.evidence,
@@ -52,6 +57,13 @@ def ending(job: Job, state: State, *, at: float, polls: int) -> Job | None:
         queued_for=None,
         starts_at=None,
     )
+
+
+def _cost(job: Job, state: State) -> Cost | None:
+    """Return the cost of a job whose end names none: whether a failure is charged is not known."""
+    if job.cost is None or state.status not in {"failed", "blocked"} or job.cost.basis == "exact":
+        return job.cost
+    return replace(job.cost, basis="unknown")
 
 
 def is_news(job: Job, state: State) -> bool:

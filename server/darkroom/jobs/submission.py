@@ -18,12 +18,9 @@ from darkroom.jobs.quota import DAY_SECONDS, outlook, read_counters
 from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.jobs.store import NoShareError
-from darkroom.providers.client.outcomes import (
-    Refused,
-    judge,
-)
+from darkroom.providers.client.outcomes import Accepted, Refused, judge
 from darkroom.providers.client.resend import with_newer_key
-from darkroom.providers.messages import UNREADABLE
+from darkroom.providers.messages import UNREADABLE, Acceptance
 from darkroom.providers.operations import FanOutOperation
 
 if TYPE_CHECKING:
@@ -295,19 +292,23 @@ class Submitter:
             return Refused(not_understood())
         live.trouble = None
         response = await client.change(request, key)
-        provider_id: str | None = None
+        acceptance: Acceptance | None = None
         if not isinstance(response, DarkroomError):
             try:
-                provider_id = operation.accepted(response)
+                accepted = operation.accepted(response)
             except UNREADABLE:
-                provider_id = None
+                acceptance = None
+            else:
+                acceptance = Acceptance(id=accepted) if isinstance(accepted, str) else accepted
         outcome = judge(
             client.provider,
             response,
-            provider_id=provider_id,
+            provider_id=acceptance.id if acceptance is not None else None,
             needs_id=True,
             also_accepts=operation.also_accepts,
         )
+        if isinstance(outcome, Accepted) and acceptance is not None:
+            outcome = dataclasses.replace(outcome, acceptance=acceptance)
         return with_newer_key(self._context.credentials, key, outcome)
 
     async def _mark_sent(self, live: LiveJob, shares: Sequence[Share]) -> None:

@@ -58,6 +58,7 @@ def job_view(
         "progress": {"done": job.progress.done, "total": job.progress.total}
         if job.progress is not None
         else None,
+        "details": job.details if addresses else None,
         **_outputs(job, include_url=include_url, addresses=addresses),
         "cost": cost_view(job.cost),
         "error": job.error.to_json() if job.error is not None else None,

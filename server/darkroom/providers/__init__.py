@@ -5,12 +5,20 @@ declares a `Provider` with its operations and does nothing else; `docs/adding-a-
 how. The functions that read a provider's responses are in `darkroom.providers.reading`.
 """
 
-from darkroom.core.errors import Code, call_error, failure
+from darkroom.core.errors import Code, ErrorBody, call_error, failure, read_error_body
 from darkroom.core.foreign import is_name
 from darkroom.core.json_types import JsonObject, JsonValue
 from darkroom.core.names import nearest
 from darkroom.providers import reading
-from darkroom.providers.messages import Request, Response, State, UnreadableError, read_json
+from darkroom.providers.messages import (
+    Acceptance,
+    MissingError,
+    Request,
+    Response,
+    State,
+    UnreadableError,
+    read_json,
+)
 from darkroom.providers.operations import (
     CHANGES,
     DESTROYS,
@@ -26,7 +34,9 @@ from darkroom.providers.operations import (
     Lookback,
     Operation,
     Quota,
+    ResultSource,
     Secret,
+    Source,
     StateSource,
     Way,
 )
@@ -64,6 +74,7 @@ __all__ = [
     "PICTURES",
     "READS",
     "STARTS",
+    "Acceptance",
     "Address",
     "Allowance",
     "CallOperation",
@@ -72,6 +83,7 @@ __all__ = [
     "Code",
     "Cost",
     "Credential",
+    "ErrorBody",
     "FanOutOperation",
     "Hints",
     "JobOperation",
@@ -82,6 +94,7 @@ __all__ = [
     "Listing",
     "LocalFile",
     "Lookback",
+    "MissingError",
     "Operation",
     "Output",
     "Params",
@@ -94,9 +107,11 @@ __all__ = [
     "Rate",
     "Request",
     "Response",
+    "ResultSource",
     "Secret",
     "Section",
     "ShownStatus",
+    "Source",
     "StartParams",
     "State",
     "StateSource",
@@ -114,6 +129,7 @@ __all__ = [
     "is_name",
     "nearest",
     "outward_mistakes",
+    "read_error_body",
     "read_json",
     "reading",
 ]

@@ -20,7 +20,7 @@ from darkroom.core.errors import ConfigurationError, call_error
 from darkroom.core.log import log
 from darkroom.core.templates import TEMPLATE, unfilled
 from darkroom.core.text_files import read_text
-from darkroom.core.urls import Origin, is_loopback_ip
+from darkroom.core.urls import Origin, is_loopback_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -201,7 +201,7 @@ class Credentials:
                 f"{provider.credentials[0].variable}"
             )
         allow_http = self._settings.provider(provider.name).allow_http
-        if parts.scheme == "http" and not is_loopback(parts.hostname) and not allow_http:
+        if parts.scheme == "http" and not is_loopback_host(parts.hostname) and not allow_http:
             raise ConfigurationError(
                 f"{name}: expected https; http is for loopback, or set "
                 f"[{provider.name}] allow_http = true for a server of your own"
@@ -215,13 +215,8 @@ class Credentials:
         """Return the origins of the base addresses that the operator has set to loopback."""
         bases = [self.base_url(p) for p in providers if self._environment.get(p.base_url_variable)]
         return tuple(
-            Origin.of(base) for base in bases if is_loopback(urlsplit(base).hostname or "")
+            Origin.of(base) for base in bases if is_loopback_host(urlsplit(base).hostname or "")
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is loopback."""
-    return host == "localhost" or is_loopback_ip(host)
 
 
 def fingerprint(secret: str) -> str:

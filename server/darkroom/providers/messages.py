@@ -6,7 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from darkroom.core.redaction import is_plain, redacted, redacted_value
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
     from darkroom.providers.values import Cost, Output, Progress, Status
 
-Method = Literal["GET", "POST", "DELETE"]
+Method: TypeAlias = str
+"""``GET``, ``POST``, ``PUT``, ``PATCH`` or ``DELETE``."""
+
+BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+"""The methods whose arguments go into a JSON body."""
 
 DEEPEST = 100
 """Maximum nesting of a response; a result with more than 255 levels cannot be written as JSON."""
@@ -34,10 +38,15 @@ _HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request to a provider, without credentials: path relative to the base address."""
+    """One request to a provider, without credentials: path relative to the base address.
+
+    ``address`` takes the place of base address, path and query: one that the provider named in an
+    earlier answer. It is used only if it is at the base address or at one of `Provider.hosts`.
+    """
 
     method: Method
-    path: str
+    path: str = ""
+    address: str | None = None
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     body: JsonValue = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -69,6 +78,20 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """What a provider says when it accepts a job; a module without more to say returns the id.
+
+    ``cost`` is the cost that it names. ``addresses`` are those to use next, by a name that
+    `Source.address` refers to; they are kept in the journal only. ``details``: see `State`.
+    """
+
+    id: str
+    cost: Cost | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict[str, str])
+    details: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What a provider says about a job, in our terms; the same from a poll, a list or a webhook."""
 
@@ -79,6 +102,9 @@ class State:
     failure: Failure | None = None
     progress: Progress | None = None
     warnings: tuple[str, ...] = ()
+    details: JsonObject | None = None
+    """Facts that only this provider has (a seed, a place in a queue); a check shows the first."""
+
     concluded: bool = False
     """The end is our conclusion, not the provider's word: it may still have news."""
 
@@ -93,6 +119,10 @@ class UnreadableError(Exception):
     def __init__(self, text: str, *, ended: State | None = None) -> None:
         super().__init__(text)
         self.ended = ended
+
+
+class MissingError(UnreadableError):
+    """Raised by a reader for a response that says, whatever its status, that there is no such job."""
 
 
 UNREADABLE = (

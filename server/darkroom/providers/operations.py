@@ -22,6 +22,7 @@ from urllib.parse import quote
 from darkroom.core.errors import Code
 from darkroom.core.foreign import MOST_CHARACTERS
 from darkroom.providers.messages import (
+    Acceptance,
     Method,
     Request,
     Response,
@@ -135,6 +136,9 @@ class CallOperation(Declared):
     prepare: Prepare | None = None
     check: Check_ | None = None
     bind: Bind | None = None
+    address: str | None = None
+    """Name of an address of the job in ``job_id`` that is called instead of ``path``."""
+
     repeatable: bool = True
     asks: str | None = None
     summary: Callable[[Any], str] | None = None
@@ -182,18 +186,60 @@ class Listing:
     """The listed jobs by the provider's id; each is read like the response for a single job."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StateSource:
-    """How to request a job's state (``GET path``; ``{id}`` is the provider's id) and to read it."""
+PathOf: TypeAlias = "str | Callable[[str, JsonObject], str]"
+"""A path with ``{id}`` for the provider's id, or ``(id, arguments of the job) -> path``."""
 
-    path: str
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """How to request something about a job: at the address that the provider gave, else ``path``.
+
+    ``address`` is the address's name in `Acceptance.addresses`. A job that was started elsewhere
+    has none, and neither has one whose address is not on a host of the provider.
+    """
+
+    path: PathOf
+    address: str | None = None
+
+    def request(
+        self, provider_job_id: str, arguments: JsonObject, addresses: Mapping[str, str]
+    ) -> Request:
+        """Build the request for one job."""
+        if self.address is not None and self.address in addresses:
+            return Request(method="GET", address=addresses[self.address])
+        if isinstance(self.path, str):
+            path = self.path.format(id=quote(provider_job_id, safe=""))
+        else:
+            path = self.path(provider_job_id, arguments)
+        return Request(method="GET", path=path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ResultSource(Source):
+    """A second request, for the result of a job that its state says has ended well.
+
+    ``read`` gets every 2xx, and other answers with a status in ``also_reads``: there the result
+    itself may say that the job has failed.
+    """
+
     read: Callable[[Response], State]
+    also_reads: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StateSource(Source):
+    """How to request a job's state (``GET``) and to read it.
+
+    ``also_reads`` are statuses other than 2xx whose body may be a state all the same; if ``read``
+    does not understand it, the status counts.
+    """
+
+    read: Callable[[Response], State]
+    also_reads: frozenset[int] = frozenset()
     listing: Listing | None = None
     """How to request many jobs at once, if the provider has a list."""
 
-    def request(self, provider_job_id: str) -> Request:
-        """Build the request for one job."""
-        return Request(method="GET", path=self.path.format(id=quote(provider_job_id, safe="")))
+    result: ResultSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -224,8 +270,9 @@ text in both cases, unless the argument's `Takes` refuses addresses.
 class JobOperation(Declared):
     """An operation that starts a job.
 
-    ``accepted`` returns the provider's id of the job from a response, or None if no job was made;
-    ``also_accepts`` are statuses other than 2xx in which such an id means acceptance.
+    ``accepted`` returns the provider's id of the job from a response (an `Acceptance` if the
+    response says more), or None if no job was made; ``also_accepts`` are statuses other than 2xx in
+    which such an id means acceptance.
     ``typical_seconds`` is the first estimate of the duration; ``longest_seconds`` is how long an
     unknown job keeps its slot. ``cost`` is the estimate, before the exact cost is known.
     """
@@ -236,7 +283,7 @@ class JobOperation(Declared):
     prepare: Prepare | None = None
     check: Check_ | None = None
     bind: Bind | None = None
-    accepted: Callable[[Response], str | None]
+    accepted: Callable[[Response], Acceptance | str | None]
     also_accepts: frozenset[int] = frozenset()
     state: StateSource
     check_tool: str

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from darkroom.core.errors import Code
+from darkroom.core.errors import Code, ErrorBody
 from darkroom.providers.values import Unit
 
 if TYPE_CHECKING:
@@ -156,6 +156,14 @@ class Provider:
 
     policy: Policy | None = None
     """How this provider checks texts, if it can be named in `[guard] provider`."""
+
+    hosts: tuple[str, ...] = ()
+    """Hosts beside the base address that an answer may name for the next request, which carries the
+    credential; ``*.example.com`` stands for all below. A base address that is loopback, or of the
+    sandbox, stands for all of them."""
+
+    read_error: Callable[[Response], ErrorBody] | None = None
+    """Reads an error that `read_error_body` does not understand."""
 
     probe: str | None = None
     """Name of the cheapest read-only operation; `darkroom doctor` tries the key with it."""

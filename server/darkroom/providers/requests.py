@@ -6,7 +6,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from darkroom.providers.messages import Request
+from darkroom.providers.messages import BODY_METHODS, Request
 
 if TYPE_CHECKING:
     from darkroom.core.json_types import JsonObject, JsonValue
@@ -21,7 +21,7 @@ def build_request(
     """Build the request that an operation sends for valid arguments.
 
     Arguments that the path names go into the path; the others go into the query of a GET or DELETE
-    or into the JSON body of a POST. A POST has no body only if no argument was given.
+    or into the JSON body of a POST, PUT or PATCH, which has none only if no argument was given.
     ``idempotency_key`` is for this server and is never sent.
     """
     if operation.prepare is not None:
@@ -32,8 +32,8 @@ def build_request(
         **{name: quote(str(given[name]), safe="") for name in inside if name in given}
     )
     rest: JsonObject = {name: value for name, value in given.items() if name not in inside}
-    if operation.method == "POST":
-        return Request(method="POST", path=path, body=rest if given else None)
+    if operation.method in BODY_METHODS:
+        return Request(method=operation.method, path=path, body=rest if given else None)
     query = {name: _query(value) for name, value in rest.items()}
     return Request(method=operation.method, path=path, query=query)
 

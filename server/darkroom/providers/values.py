@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import builtins
@@ -19,7 +19,8 @@ ShownStatus = Literal["queued", "running", "completed", "failed", "blocked", "ca
 ENDED: frozenset[Status] = frozenset({"completed", "failed", "blocked", "cancelled"})
 
 
-Unit = Literal["credits", "images", "videos", "evaluations"]
+Unit: TypeAlias = str
+"""What a provider counts; a module declares its own: ``credits``, ``images``, ``videos``, ``usd``."""
 
 
 Basis = Literal["exact", "estimate", "unknown"]

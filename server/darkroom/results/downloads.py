@@ -12,6 +12,7 @@ import anyio.lowlevel
 from darkroom.core.byte_budget import LARGEST_FILE_BYTES, ByteBudget
 from darkroom.core.errors import CallError, Code, FetchError
 from darkroom.core.log import log
+from darkroom.jobs import states
 from darkroom.jobs.store import Query
 from darkroom.providers.client.resend import Backoff
 from darkroom.providers.messages import UNREADABLE
@@ -399,13 +400,13 @@ class _Addresses:
         client = self._context.clients[job.provider]
         operation = self._context.operations[job.operation]
         key = self._context.credentials.key(client.provider, operation.credential, owner=job.owner)
-        response = await client.read(operation.state.request(job.provider_job_id), key, kind="poll")
-        if not response.ok:
-            return ()
+        request = states.request_for(operation.state, job)
+        response = await client.read(request, key, kind="poll")
         try:
-            return client.mended(operation.state.read(response)).outputs
-        except UNREADABLE:
+            state = await states.read(client, operation, job, response, key)
+        except (states.NotOkError, *UNREADABLE):
             return ()
+        return client.mended(state).outputs
 
 
 def _without_address(output: Output) -> Output:

@@ -63,6 +63,9 @@ PROVIDERS = {
     "zupertry": _Entry("ZupertryEmulator", {"ZUPERTRY_API_KEY": "LIVE_KEY"}),
     "zsky": _Entry("ZskyEmulator", {"ZSKY_API_KEY": "TEST_KEY"}),
     "claid": _Entry("ClaidEmulator", {"CLAID_API_KEY": "TEST_KEY"}),
+    "fal": _Entry("FalEmulator", {"FAL_KEY": "TEST_KEY"}),
+    "bfl": _Entry("BflEmulator", {"BFL_API_KEY": "TEST_KEY"}),
+    "replicate": _Entry("ReplicateEmulator", {"REPLICATE_API_TOKEN": "TEST_KEY"}),
     "znyx": _Entry("ZnyxEmulator", {"ZNYX_RUNTIME_TOKEN": "TEST_RUNTIME_TOKEN", "ZNYX_CI_TOKEN": "TEST_CI_TOKEN", "ZNYX_ADMIN_TOKEN": "TEST_ADMIN_TOKEN", "ZNYX_ORG_ID": "ORG_ID", "ZNYX_PROJECT_ID": "PROJECT_ID"}),
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from darkroom.catalogue import Missing, Result, Tool
+from darkroom.catalogue import Missing, Result, Tool, completed
 from darkroom.providers import LOCAL_READS, Params
 
 if TYPE_CHECKING:
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 async def get_setup(engine: Engine, params: Params, person: Person) -> Result:
     """Return for every provider the variables that it needs, and what is wrong with them."""
     del params, person
+    from darkroom_tools import CATALOGUE  # noqa: PLC0415 -- it holds this tool
+
+    known = engine.providers
+    others = (p for p in completed(CATALOGUE).providers if p.name not in known)
     entries: list[JsonValue] = []
     lines = ["No provider has a credential yet. Set one of these and start the server again:"]
-    for provider in engine.providers.values():
+    for provider in (*known.values(), *others):
         missing = [
             found
             for credential in provider.credentials

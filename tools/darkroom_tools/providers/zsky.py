@@ -51,7 +51,7 @@ VIDEOS_PER_DAY = 50
 ADDRESS_SECONDS = 86_400
 KEY_PREFIX = "zsky_live_"
 IMAGE_SECONDS = 6.0
-"""An assumption: no document says how long an image takes; the sample client polls every 2 s."""
+"""guessed: no document says how long an image takes; the sample client polls every 2 s."""
 
 VIDEO_SECONDS = 60.0
 LONGEST_IMAGE_SECONDS = 600.0

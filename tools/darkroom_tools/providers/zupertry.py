@@ -57,7 +57,7 @@ LISTED = ("job_id", "status", "created_at", "credits_consumed", "error_code")
 """Of each try-on in such a list; zupertry_check_tryon shows the rest."""
 
 TRYON_SECONDS = 8.0
-"""An assumption: no document says how long a try-on takes."""
+"""guessed: no document says how long a try-on takes."""
 
 LONGEST_TRYON_SECONDS = 900.0
 

@@ -51,7 +51,7 @@ REQUESTS_PER_MINUTE = {1: 10, 2: 100, 3: 1_000}
 
 MOST_IMAGES = 200
 IMAGE_SECONDS = 6.0
-"""An assumption: no document says how long an image takes."""
+"""guessed: no document says how long an image takes."""
 
 POLL_INTERVAL_SECONDS = 6.0
 """No document says whether polls count; polls alone do not exceed the lowest tier's rate."""

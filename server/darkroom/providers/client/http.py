@@ -17,11 +17,12 @@ import httpx2
 
 from darkroom.core.errors import DarkroomError
 from darkroom.core.redaction import redacted
+from darkroom.core.urls import SANDBOX_SUFFIX, Origin, is_loopback_host
 from darkroom.providers.client.proxies import ProxyVariableError, proxy_for
 from darkroom.providers.messages import Request, Response, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from darkroom.core.errors import Code
     from darkroom.providers.client.proxies import Proxy
@@ -33,6 +34,7 @@ WRITE_TIMEOUT_SECONDS = 10.0
 DEADLINE_SECONDS = 30.0
 """Time for one request, from connecting to the last byte of the response."""
 
+HTTPS_PORT = 443
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 """One header holds a credential no longer than this; then it is tried again."""
@@ -44,6 +46,7 @@ BAD_CERTIFICATES = (
     "SSL_CERT_FILE names their file, if it is set"
 )
 BAD_ADDRESS = "the base address is not valid"
+FOREIGN_ADDRESS = "an address to ask next is not on one of its hosts"
 BAD_KEY = "the key holds characters that cannot be sent"
 
 Stage = Literal["client", "request", "connection", "sent"]
@@ -173,12 +176,14 @@ class HttpClient:
         self,
         base_url: str,
         *,
+        hosts: Collection[str] = (),
         clock: Callable[[], float],
         transport: httpx2.AsyncBaseTransport | None = None,
         environment: Mapping[str, str] | None = None,
         user_agent: str = "darkroom",
     ) -> None:
         self.base_url = base_url
+        self._hosts = tuple(hosts)
         self._environment = environment or {}
         self._clock = clock
         self._transport = transport
@@ -186,6 +191,22 @@ class HttpClient:
         self._client: httpx2.AsyncClient | None = None
         self.heard: Callable[[Request, Key, Response], None] | None = None
         """Told of every answer, whoever asked."""
+
+    def admits(self, address: str) -> bool:
+        """Tell whether a request with a credential may go to an address that an answer named."""
+        try:
+            origin, base = Origin.of(address), Origin.of(self.base_url)
+        except ValueError:
+            return False
+        if origin == base:
+            return True
+        if is_loopback_host(base.host) or base.host.endswith(SANDBOX_SUFFIX):
+            return False  # it stands for all hosts of the provider
+        usual = origin.scheme == "https" and origin.port == HTTPS_PORT
+        return usual and any(
+            origin.host.endswith(host[1:]) if host.startswith("*.") else origin.host == host
+            for host in self._hosts
+        )
 
     async def send(self, request: Request, key: Key, *, once: bool) -> Response:
         """Send one request and read its response.
@@ -202,9 +223,11 @@ class HttpClient:
             client = self._open()
             course.stage = "request"
             with anyio.fail_after(DEADLINE_SECONDS):
+                if request.address is not None and not self.admits(request.address):
+                    raise NotSentError(FOREIGN_ADDRESS, "bad_response")  # noqa: TRY301 -- as any fate
                 outgoing = client.build_request(
                     request.method,
-                    self.base_url + request.path,
+                    request.address or self.base_url + request.path,
                     params=dict(request.query) or None,
                     json=request.body if request.body is not None else None,
                     headers={**request.headers, **_headers(key)},

@@ -22,13 +22,19 @@ from darkroom.core.errors import (
     read_error_body,
 )
 from darkroom.core.foreign import identifier
-from darkroom.providers.client.http import LostError, NotSentError, retry_after
+from darkroom.providers.client.http import (
+    LONGEST_RETRY_AFTER_SECONDS,
+    LostError,
+    NotSentError,
+    retry_after,
+)
+from darkroom.providers.messages import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from darkroom.core.json_types import JsonObject
-    from darkroom.providers.messages import Response
+    from darkroom.providers.messages import Acceptance, Response
     from darkroom.providers.provider import Provider
 
 TOO_MANY_REQUESTS = 429
@@ -51,6 +57,8 @@ class Accepted:
 
     provider_id: str | None
     response: Response
+    acceptance: Acceptance | None = None
+    """What the response says more, if a job was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +105,11 @@ def describe(
 
     ``statuses`` are those with another meaning for this operation than for the provider.
     """
-    said = read_error_body(response.body)
+    said = error_of(provider, response)
     wait = retry_after(response.headers, response.received_at)
-    if response.status != TOO_MANY_REQUESTS and "retry-after" not in response.headers:
+    if wait is None and said.retry_after_seconds is not None:
+        wait = min(said.retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS)
+    elif response.status != TOO_MANY_REQUESTS and "retry-after" not in response.headers:
         wait = None  # Claid says when its window ends in every answer
     code = statuses.get(response.status) or code_of(provider, response, said)
     if code == "quota_exhausted" and is_rate(response, said):
@@ -112,6 +122,16 @@ def describe(
         provider_message=said.message,
         request_id=request_id(response),
     )
+
+
+def error_of(provider: Provider, response: Response) -> ErrorBody:
+    """Return what an error says, as the provider's module reads it, else as most providers say it."""
+    if provider.read_error is not None:
+        try:
+            return provider.read_error(response)
+        except UNREADABLE:
+            pass
+    return read_error_body(response.body)
 
 
 def is_rate(response: Response, said: ErrorBody) -> bool:
@@ -127,6 +147,8 @@ def is_rate(response: Response, said: ErrorBody) -> bool:
 
 def code_of(provider: Provider, response: Response, said: ErrorBody) -> Code:
     """Return our code: from the provider's code, else from its statuses, else from the status."""
+    if said.means is not None:
+        return said.means
     if said.code is not None and said.code in provider.codes:
         return provider.codes[said.code]
     if response.status in provider.statuses:
@@ -147,7 +169,7 @@ def unknown(provider: Provider, what: str, response: Response | None = None) -> 
     evidence: JsonObject = {"what_happened": what}
     if response is not None:
         evidence["http_status"] = response.status
-        if said := clean(read_error_body(response.body).message):
+        if said := clean(error_of(provider, response).message):
             evidence["provider_message"] = said
         if found := request_id(response):
             evidence["request_id"] = found
@@ -199,7 +221,7 @@ def judge(
     if provider_id is not None and not _usable(provider_id):
         provider_id = None
     if response.ok or response.status in also_accepts:
-        if provider_id is not None or (response.ok and not needs_id):
+        if provider_id is not None or not needs_id:
             return Accepted(provider_id, response)
         if response.ok:
             nothing = unknown(provider, "bad_response: a success without a usable id", response)

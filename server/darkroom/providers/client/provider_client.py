@@ -124,6 +124,22 @@ class ProviderClient:
             outputs.append(replace(output, url=url, expires_at=expires_at))
         return replace(state, outputs=tuple(outputs), warnings=tuple(warnings))
 
+    def own(self, addresses: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+        """Return the addresses that may be asked with a credential; a warning names the others."""
+        kept: dict[str, str] = {}
+        warnings: list[str] = []
+        for name, given in addresses.items():
+            try:
+                address = mended(given, self.http_client.base_url)
+            except ValueError:
+                address = ""
+            if self.http_client.admits(address):
+                kept[name] = address
+            else:
+                title = self.provider.title
+                warnings.append(f"{title} gave an address on a host that is not its own; not used")
+        return kept, list(dict.fromkeys(warnings))
+
     async def read(
         self,
         request: Request,

@@ -41,7 +41,7 @@ ADDRESS_SECONDS = 86_400
 """``tmp_url`` is valid for 24 hours."""
 
 EDIT_SECONDS = 5.0
-"""An assumption: no document says how long an edit takes."""
+"""guessed: no document says how long an edit takes."""
 
 LONGEST_EDIT_SECONDS = 900.0
 

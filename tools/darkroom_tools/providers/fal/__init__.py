@@ -1,0 +1,1 @@
+"""fal: a queue in front of about 1,200 models."""
