@@ -11,6 +11,7 @@ from darkroom.config.settings import load
 from darkroom.core.errors import ConfigurationError
 from darkroom_tools import CATALOGUE
 from tests.project.documents import EXAMPLE
+from tests.snapshots import EVERYTHING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ GUARD = "DARKROOM_GUARD__PROVIDER"
 
 
 def read(**environment: str) -> Settings:
-    return load(CATALOGUE.providers, environment, tools=[tool.name for tool in CATALOGUE.tools])
+    return load(EVERYTHING.providers, environment, tools=[tool.name for tool in EVERYTHING.tools])
 
 
 def mistakes(**environment: str) -> list[str]:

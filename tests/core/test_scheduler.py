@@ -203,7 +203,7 @@ async def test_ten_thousand_jobs_that_are_all_due_keep_to_the_rate(
     dependencies = rig(clock, tmp_path, open_store=Crowd(10_000, clock()).opened)
     async with dependencies.client() as client:
         await call(client, "list_jobs", limit=1)
-        await anyio.sleep(49 + 180)
+        await anyio.sleep(49 + 185)  # four windows; within one, looks are some seconds apart
         began = clock()
         seen = await call(client, "zsky_check_job", job_id=f"zsky_{9:022}", wait_seconds=1)
         assert clock() - began <= 1.01

@@ -83,7 +83,6 @@ BAD: dict[str, tuple[Callable[[Path], str], str]] = {
     "heic": (written("phone.heic", HEIC), "cannot be read here"),
     "data": (lambda _: "data:image/png;base64,aGVsbG8=", "pictures are not passed inside a call"),
     "another computer": (lambda _: "file://server/share/x.jpg", "of this computer"),
-    "upload": (lambda _: "upload:nothing-is-here-1", "is not here any more"),
     "somebody's hash": (lambda _: f"input:{'a' * 64}/x.jpg", "not kept any more"),
 }
 

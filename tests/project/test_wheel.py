@@ -102,7 +102,7 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
     assert "darkroom-tools = darkroom_tools:CATALOGUE" in entry_points
     assert re.search(r"^Requires-Python: >=3\.11$", metadata, re.MULTILINE)
     extra = dict(re.findall(r"^Requires-Dist: ([\w-]+).*extra == '(\w+)'", metadata, re.MULTILINE))
-    assert extra == {"bpe-openai": "tokens", "uvloop": "http"}
+    assert extra == {"bpe-openai": "tokens", "obstore": "s3", "uvloop": "http"}
 
 
 def test_the_command_says_its_version_outside_any_folder_of_ours(

@@ -196,7 +196,6 @@ async def test_every_form_of_output_is_sent_as_the_page_has_it(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"input": "/home/me/x.jpg"}, "input: the address is the path of a local file"),
         ({"input": "storage://"}, "input: the address does not begin with https"),
         ({"operations": {"resize": {}}}, "unknown argument 'resize'; did you mean 'resizing'?"),
         ({"operations": {"resizing": {"width": "wide"}}}, "width: expected pixels ('1000')"),

@@ -211,7 +211,7 @@ def test_a_wrong_workflow_is_named_at_the_start(
         ({"workflow": "stduio"}, "did you mean 'studio'?"),
         ({"images": []}, "images: missing; expected an array of 1 to 200 items"),
         ({"images": [{"image_url": "https://a.example/x.png"}] * 201}, "got an array of 201"),
-        ({"images": [{"image_url": "file:///x"}]}, "images[0].image_url: the address"),
+        ({"images": [{"image_url": "ftp://a.example/x"}]}, "images[0].image_url: the address"),
         ({"twice": ("a", "a")}, "images[1].image_name: 'a' is the name of images[0] too"),
         ({"twice": ("a.jpg", "a.PNG")}, "'a.PNG' is the name of images[0] too"),
     ],

@@ -102,9 +102,6 @@ REFERENCE = re.compile(r"job:([A-Za-z0-9_]{1,64})(?:#([0-9]{1,4}))?")
 LOCAL_FILE = re.compile(r"input:([0-9a-f]{64})/([^/\\\0]{1,100})")
 """A local file as it stands in the arguments of a job: the hash of its content, and its name."""
 
-UPLOADED = re.compile(r"upload:([A-Za-z0-9_-]{16,64})")
-"""A file that was given to ``POST /inputs``."""
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 """Of an address; a single letter is the drive of a path."""
 
@@ -119,7 +116,7 @@ class Takes:
     """Marks an argument that takes a picture or a video, and says what the provider accepts.
 
     A caller gives a public address, an output of an earlier job (``job:<job_id>``), a local file (a
-    path) or an ``upload:<id>``. A module writes ``Annotated[Address, Takes(max_bytes=...)]`` and
+    path). A module writes ``Annotated[Address, Takes(max_bytes=...)]`` and
     gets, when the request is built, what its operation declares (`JobOperation.files`): an address,
     or a `LocalFile`.
 
@@ -188,9 +185,9 @@ WAYS = "a public https address, job:<job_id>, or the path of a local file"
 
 
 def is_local_file(value: str) -> bool:
-    """Tell whether a text stands for a file here: a path, ``file://``, an upload, or its content."""
+    """Tell whether a text stands for a file here: a path, ``file://``, or its content."""
     found = _SCHEME.match(value)
-    return found is None or found[1].lower() in {"file", "upload", "input"}
+    return found is None or found[1].lower() in {"file", "input"}
 
 
 def local_files_in(value: JsonValue) -> Iterable[str]:

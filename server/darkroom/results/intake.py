@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from darkroom.core.errors import CallError, DarkroomError, call_error
 from darkroom.core.files import OWNER_ONLY, make_private_folder, write_atomic
 from darkroom.core.media_types import EXTENSIONS, MEDIA_TYPES, sniff_media_type
-from darkroom.providers.params import LOCAL_FILE, UPLOADED, is_local_file
+from darkroom.providers.params import LOCAL_FILE, is_local_file
 from darkroom.providers.values import LocalFile
 from darkroom.results import filenames
 from darkroom.results.decoder import Decoder
@@ -50,8 +50,6 @@ KEPT_SECONDS = 86_400.0
 
 LABEL_CHARACTERS = 40
 MOST_SAID = 1_000
-GIVEN = "given"
-"""Folder of what came through ``POST /inputs``, below that of the copies."""
 
 _READ = (
     os.O_RDONLY
@@ -178,13 +176,6 @@ class Intake:
         ------
         RefusedFileError: it lies outside the folders, is hidden, or is not there.
         """
-        if (upload := UPLOADED.fullmatch(text)) is not None:
-            path = self._folder / GIVEN / upload[1]
-            if not path.is_file():
-                raise RefusedFileError("it is not here any more; POST it to /inputs again")
-            return path
-        if text.lower().startswith("upload:"):
-            raise RefusedFileError("expected upload:<id> as POST /inputs answers it")
         real, root = self._resolved(_path_of(text))
         if any(part.startswith(".") for part in real.relative_to(root).parts):
             raise RefusedFileError("hidden files and folders are not sent")
@@ -251,7 +242,7 @@ class Intake:
         ------
         RefusedFileError: nothing matches, too much does, or it may not be looked at.
         """
-        if not is_local_file(text) or text.startswith(("input:", "upload:")):
+        if not is_local_file(text) or text.startswith("input:"):
             return None
         path = _path_of(text)
         if glob.has_magic(text) and not (self._roots[0] / path).exists():
@@ -370,15 +361,14 @@ class Intake:
 
     def _prune(self, used: Collection[str]) -> None:
         now = time.time()  # as the system's clock stamps files
-        for folder in (self._folder, self._folder / GIVEN):
-            try:
-                entries = list(os.scandir(folder))
-            except OSError:
-                continue
-            for entry in entries:
-                old = entry.is_file() and now - entry.stat().st_mtime > KEPT_SECONDS
-                if old and Path(entry.name).stem not in used:
-                    Path(entry.path).unlink(missing_ok=True)
+        try:
+            entries = list(os.scandir(self._folder))
+        except OSError:
+            return
+        for entry in entries:
+            old = entry.is_file() and now - entry.stat().st_mtime > KEPT_SECONDS
+            if old and Path(entry.name).stem not in used:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _path_of(text: str) -> Path:
