@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from darkroom.cli.call import TerminalPerson, call, find, read_arguments
+from darkroom.cli.command_line import parse
 from darkroom.core.errors import CallError, ConfigurationError
 from darkroom_tools.emulators.kit import Fault
 from tests.cli.support import setting_of
@@ -216,3 +217,28 @@ async def test_a_terminal_obeys_neither_the_provider_nor_the_caller(
     assert await run(over, "zsky_check_job", job_id=f"job{sign}") == 1
     said = capsys.readouterr()
     assert not {"\x9b", "\x9d", "\x9c", "\x1b"} & set(said.out + said.err)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["zsky_start_image", "--sandbox", '{"prompt": "x"}', "--wait"],
+        ["--sandbox", "zsky_start_image", "--wait", '{"prompt": "x"}'],
+        ["zsky_start_image", '{"prompt": "x"}', "--sandbox", "--wait"],
+    ],
+)
+def test_options_stand_before_the_arguments_or_after_them(line: list[str]) -> None:
+    options = parse(["call", *line])
+    assert options.arguments == '{"prompt": "x"}'
+    assert (options.tool, options.sandbox, options.wait) == ("zsky_start_image", True, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["zsky_get_usage", "{}", "{}"], ["zsky_get_usage", "--sandbx"], ["a", "--wait", "{}", "b"]],
+)
+def test_what_is_too_much_is_refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["call", *line])
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err

@@ -121,7 +121,6 @@ def parser() -> argparse.ArgumentParser:
         "arguments",
         metavar="JSON",
         nargs="?",
-        default="{}",
         help="the arguments as a JSON object, or - to read it from standard input (default: {})",
     )
     call.add_argument("--wait", action="store_true", help="wait until the started job has ended")
@@ -260,6 +259,22 @@ def _positive(text: str) -> float:
     raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
 
 
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a command line; options may stand before the JSON of a call, too.
+
+    Before Python 3.13 argparse takes an optional argument for left out as soon as an option stands
+    before it, and then does not know what to do with it.
+    """
+    whole = parser()
+    options, rest = whole.parse_known_args(arguments)
+    late = options.command == "call" and options.arguments is None
+    if late and rest and (rest[0] == "-" or not rest[0].startswith("-")):
+        options.arguments = rest.pop(0)
+    if rest:
+        whole.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     # pydantic looks for plugins in every installed package, which takes 15 ms; none is used here.
@@ -268,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # an old console must not end what was paid for
             stream.reconfigure(errors="backslashreplace")
     try:
-        options = parser().parse_args(arguments)
+        options = parse(arguments)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else USAGE_ERROR
     from darkroom.core.errors import ConfigurationError  # noqa: PLC0415 -- --help needs nothing
