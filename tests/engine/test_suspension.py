@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from darkroom.jobs.suspension import endangers
+from darkroom.jobs.quota import endangers
 from darkroom.providers.provider import Suspension
 from tests.engine.batches.support import prompts, until_done
 from tests.engine.support import HOUR, asked, zsky

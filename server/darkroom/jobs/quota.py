@@ -1,9 +1,14 @@
-"""Daily and monthly limits of a provider, counted from our journal.
+"""What a provider takes in a time, counted from our journal: its quota, and its suspension rule.
 
 What other programs use of the same account is in the provider's own counters. They are read before
-the first start, and again every few minutes while starts leave a request to spare. The limits are
-enforced just before a request is sent. Before that they are reported: in the question to
+the first start, and again every few minutes while starts leave a request to spare. The quota is
+enforced just before a request is sent. Before that it is reported: in the question to
 the person, in an estimate, and with the job.
+
+The rule by which a provider suspends a key is never met: what is not decided yet, and the attempt
+that is about to be made, count as rejected, so whatever becomes of them, the rule is not met. Nor is
+it met later by good attempts leaving the window before the bad ones: every shorter window is looked
+at, too.
 """
 
 from __future__ import annotations
@@ -13,18 +18,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from darkroom.core.errors import CallError, call_error
+from darkroom.core.errors import CallError, Failure, call_error
 from darkroom.core.times import iso
 from darkroom.jobs.spending import beginning
-from darkroom.jobs.store import Share, Usage
+from darkroom.jobs.store import Sent, Share, Usage
 from darkroom.providers.messages import UNREADABLE, Request
-from darkroom.providers.operations import Quota
+from darkroom.providers.operations import JobOperation, Quota
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from darkroom.jobs.context import JobContext
     from darkroom.providers.credentials import Key
-    from darkroom.providers.operations import JobOperation
-    from darkroom.providers.provider import Provider
+    from darkroom.providers.provider import Provider, Suspension
+    from darkroom.providers.values import Status
 
 DAY_SECONDS = 86_400.0
 COUNTERS_SECONDS = 240.0
@@ -35,6 +42,15 @@ CONTENDED_COUNTERS_SECONDS = 600.0
 
 COUNTERS_WAIT_SECONDS = 5.0
 """How long a start waits for them; then it is decided without."""
+
+MARGIN_SECONDS = 60.0
+"""A request arrives, and its outcome counts, so much later than we wrote it down."""
+
+SPARED_SECONDS = 5.0
+"""How often a job that waits for its key's sake looks again; its neighbours' outcomes help as well."""
+
+GOOD: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
+"""Decided, and not rejected by the provider's safety check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,9 @@ class Outlook:
     tomorrow: float
     shares: tuple[Share, ...] = ()
     """What the write that sends a job has to find free, for other processes count as well."""
+
+    danger: Failure | None = None
+    """Why a job is not sent now: it could get the key suspended; None: it cannot."""
 
     @property
     def refusal(self) -> CallError | None:
@@ -121,10 +140,16 @@ async def outlook(
     """Return what new jobs of an operation meet, ``behind`` all that wait here or before them."""
     now = context.clock()
     periods = beginnings(context, provider, operation, fingerprint, now)
-    usage = Usage(0, ())
-    if periods:
-        usage = await context.registry.store.usage(owner, operation.name, periods)
-    return outlook_of(context, provider, operation, usage, fingerprint, now, behind=behind)
+    rule, sent, usage = provider.suspension, None, Usage(0, ())
+    if rule is not None and not behind:  # it is about to be sent
+        names = (each.name for each in provider.operations if isinstance(each, JobOperation))
+        sent = Sent(tuple(names), now - rule.window_seconds - MARGIN_SECONDS)
+    if periods or sent is not None:
+        usage = await context.registry.store.usage(owner, operation.name, periods, sent=sent)
+    ahead = outlook_of(context, provider, operation, usage, fingerprint, now, behind=behind)
+    if rule is None or sent is None or not endangers(usage.outcomes, rule):
+        return ahead
+    return replace(ahead, danger=_danger(provider, rule, usage.outcomes))
 
 
 async def read_counters(
@@ -171,6 +196,31 @@ def _counters(
     if allowance is None or allowance.left is None or quota.monthly is None:
         return None
     return response.received_at, allowance.left(response, operation.name)
+
+
+def endangers(outcomes: Sequence[Status], rule: Suspension) -> bool:
+    """Tell whether one more attempt could meet the rule; ``outcomes`` are the last ones, newest first."""
+    attempts = rejected = 1  # the new one, at its worst
+    for status in (None, *outcomes):
+        if status is not None:
+            attempts += 1
+            rejected += status not in GOOD
+        if attempts >= rule.least and rejected > rule.share * attempts:
+            return True
+    return False
+
+
+def _danger(provider: Provider, rule: Suspension, outcomes: Sequence[Status]) -> Failure:
+    rejected = sum(status == "blocked" for status in outcomes)
+    return Failure(
+        code="suspended",
+        message=f"{provider.title} rejected {rejected} of the last {len(outcomes)} requests as "
+        f"unsafe and would suspend the key for {rule.suspended_seconds / 3600:g} hours; the rest "
+        "waits here",
+        next_step="it goes on by itself as the window passes; tell the person, or cancel prompts "
+        "that may be unsafe",
+        retryable=True,
+    )
 
 
 def beginnings(

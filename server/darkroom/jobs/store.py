@@ -81,11 +81,21 @@ class Usage:
 
     ``waiting`` have not been sent yet, without those that ask the person first. ``accepted`` since
     each of the times asked for were accepted, or may have been: by ``submitted_at``, or
-    ``created_at`` while there is none.
+    ``created_at`` while there is none. ``outcomes`` are the statuses of the jobs that `Sent` names,
+    the newest first.
     """
 
     waiting: int
     accepted: tuple[int, ...]
+    outcomes: tuple[Status, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Jobs of these operations that were sent since a time."""
+
+    operations: tuple[str, ...]
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,14 +327,10 @@ class Store(Protocol):
         """Return the attempts without a job of which nobody knows what became, oldest first."""
         ...
 
-    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
-        """Count the jobs of an operation; see `Usage`."""
-        ...
-
-    async def outcomes(
-        self, owner: str, operations: Sequence[str], since: float
-    ) -> list[tuple[float, Status]]:
-        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+    async def usage(
+        self, owner: str, operation: str, since: Sequence[float], *, sent: Sent | None = None
+    ) -> Usage:
+        """Count the jobs of an operation, and read the outcomes of what was sent; see `Usage`."""
         ...
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:

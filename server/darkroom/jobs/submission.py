@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from darkroom.core.errors import CallError, DarkroomError, JournalError
-from darkroom.jobs import slots, suspension
+from darkroom.jobs import slots
 from darkroom.jobs.context import TROUBLE_SECONDS, NoKeyError
 from darkroom.jobs.inputs import gone, not_understood
-from darkroom.jobs.quota import DAY_SECONDS, outlook, read_counters
+from darkroom.jobs.quota import DAY_SECONDS, SPARED_SECONDS, outlook, read_counters
 from darkroom.jobs.spending import CapReached, beginning, booked_at, day
 from darkroom.jobs.start_outcomes import StartOutcomes, WithdrawnError
 from darkroom.jobs.store import NoShareError
@@ -263,12 +263,11 @@ class Submitter:
                         slots.release(self._context, live.job)
                         self._again(live, "allowance", ahead.tomorrow - self._context.clock())
                         return None
-                    danger = await suspension.refusal(self._context, client.provider, live.job)
-                    if danger is not None:
+                    if ahead.danger is not None:
                         permit.give_back()
                         slots.release(self._context, live.job)
-                        self._again(live, "account", suspension.AGAIN_SECONDS)
-                        live.job = dataclasses.replace(live.job, error=danger)
+                        self._again(live, "account", SPARED_SECONDS)
+                        live.job = dataclasses.replace(live.job, error=ahead.danger)
                         return None
                     try:
                         await self._mark_sent(live, ahead.shares)

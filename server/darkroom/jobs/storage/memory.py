@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from darkroom.jobs.model import Attempt, Intent, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
+    from darkroom.jobs.store import Child, Horizon, Intended, Query, Sent, Share
     from darkroom.providers.values import Status
 
 
@@ -250,8 +250,10 @@ class MemoryStore:
         lost = [a for a in self._attempts.values() if a.job_id is None and a.state == "unknown"]
         return sorted(lost, key=lambda attempt: attempt.created_at)
 
-    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
-        """Count the jobs of an operation; see `Usage`."""
+    async def usage(
+        self, owner: str, operation: str, since: Sequence[float], *, sent: Sent | None = None
+    ) -> Usage:
+        """Count the jobs of an operation, and read the outcomes of what was sent; see `Usage`."""
         jobs = [
             j
             for j in self._jobs.values()
@@ -261,21 +263,19 @@ class MemoryStore:
         return Usage(
             sum(job.status == "queued" and not job.asks for job in jobs),
             tuple(sum(_counted_at(job) >= time for job in taken) for time in since),
+            self._outcomes(owner, sent) if sent is not None else (),
         )
 
-    async def outcomes(
-        self, owner: str, operations: Sequence[str], since: float
-    ) -> list[tuple[float, Status]]:
-        """Return when jobs of these operations were sent since a time, and their status; newest first."""
+    def _outcomes(self, owner: str, sent: Sent) -> tuple[Status, ...]:
         found: list[tuple[float, Status]] = [
             (job.submitted_at, job.status)
             for job in self._jobs.values()
             if (self._shared or job.owner == owner)
-            and job.operation in operations
+            and job.operation in sent.operations
             and job.submitted_at is not None
-            and job.submitted_at >= since
+            and job.submitted_at >= sent.since
         ]
-        return sorted(found, reverse=True)
+        return tuple(status for _, status in sorted(found, reverse=True))
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
         """Return the names of items that were or may be sent to what the provider gave this id."""

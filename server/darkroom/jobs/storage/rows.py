@@ -10,6 +10,7 @@ from darkroom.jobs.model import attempt_from_json, job_from_json, row_to_json
 from darkroom.jobs.storage.schema import (
     ACCEPTED_SINCE,
     ATTEMPT_COLUMNS,
+    COUNTED_AT,
     INSERT_ATTEMPT,
     INSERT_JOB,
     JOB_COLUMNS,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from darkroom.jobs.model import Attempt, Intent, Job, Row
-    from darkroom.jobs.store import Intended
+    from darkroom.jobs.store import Intended, Sent
+    from darkroom.providers.values import Status
 
 
 def insert_job(database: sqlite3.Connection, job: Job) -> None:
@@ -64,11 +66,29 @@ def count(database: sqlite3.Connection, owner: str | None, operation: str, since
 
 
 def usage(
-    database: sqlite3.Connection, owner: str | None, operation: str, since: Sequence[float]
+    database: sqlite3.Connection,
+    owner: str | None,
+    operation: str,
+    since: Sequence[float],
+    sent: Sent | None = None,
 ) -> Usage:
-    """Count the jobs of an operation; see `Usage`. ``owner`` None: everybody's."""
+    """Count the jobs of an operation, and read the outcomes of what was sent; see `Usage`.
+
+    ``owner`` None: everybody's.
+    """
     (waiting,) = database.execute(whoever(WAITING, owner), (owner, operation)).fetchone()
-    return Usage(waiting, tuple(count(database, owner, operation, at) for at in since))
+    accepted = tuple(count(database, owner, operation, at) for at in since)
+    return Usage(waiting, accepted, _outcomes(database, owner, sent) if sent is not None else ())
+
+
+def _outcomes(database: sqlite3.Connection, owner: str | None, sent: Sent) -> tuple[Status, ...]:
+    statement = (
+        "SELECT status FROM jobs WHERE owner = ? "  # noqa: S608 -- our names
+        f"AND {among('operation', sent.operations)} AND {COUNTED_AT} >= ? "
+        "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
+    )
+    found = database.execute(whoever(statement, owner), (owner, *sent.operations, sent.since))
+    return tuple(status for (status,) in found)
 
 
 def same_intent(

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from darkroom.core.executor import Executor
     from darkroom.jobs.model import Attempt, Intent, Job
     from darkroom.jobs.spending import Cap, Entry, Sum
-    from darkroom.jobs.store import Child, Horizon, Intended, Query, Share
-    from darkroom.providers.values import Status
+    from darkroom.jobs.store import Child, Horizon, Intended, Query, Sent, Share
 
 T = TypeVar("T")
 
@@ -310,26 +309,13 @@ class SqliteStore:
         """Return the attempts without a job of which nobody knows what became, oldest first."""
         return await self._read(lambda database: rows.attempts(database, schema.LOST_CALLS, ()))
 
-    async def usage(self, owner: str, operation: str, since: Sequence[float]) -> Usage:
-        """Count the jobs of an operation; see `Usage`."""
-        payer = self._payer(owner)
-        return await self._read(lambda database: rows.usage(database, payer, operation, since))
-
-    async def outcomes(
-        self, owner: str, operations: Sequence[str], since: float
-    ) -> list[tuple[float, Status]]:
-        """Return when jobs of these operations were sent since a time, and their status; newest first."""
-        marks = ", ".join("?" * len(operations))
-        statement = (
-            "SELECT submitted_at, status FROM jobs WHERE owner = ? "  # noqa: S608 -- our names
-            f"AND operation IN ({marks}) AND {schema.COUNTED_AT} >= ? "
-            "AND submitted_at IS NOT NULL ORDER BY submitted_at DESC"
-        )
+    async def usage(
+        self, owner: str, operation: str, since: Sequence[float], *, sent: Sent | None = None
+    ) -> Usage:
+        """Count the jobs of an operation, and read the outcomes of what was sent; see `Usage`."""
         payer = self._payer(owner)
         return await self._read(
-            lambda database: database.execute(
-                rows.whoever(statement, payer), (payer, *operations, since)
-            ).fetchall()
+            lambda database: rows.usage(database, payer, operation, since, sent)
         )
 
     async def sent_items(self, owner: str, provider: str, provider_job_id: str) -> set[str]:
