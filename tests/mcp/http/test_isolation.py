@@ -172,15 +172,29 @@ async def test_a_reference_to_a_foreign_job_is_one_to_nothing(team: Team) -> Non
         told(
             await team.bert.call(
                 "zupertry_start_tryon",
-                model_image=f"job:{which}",
-                garment_image="https://example.com/shirt.jpg",
+                model_image_url=f"job:{which}",
+                garment_image_url="https://samples.sandbox.test/garment-1.jpg",
             ),
             which,
         )
         for which in (job["job_id"], job["job_id"][:-4] + "zzzz")
     ]
     assert answers[0] == answers[1]
-    assert '"isError": true' in answers[0]
+    assert "there is no job behind job:ID" in answers[0]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "shirts/*.jpg", "file:///etc/hostname", "~/x.png"]
+)
+async def test_no_file_of_the_server_is_sent_for_a_person_who_is_elsewhere(
+    team: Team, path: str
+) -> None:
+    garment = "https://samples.sandbox.test/garment-1.jpg"
+    said = await team.boss.call(
+        "zupertry_start_tryon", model_image_url=path, garment_image_url=garment
+    )
+    assert said["isError"]
+    assert "forbidden" in said["content"][0]["text"]
 
 
 async def test_completions_name_only_own_jobs(team: Team) -> None:
