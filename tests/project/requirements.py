@@ -338,6 +338,54 @@ PROMISES = {
         ),
         against="another user",
     ),
+    "team-sign-in": Promise(
+        "In a team whoever sends a good token of the issuer is served, and nobody else; a person is "
+        "issuer and subject, never a name or an address.",
+        (
+            "mcp/http/test_sign_in.py::test_a_bad_token_is_refused_and_not_repeated",
+            "mcp/http/test_sign_in.py::test_a_key_that_everybody_can_read_signs_nothing",
+            "mcp/http/test_sign_in.py::test_an_owner_is_issuer_and_subject_and_nothing_else",
+            "mcp/http/test_team_access.py::test_an_issuer_that_is_away_is_no_fault_of_the_token",
+            "peers/test_issuer.py::test_a_client_registers_signs_in_and_works",
+        ),
+        against="another person of the team",
+    ),
+    "team-isolation": Promise(
+        "In a team another person's job is answered as one that does not exist, by every tool, "
+        "resource, reference and completion; what belongs to the whole account is for "
+        "administrators, and no file of the server is sent or named.",
+        (
+            "mcp/http/test_isolation.py::test_every_tool_answers_a_foreign_id_as_an_unknown_one",
+            "mcp/http/test_isolation.py::test_every_resource_answers_a_foreign_id_as_an_unknown_one",
+            "mcp/http/test_isolation.py::test_a_reference_to_a_foreign_job_is_one_to_nothing",
+            "mcp/http/test_isolation.py::test_completions_name_only_own_jobs",
+            "mcp/http/test_isolation.py::test_what_the_account_shows_or_changes_is_for_administrators",
+            "mcp/http/test_isolation.py::test_no_file_of_the_server_is_sent_for_a_person_who_is_elsewhere",
+            "mcp/test_subscriptions.py::test_nobody_hears_of_another_persons_job",
+            "engine/test_owners.py::test_what_one_owner_starts_another_finds_through_no_method_of_the_engine",
+        ),
+        against="another person of the team",
+    ),
+    "team-links": Promise(
+        "A link to a result opens that one file for ten minutes, and nothing else.",
+        (
+            "mcp/http/test_isolation.py::test_a_link_shows_its_file_to_whoever_has_it_and_ends",
+            "mcp/http/test_isolation.py::test_a_link_opens_nothing_else",
+        ),
+        against="another person of the team",
+    ),
+    "inputs": Promise(
+        "Of the person's files only pictures and videos in the allowed folders leave, without where "
+        "they were taken; what cannot be used is refused before anything is sent, and what went into "
+        "a bucket is taken out of it again.",
+        (
+            "inputs/test_bad_files.py::test_a_file_that_cannot_be_used_is_refused_before_anything_is_sent",
+            "inputs/test_files_on_their_way.py::test_a_picture_leaves_upright_and_without_its_place",
+            "inputs/test_files_on_their_way.py::test_two_starts_share_an_upload_and_the_last_one_to_end_deletes_it",
+            "inputs/test_files_on_their_way.py::test_killed_at_every_step_nothing_is_paid_twice_and_nothing_is_left_in_the_bucket",
+        ),
+        against="a model",
+    ),
     "settling-asks": Promise(
         "`resolve_job` asks the person and says what it frees; where nobody can be asked it is "
         "refused.",

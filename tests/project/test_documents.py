@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
-from darkroom.cli.command_line import parser
+from darkroom.cli.command_line import parse, parser
 from darkroom.config.settings import load
 from darkroom.core.errors import CallError, failure
 from darkroom.engine.arguments.validation import validate
@@ -105,7 +105,7 @@ def test_every_line_for_a_shell_is_one_that_is_checked_here() -> None:
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_every_command_that_is_shown_is_understood(arguments: list[str]) -> None:
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     if options.command == "call":
         admitted = Admitted(suffixes=(".sandbox.test",) if options.sandbox else ())
         validate(PARAMS[options.tool], json.loads(options.arguments), admitted=admitted)

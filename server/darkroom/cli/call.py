@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     context = prepare(sandbox=options.sandbox, everything=True)
     handler = find(context, options.tool)
     from_stdin = options.arguments == "-"
-    arguments = read_arguments(sys.stdin.read() if from_stdin else options.arguments or "{}")
+    arguments = read_arguments(sys.stdin.read() if from_stdin else options.arguments)
     person = TerminalPerson(yes=options.yes, can_ask=sys.stdin.isatty() and not from_stdin)
     return anyio.run(call, context, handler, arguments, person, options.wait)
 

@@ -267,9 +267,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     whole = parser()
     options, rest = whole.parse_known_args(arguments)
-    late = options.command == "call" and options.arguments is None
-    if late and rest and (rest[0] == "-" or not rest[0].startswith("-")):
-        options.arguments = rest.pop(0)
+    if options.command == "call" and options.arguments is None:
+        late = rest and (rest[0] == "-" or not rest[0].startswith("-"))
+        options.arguments = rest.pop(0) if late else "{}"
     if rest:
         whole.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
