@@ -94,6 +94,7 @@ import sys
 from pathlib import Path
 import anyio
 from darkroom.core.errors import ConfigurationError, Stale
+from darkroom.jobs.model import LOCAL_OWNER
 from darkroom.jobs.storage.sqlite import SqliteStore
 
 async def main():
