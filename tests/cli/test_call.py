@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from darkroom.cli.call import TerminalPerson, call, find, read_arguments
-from darkroom.cli.command_line import parse
+from darkroom.cli.command_line import main, parse
 from darkroom.core.errors import CallError, ConfigurationError
 from darkroom_tools.emulators.kit import Fault
 from tests.cli.support import setting_of
 from tests.harness import rig
+from tests.inputs.support import picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,3 +243,16 @@ def test_what_is_too_much_is_refused(line: list[str], capsys: pytest.CaptureFixt
         parse(["call", *line])
     assert ended.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_the_sandbox_takes_a_picture_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shirt.jpg").write_bytes(picture())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DARKROOM_RESULTS__FOLDER", str(tmp_path / "results"))
+    monkeypatch.setenv("DARKROOM_JOBS__STATE_DIR", str(tmp_path / "state"))
+    model = "https://samples.sandbox.test/model-1.jpg"
+    given = json.dumps({"model_image_url": model, "garment_image_url": "shirt.jpg"})
+    assert main(["call", "zupertry_start_tryon", given, "--sandbox", "--wait"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "completed"

@@ -50,11 +50,7 @@ def bucket_rig(clock: Callable[[], float], folder: Path, **more: Any) -> Rig:
     photos.mkdir(exist_ok=True)
     environment = {
         "DARKROOM_INPUTS__ROOTS": f'["{photos}"]',
-        "DARKROOM_INPUTS__UPLOAD": "s3",
-        "DARKROOM_INPUTS__S3__BUCKET": bucket.BUCKET,
-        "DARKROOM_INPUTS__S3__ENDPOINT": "https://bucket.sandbox.test",
-        "DARKROOM_S3_ACCESS_KEY_ID": bucket.ACCESS_KEY,
-        "DARKROOM_S3_SECRET_ACCESS_KEY": bucket.SECRET_KEY,
+        **bucket.ENVIRONMENT,
         **more.pop("environment", {}),
     }
     return rig(clock, folder, environment=environment, **more)

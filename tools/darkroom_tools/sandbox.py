@@ -15,8 +15,11 @@ REMEMBERED = 1_000
 """Number of requests and charges that each emulator keeps if they cannot be read anyway."""
 
 
-def open_sandbox(*, time_scale: float, control: bool = False) -> Sandbox:
-    """Build the emulators; pictures are made in worker threads."""
+def open_sandbox(*, time_scale: float, control: bool = False, uploads: bool = True) -> Sandbox:
+    """Build the emulators; pictures are made in worker threads.
+
+    ``uploads``: local files are taken, through a bucket that only this process reaches.
+    """
     from darkroom_tools.emulators.kit import ThreadOffload  # noqa: PLC0415 -- start-up pays for it
     from darkroom_tools.emulators.sandbox import Sandbox  # noqa: PLC0415 -- as above
 
@@ -25,6 +28,7 @@ def open_sandbox(*, time_scale: float, control: bool = False) -> Sandbox:
         offload=ThreadOffload(),
         control=control,
         remembered=None if control else REMEMBERED,
+        uploads=uploads,
     )
 
 
@@ -38,7 +42,7 @@ async def serve_sandbox(
     """Serve the emulators on loopback until a signal comes."""
     from darkroom_tools.emulators.sandbox import serve  # noqa: PLC0415 -- as above
 
-    sandbox = open_sandbox(time_scale=time_scale, control=control)
+    sandbox = open_sandbox(time_scale=time_scale, control=control, uploads=False)
     await serve(
         sandbox,
         port=port,

@@ -69,7 +69,7 @@ LIVING: frozenset[Status] = frozenset({*UNDER_WAY, "unknown"})
 """Jobs whose provider may still fetch their inputs."""
 
 NO_UPLOADER = (
-    "{provider} takes addresses only, and nothing is configured that gives a local file one; "
+    "{provider} takes addresses only, and no bucket is configured through which a local file gets one; "
     "nothing was sent"
 )
 HOW_TO_UPLOAD = (

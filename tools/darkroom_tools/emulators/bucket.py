@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 BUCKET, REGION = "darkroom-sandbox", "us-east-1"
 ACCESS_KEY, SECRET_KEY = "SANDBOXACCESSKEY", "sandbox-secret-key"
+
+ENVIRONMENT = {
+    "DARKROOM_INPUTS__UPLOAD": "s3",
+    "DARKROOM_INPUTS__S3__BUCKET": BUCKET,
+    "DARKROOM_INPUTS__S3__ENDPOINT": "https://bucket.sandbox.test",
+    "DARKROOM_S3_ACCESS_KEY_ID": ACCESS_KEY,
+    "DARKROOM_S3_SECRET_ACCESS_KEY": SECRET_KEY,
+}
+"""What makes a server hand local files on through this bucket."""
 LONGEST_SECONDS = 604_800
 """A signature is valid for at most seven days."""
 

@@ -20,8 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from darkroom_tools.emulators import pictures
-from darkroom_tools.emulators.bucket import Bucket
+from darkroom_tools.emulators import bucket, pictures
 from darkroom_tools.emulators.kit import (
     Clock,
     Emulator,
@@ -81,6 +80,7 @@ class Sandbox:
         it gets a stand-in for what may be there.
     control: let faults be planned, and the record be read, under ``/_control``.
     remembered: how many requests and charges each emulator remembers, the newest; None: all.
+    uploads: a server that is pointed here takes local files, through the sandbox's own bucket.
     switches: emulator -> its own keyword arguments.
     """
 
@@ -95,6 +95,7 @@ class Sandbox:
         strict_inputs: bool = False,
         control: bool = False,
         remembered: int | None = None,
+        uploads: bool = False,
         switches: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         self._base = base
@@ -102,7 +103,7 @@ class Sandbox:
         self._strict_inputs = strict_inputs
         self._stand_in = lru_cache(STAND_INS_KEPT)(pictures.stand_in)
         self._rendered: dict[str, bytes] = {}
-        self._environment: dict[str, str] = {}
+        self._environment: dict[str, str] = dict(bucket.ENVIRONMENT) if uploads else {}
         self.emulators: dict[str, Emulator] = {}
         for name, entry in PROVIDERS.items():
             module = importlib.import_module(f".{name}.emulator", __package__)
@@ -122,7 +123,7 @@ class Sandbox:
         samples = Starlette(routes=[Route("/{name}", self._sample)])
         self._apps = {name: each.app for name, each in self.emulators.items()}
         self._apps["samples"] = samples
-        self.bucket = Bucket()
+        self.bucket = bucket.Bucket()
         self._apps["bucket"] = self.bucket.app
         routes: list[Route | Mount] = [Route("/", self._index)]
         routes += [Mount(f"/{name}", app) for name, app in self._apps.items()]
