@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 class TeamMember(AuthenticatedUser):
     """A person of a team, as the SDK carries it: sessions and questions are bound to it too."""
 
-    def __init__(self, access: AccessToken, owner: str, name: str, *, admin: bool) -> None:
+    def __init__(self, access: AccessToken, owner: str, *, admin: bool) -> None:
         super().__init__(access)
         self.owner = owner
-        self.name = name
         self.admin = admin
 
 

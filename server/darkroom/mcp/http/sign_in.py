@@ -17,7 +17,7 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 
 from darkroom.core.digests import digest
-from darkroom.core.errors import DarkroomError, clean
+from darkroom.core.errors import DarkroomError
 from darkroom.mcp.owner import TeamMember
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ MOST_TOKEN_CHARACTERS = 16_384
 MOST_SUBJECT_CHARACTERS = 255
 """Of OpenID Connect Core, section 2."""
 
-MOST_NAME_CHARACTERS = 64
 LATEST_SECONDS = 2**53
 """What a time may be: the largest whole number that JSON holds exactly."""
 
@@ -250,8 +249,6 @@ class Verifier:
         if int(claims["exp"]) > LATEST_SECONDS:
             raise TokenError("its times cannot be right")
         client = claims.get("azp") or claims.get("client_id")
-        named = (claims.get(name) for name in ("name", "preferred_username", "email"))
-        name = next((each for each in named if isinstance(each, str) and each), subject)
         access = AccessToken(
             token=token,
             client_id=client if isinstance(client, str) else "",
@@ -262,8 +259,7 @@ class Verifier:
         )
         # Not the name or the address: these change, and are given to others later.
         owner = digest(self._issuer, subject)
-        name = clean(name)[:MOST_NAME_CHARACTERS]
-        return TeamMember(access, owner, name, admin=self._is_admin(claims))
+        return TeamMember(access, owner, admin=self._is_admin(claims))
 
     def _is_admin(self, claims: Mapping[str, Any]) -> bool:
         """Tell whether the claim that names administrators has one of the values that mean it.
