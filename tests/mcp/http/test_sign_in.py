@@ -23,6 +23,7 @@ from darkroom.mcp.http.sign_in import (
     IssuerUnreachableError,
     TokenError,
     Verifier,
+    fetch,
 )
 
 if TYPE_CHECKING:
@@ -292,3 +293,14 @@ class TestTheIssuerIsAsked:
             issuer.keys = {}  # type: ignore[assignment]  # what no list is
         with pytest.raises(IssuerUnreachableError):
             await verifier(issuer).check(signed())
+
+
+@pytest.mark.parametrize("named", ["socks5://proxy.example.com", "ftp://proxy.example.com"])
+async def test_a_proxy_that_cannot_be_used_is_an_issuer_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """The rule for proxies is that of requests to providers."""
+    monkeypatch.setenv("HTTPS_PROXY", named)
+    monkeypatch.delenv("https_proxy", raising=False)
+    with pytest.raises(IssuerUnreachableError, match="HTTPS_PROXY"):
+        await fetch("https://login.example.com/keys", loopback=False)
