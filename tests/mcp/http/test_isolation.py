@@ -250,6 +250,25 @@ async def test_what_was_looked_up_in_the_account_is_for_administrators(
     assert ("usage_now" in json.dumps([found, read_there])) is (subject == "boss")
 
 
+async def test_a_refusal_does_not_say_what_the_others_have_spent(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    caps = {
+        "DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "2",
+        "DARKROOM_SPENDING__PERSON__ZSKY_IMAGES_PER_DAY": "1",
+    }
+    async with served(clock, tmp_path, **caps) as (team, _):
+        await finished(team.anna)
+        own = await team.anna.call("zsky_start_image", prompt="A kite")
+        await finished(team.boss)
+        shared = await team.bert.call("zsky_start_image", prompt="A kite")
+    assert "1 used, this call needs 1 more" in own["content"][0]["text"]
+    said = shared["content"][0]["text"]
+    assert "spend_cap_reached" in said
+    assert "too little is left for the 1 of this call" in said
+    assert " used" not in said
+
+
 async def test_tools_for_paths_of_the_server_are_not_listed(team: Team) -> None:
     listed = {tool["name"] for tool in (await team.anna.ask("tools/list"))["result"]["tools"]}
     assert "save_results" not in listed
