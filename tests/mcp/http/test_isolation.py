@@ -269,6 +269,13 @@ async def test_a_refusal_does_not_say_what_the_others_have_spent(
     assert " used" not in said
 
 
+async def test_a_team_is_not_told_of_files_on_its_machines(team: Team) -> None:
+    said = (await team.anna.ask("server/discover"))["result"]["instructions"]
+    assert "links" in said
+    assert "local path" not in said
+    assert "saved as files" not in said
+
+
 async def test_tools_for_paths_of_the_server_are_not_listed(team: Team) -> None:
     listed = {tool["name"] for tool in (await team.anna.ask("tools/list"))["result"]["tools"]}
     assert "save_results" not in listed
