@@ -233,7 +233,12 @@ class Engine:
         return self.process.links is None
 
     def shown(self, job: Job) -> Job:
-        """Return a job as its owner sees it: with links instead of paths, where they are elsewhere."""
+        """Return a job as its owner sees it: with links instead of paths, where they are elsewhere.
+
+        What was looked up about an unknown job is for those who may see the whole account.
+        """
+        if not self.whole_account:  # it tells of the account: counters, and ids of others' jobs
+            job = replace(job, evidence=None)
         if self.process.links is None:
             return job
         outputs = (self.shown_output(job.job_id, output) for output in job.outputs)

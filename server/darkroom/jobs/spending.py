@@ -88,6 +88,8 @@ class CapReached(CallError):  # noqa: N818 -- a limit doing its work
 
     def __init__(self, cap: Cap, used: float, wanted: float) -> None:
         amounts = f"{number(used)} used, this call needs {number(wanted)} more; nothing was sent"
+        if cap.everyone:  # what the others have spent is not this person's to see
+            amounts = f"too little is left for the {number(wanted)} of this call; nothing was sent"
         if cap.unasked:
             reached = call_error(
                 "declined",

@@ -48,10 +48,17 @@ if TYPE_CHECKING:
     from darkroom.providers.provider import Provider
 
 NAME = "darkroom"
-INSTRUCTIONS = (
+_JOBS = (
     "Start tools return a job: call the check tool it names until the job ends, and never start "
-    "it again because an answer is missing. Results are saved as files on the person's machine. "
+    "it again because an answer is missing. "
+)
+INSTRUCTIONS = (
+    f"{_JOBS}Results are saved as files on the person's machine. "
     "A picture may be an address, a local path or job:<job_id>."
+)
+TEAM_INSTRUCTIONS = (
+    f"{_JOBS}Results are links that end after ten minutes; the check tool makes new ones. "
+    "A picture may be an address or job:<job_id>."
 )
 
 STEADY: tuple[CacheableMethod, ...] = (
@@ -185,7 +192,7 @@ def build_server(
         name=NAME,
         title="Darkroom",
         version=__version__,
-        instructions=INSTRUCTIONS,
+        instructions=INSTRUCTIONS if settings.team.issuer is None else TEAM_INSTRUCTIONS,
         icons=[Icon(src=ICON, mime_type="image/svg+xml", sizes=["any"])],
         cache_hints=dict.fromkeys(STEADY, CacheHint(ttl_ms=STEADY_MS)),
         tools=[sdk_tool(handler) for handler in found.values()],

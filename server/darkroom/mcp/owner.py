@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_REQUEST
 
 from darkroom.jobs.model import LOCAL_OWNER
 
@@ -47,4 +49,6 @@ def owner_of(request: Any = None) -> str:
 def engine_for(context: ServerRequestContext[Engine, Any]) -> Engine:
     """Return the engine of whoever sends a request: nothing else is reached through it."""
     engine, user = context.lifespan_context, member(context.request)
+    if user is None and not engine.local:
+        raise MCPError(INVALID_REQUEST, "in a team nobody is served without having signed in")
     return engine if user is None else engine.of(user.owner, whole_account=user.admin)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx2
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from darkroom.mcp.http import server as web
 from darkroom.mcp.http.links import SECONDS, Links
 from darkroom.mcp.http.sign_in import IssuerKeys
 from darkroom.mcp.http.team_access import TeamAccess
+from darkroom_tools.emulators.kit import Fault
+from mcp import Client
 from tests.harness import rig
 from tests.mcp.http.test_sign_in import AUDIENCE, ISSUER, Issuer, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
+
+    from tests.harness import Rig
 
 pytestmark = pytest.mark.anyio
 
@@ -77,17 +83,25 @@ class Team:
         self.boss = Member(app, "boss", roles=["admins"])
 
 
-@pytest.fixture
-async def team(clock: Callable[[], float], tmp_path: Path) -> Any:
+@asynccontextmanager
+async def served(
+    clock: Callable[[], float], tmp_path: Path, **environment: str
+) -> AsyncGenerator[tuple[Team, Rig]]:
     issuer = Issuer()
-    over = rig(clock, tmp_path, environment=TEAM)
+    over = rig(clock, tmp_path, environment={**TEAM, **environment})
     settings = over.settings.team
     links = Links(f"https://{HOST}", b"s" * 32, clock)
     access = TeamAccess(settings, AUDIENCE, links, IssuerKeys(ISSUER, issuer.get))
     server: Any = over.server
     app: Any = web.web_app(server, access, names=[HOST])
     async with server.session_manager.run():
-        yield Team(app)
+        yield Team(app), over
+
+
+@pytest.fixture
+async def team(clock: Callable[[], float], tmp_path: Path) -> Any:
+    async with served(clock, tmp_path) as (team, _):
+        yield team
 
 
 async def read(person: Member, address: str) -> dict[str, Any]:
@@ -197,6 +211,17 @@ async def test_no_file_of_the_server_is_sent_for_a_person_who_is_elsewhere(
     assert "forbidden" in said["content"][0]["text"]
 
 
+async def test_nobody_is_served_who_has_not_signed_in(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    """The gate lets nobody through; behind it a request without a person reaches no jobs either."""
+    server: Any = rig(clock, tmp_path, environment=TEAM).server
+    server.links = Links(f"https://{HOST}", b"s" * 32, clock)
+    async with Client(server) as client:
+        with pytest.raises(MCPError, match="signed in"):
+            await client.read_resource("darkroom://jobs")
+
+
 async def test_completions_name_only_own_jobs(team: Team) -> None:
     job = await finished(team.anna)
     reference = {"type": "ref/resource", "uri": "darkroom://jobs/{job_id}"}
@@ -219,6 +244,49 @@ async def test_what_the_account_shows_or_changes_is_for_administrators(
     assert "forbidden" in refused["content"][0]["text"]
     if tool != "zsky_rotate_key":  # which asks first
         assert not (await team.boss.call(tool)).get("isError")
+
+
+@pytest.mark.parametrize("subject", ["bert", "boss"])
+async def test_what_was_looked_up_in_the_account_is_for_administrators(
+    clock: Callable[[], float], tmp_path: Path, subject: str
+) -> None:
+    """It names jobs at the provider that may be another person's, and counts those of all."""
+    async with served(clock, tmp_path) as (team, over):
+        over.sandbox.emulators["zsky"].faults.add("generate_image", Fault(kind="drop_after"))
+        person: Member = getattr(team, subject)
+        lost = await person.fields("zsky_start_image", prompt="A boat on a lake")
+        assert lost["status"] == "unknown"
+        await anyio.sleep(5)
+        found = await person.fields("zsky_check_job", job_id=lost["job_id"], wait_seconds=0)
+        read_there = await read(person, f"darkroom://jobs/{lost['job_id']}")
+    assert ("evidence" in found) is (subject == "boss")
+    assert ("usage_now" in json.dumps([found, read_there])) is (subject == "boss")
+
+
+async def test_a_refusal_does_not_say_what_the_others_have_spent(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    caps = {
+        "DARKROOM_SPENDING__ZSKY_IMAGES_PER_DAY": "2",
+        "DARKROOM_SPENDING__PERSON__ZSKY_IMAGES_PER_DAY": "1",
+    }
+    async with served(clock, tmp_path, **caps) as (team, _):
+        await finished(team.anna)
+        own = await team.anna.call("zsky_start_image", prompt="A kite")
+        await finished(team.boss)
+        shared = await team.bert.call("zsky_start_image", prompt="A kite")
+    assert "1 used, this call needs 1 more" in own["content"][0]["text"]
+    said = shared["content"][0]["text"]
+    assert "spend_cap_reached" in said
+    assert "too little is left for the 1 of this call" in said
+    assert " used" not in said
+
+
+async def test_a_team_is_not_told_of_files_on_its_machines(team: Team) -> None:
+    said = (await team.anna.ask("server/discover"))["result"]["instructions"]
+    assert "links" in said
+    assert "local path" not in said
+    assert "saved as files" not in said
 
 
 async def test_tools_for_paths_of_the_server_are_not_listed(team: Team) -> None:

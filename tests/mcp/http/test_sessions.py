@@ -8,10 +8,15 @@ import anyio
 import httpx2
 import pytest
 
+from darkroom.config.team import TeamSection
 from darkroom.mcp.http import server as web
 from darkroom.mcp.http.access import OneToken
+from darkroom.mcp.http.links import Links
 from darkroom.mcp.http.sessions import Sessions
+from darkroom.mcp.http.sign_in import IssuerKeys
+from darkroom.mcp.http.team_access import TeamAccess
 from tests.harness import rig
+from tests.mcp.http.test_sign_in import AUDIENCE, ISSUER, Issuer, signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -24,7 +29,6 @@ pytestmark = pytest.mark.anyio
 TOKEN = b"a-token-of-enough-characters"
 MOST = 3
 HEADERS = {
-    "authorization": f"Bearer {TOKEN.decode()}",
     "content-type": "application/json",
     "accept": "application/json, text/event-stream",
 }
@@ -38,9 +42,11 @@ HELLO: dict[str, Any] = {
 class Hosts:
     """Many hosts of one server, which has room for three."""
 
-    def __init__(self, app: Any, sessions: dict[str, Any]) -> None:
+    def __init__(self, app: Any, sessions: dict[str, Any], token: str = TOKEN.decode()) -> None:
         self._client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8811", headers=HEADERS
+            transport=httpx2.ASGITransport(app),
+            base_url="http://127.0.0.1:8811",
+            headers={**HEADERS, "authorization": f"Bearer {token}"},
         )
         self.sessions = sessions
         """What the SDK keeps."""
@@ -143,6 +149,27 @@ class Held:
             """Take what is sent."""
 
         await self.sessions({"method": "POST", "headers": headers}, receive, send)
+
+
+async def test_room_is_made_by_ending_a_session_of_whoever_opened_it(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    """The SDK lets nobody else end it, so that a team would fill up with what is not counted."""
+    issuer = Issuer()
+    team = TeamSection(issuer=ISSUER)
+    links = Links("https://pictures.example.com", b"s" * 32, clock)
+    access = TeamAccess(team, AUDIENCE, links, IssuerKeys(ISSUER, issuer.get))
+    server = rig(clock, tmp_path).server
+    app: Any = web.web_app(server, access, most_sessions=MOST)  # pyright: ignore[reportArgumentType] -- a DarkroomServer
+    manager = server.session_manager
+    kept: dict[str, Any] = manager._server_instances  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- what it holds is what is tested
+    async with manager.run():
+        anna, bert = (Hosts(app, kept, signed(sub=name)) for name in ("anna", "bert"))
+        hers = [await anna.opens() for _ in range(MOST)]
+        his = [await bert.opens() for _ in range(2)]
+        assert set(kept) == {hers[-1], *his}
+        assert await anna.known(hers[-1])
+        assert await bert.known(his[0])
 
 
 async def test_a_session_that_is_being_served_is_not_ended() -> None:

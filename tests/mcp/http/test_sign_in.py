@@ -17,12 +17,14 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from darkroom.config.team import TeamSection
 from darkroom.mcp.http.sign_in import (
+    FRESH_SECONDS,
     KEPT_SECONDS,
     RETRY_SECONDS,
     IssuerKeys,
     IssuerUnreachableError,
     TokenError,
     Verifier,
+    fetch,
 )
 
 if TYPE_CHECKING:
@@ -57,9 +59,12 @@ class Issuer:
         self.about: Any = {"issuer": ISSUER, "jwks_uri": "https://login.example.com/keys"}
         self.asked: list[str] = []
         self.away = False
+        self.hangs = False
 
     async def get(self, address: str) -> bytes:
         self.asked.append(address)
+        if self.hangs:
+            await anyio.sleep_forever()
         if self.away:
             raise IssuerUnreachableError("no answer")
         return json.dumps(
@@ -265,6 +270,18 @@ class TestTheIssuerIsAsked:
         await anyio.sleep(RETRY_SECONDS)
         assert await check(signed())
 
+    async def test_a_slow_one_holds_up_one_request_with_a_known_key(self, issuer: Issuer) -> None:
+        check = verifier(issuer).check
+        await check(signed())
+        await anyio.sleep(FRESH_SECONDS)
+        issuer.hangs = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(check, signed())
+            await anyio.sleep(1)
+            with anyio.fail_after(0.1):
+                assert await check(signed())
+            tasks.cancel_scope.cancel()
+
     async def test_and_one_that_was_never_reached_is_an_error_of_its_own(
         self, issuer: Issuer
     ) -> None:
@@ -292,3 +309,14 @@ class TestTheIssuerIsAsked:
             issuer.keys = {}  # type: ignore[assignment]  # what no list is
         with pytest.raises(IssuerUnreachableError):
             await verifier(issuer).check(signed())
+
+
+@pytest.mark.parametrize("named", ["socks5://proxy.example.com", "ftp://proxy.example.com"])
+async def test_a_proxy_that_cannot_be_used_is_an_issuer_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """The rule for proxies is that of requests to providers."""
+    monkeypatch.setenv("HTTPS_PROXY", named)
+    monkeypatch.delenv("https_proxy", raising=False)
+    with pytest.raises(IssuerUnreachableError, match="HTTPS_PROXY"):
+        await fetch("https://login.example.com/keys", loopback=False)

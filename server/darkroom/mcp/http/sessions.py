@@ -8,7 +8,8 @@ that comes back later. Here a new host is always accepted, and an idle session i
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,14 @@ FAILED = 400
 GONE = 404
 
 
+@dataclass(slots=True)
+class _Session:
+    """A session: who opened it, for the SDK lets nobody else end it, and its open requests."""
+
+    user: Any
+    served: int = 0
+
+
 class Sessions:
     """Passes requests on to the SDK's transport, and closes a session if there are too many.
 
@@ -38,13 +47,13 @@ class Sessions:
     def __init__(self, app: ASGIApp, most: int = MOST_SESSIONS) -> None:
         self._app = app
         self._most = most
-        self._served: OrderedDict[bytes, int] = OrderedDict()
-        """Session -> number of its open requests; the most recently used is the last."""
+        self._known: OrderedDict[bytes, _Session] = OrderedDict()
+        """The sessions by their ids; the most recently used is the last."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request."""
         session = _session(scope["headers"])
-        known = session is not None and session in self._served
+        known = session is not None and session in self._known
         opened: bytes | None = None
 
         async def watched(message: Message) -> None:
@@ -54,9 +63,9 @@ class Sessions:
                 if session is None and status < FAILED:
                     opened = _session(message["headers"])
                     if opened is not None:  # before the host can come back with it
-                        self._served[opened] = 0
+                        self._known[opened] = _Session(scope.get("user"))
                 elif status == GONE or (scope["method"] == "DELETE" and status < FAILED):
-                    self._served.pop(session or b"", None)
+                    self._known.pop(session or b"", None)
             await send(message)
 
         if session is not None and known:
@@ -70,19 +79,21 @@ class Sessions:
             await self._make_room(scope, opened)
 
     def _use(self, session: bytes, more: int) -> None:
-        if session in self._served:
-            self._served[session] += more
-            self._served.move_to_end(session)
+        if session in self._known:
+            self._known[session].served += more
+            self._known.move_to_end(session)
 
     async def _make_room(self, scope: Scope, opened: bytes) -> None:
         """Close the least recently used sessions while there are too many."""
-        while len(self._served) > self._most:
-            resting = (one for one, served in self._served.items() if not served and one != opened)
+        while len(self._known) > self._most:
+            resting = (
+                one for one, each in self._known.items() if not each.served and one != opened
+            )
             longest = next(resting, None)
             if longest is None:
                 return
-            del self._served[longest]
-            ending = {**scope, "method": "DELETE", "headers": [(SESSION, longest)]}
+            user = self._known.pop(longest).user
+            ending = {**scope, "user": user, "method": "DELETE", "headers": [(SESSION, longest)]}
             await self._app(ending, _nothing, _nobody)
 
 

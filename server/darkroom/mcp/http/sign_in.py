@@ -17,8 +17,10 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 
 from darkroom.core.digests import digest
+from darkroom.core.environment import process_environment
 from darkroom.core.errors import DarkroomError
 from darkroom.mcp.owner import TeamMember
+from darkroom.providers.client.proxies import ProxyVariableError, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -96,6 +98,10 @@ class IssuerKeys:
         found = self._known(key_id, algorithm) if self._younger_than(FRESH_SECONDS) else None
         if found is not None:
             return found
+        if self._lock.locked() and self._younger_than(KEPT_SECONDS):  # an issuer may be slow
+            found = self._known(key_id, algorithm)
+            if found is not None:
+                return found
         async with self._lock:
             if not self._just_asked():
                 await self._refresh()
@@ -178,9 +184,15 @@ async def fetch(address: str, *, loopback: bool) -> bytes:
         raise IssuerUnreachableError("the issuer names an address that is not https")
     body = bytearray()
     try:
+        proxy = proxy_for(address, process_environment())
         with anyio.fail_after(FETCH_SECONDS):
             async with (
-                httpx2.AsyncClient(timeout=FETCH_SECONDS) as client,
+                httpx2.AsyncClient(
+                    timeout=FETCH_SECONDS,
+                    verify=httpx2.create_ssl_context(),
+                    proxy=proxy.url if proxy is not None else None,
+                    trust_env=False,  # `proxy_for` has read it
+                ) as client,
                 client.stream("GET", address, headers={"accept": "application/json"}) as answer,
             ):
                 if answer.status_code != OK:
@@ -189,6 +201,8 @@ async def fetch(address: str, *, loopback: bool) -> bytes:
                     body += piece
                     if len(body) > MOST_ISSUER_BYTES:
                         raise IssuerUnreachableError("the issuer's answer is too large")
+    except ProxyVariableError as error:
+        raise IssuerUnreachableError(str(error)) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, TimeoutError) as error:
         raise IssuerUnreachableError(f"no answer ({type(error).__name__})") from None
     return bytes(body)
