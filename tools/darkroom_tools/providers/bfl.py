@@ -181,7 +181,7 @@ def accepted(response: Response) -> Acceptance | None:
     task = reading.text(fields, "id")
     if task is None:
         return None
-    address, cost = reading.address(fields, "polling_url"), reading.number(fields, "cost")
+    address, cost = reading.address(fields, "polling_url"), reading.amount(fields, "cost")
     return Acceptance(
         id=task,
         cost=Cost(cost, "credits", "exact") if cost is not None else None,
@@ -231,7 +231,7 @@ def ready(response: Response, said: str) -> State:
     if address is None:
         ended = State(status="completed", provider_status=said)
         raise reading.UnreadableError("Ready without a sample", ended=ended)
-    cost = reading.number(response.object, "cost")
+    cost = reading.amount(response.object, "cost")
     return State(
         status="completed",
         provider_status=said,
