@@ -26,6 +26,7 @@ from darkroom.providers import (
     MissingError,
     Output,
     Params,
+    Price,
     Progress,
     Provider,
     ProviderSettings,
@@ -78,8 +79,8 @@ TRYON_PROMPT = "TRY-ON: The person of image 1 wearing the garments of image 2."
 class Settings(ProviderSettings):
     """What differs between customers."""
 
-    tryon_credits: float = Field(
-        default=5.0, ge=0, description="Credits that a try-on counts before it says what it costs."
+    tryon_credits: Price = Field(
+        default=5.0, description="Credits that a try-on counts before it says what it costs."
     )
 
 
