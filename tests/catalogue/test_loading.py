@@ -132,6 +132,15 @@ def test_with_a_key_that_other_programs_share_a_provider_must_be_named() -> None
     assert completed(shared, {"FAL_KEY": "a-key", "DARKROOM_FAL__PRIVATE": "1"}) is not shared
 
 
+def test_a_deferred_provider_that_cannot_be_imported_is_named_and_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone = replace(FAL, module="there_is_no_such_module:PROVIDER")
+    found = completed(replace(CATALOGUE, deferred=(gone,)), {"FAL_KEY": "a-key"})
+    assert found.providers == CATALOGUE.providers
+    assert "provider fal (there_is_no_such_module:PROVIDER) is left out" in caplog.text
+
+
 def test_every_deferred_provider_says_of_itself_what_its_module_does() -> None:
     loaded = completed(CATALOGUE).providers[len(CATALOGUE.providers) :]
     assert [each.name for each in loaded] == [each.name for each in CATALOGUE.deferred]

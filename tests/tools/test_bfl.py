@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from darkroom.jobs.bounds import NOT_BELIEVED
 from darkroom_tools.emulators.bfl.emulator import BLOCKED_TRIGGER, FAIL_TRIGGER, BflEmulator
 from darkroom_tools.emulators.kit import Fault
 from tests.harness import Fields, Rig, call, refused, rig
@@ -186,3 +187,16 @@ async def test_a_5xx_leaves_the_fate_unknown_and_is_not_sent_again(
     assert first["status"] == "unknown"
     assert again["job_id"] == first["job_id"]
     assert len(emulator(server).charges) == 1
+
+
+@pytest.mark.parametrize("said", ["-5", "1e300", "NaN", '"three"'])
+async def test_a_cost_that_cannot_be_right_is_left_out_and_said(
+    clock: Callable[[], float], tmp_path: Path, said: str
+) -> None:
+    server = bfl(clock, tmp_path)
+    body = f'{{"id": "a-task", "cost": {said}}}'.encode()
+    emulator(server).faults.add("submit", Fault(kind="status", status=200, body=body))
+    async with server.client() as client:
+        started = await call(client, "bfl_start_image", prompt="a lighthouse")
+    assert started["cost"] == {"amount": 3, "unit": "credits", "basis": "estimate"}
+    assert NOT_BELIEVED in started["warnings"]

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from pydantic import ValidationError
 
 from darkroom_tools.emulators.fal.emulator import (
     BLACK_TRIGGER,
@@ -14,6 +15,8 @@ from darkroom_tools.emulators.fal.emulator import (
     FalEmulator,
 )
 from darkroom_tools.emulators.kit import Fault
+from darkroom_tools.providers.fal.arguments import StartAny
+from darkroom_tools.providers.fal.provider import Settings, any_cost
 from tests.harness import Fields, Rig, call, refused, rig
 from tests.snapshots import EVERYTHING
 
@@ -158,6 +161,26 @@ async def test_any_model_takes_its_own_input_unchanged(
         job = await ended(client, started)
     assert job["status"] == "completed"
     assert body_of(server) == given
+
+
+@pytest.mark.parametrize(
+    ("asked", "outputs"),
+    [({}, 1), ({"num_images": 4}, 4), ({"num_samples": 0}, 1), ({"num_images": 9999}, 50)],
+)
+def test_any_model_counts_as_many_outputs_as_its_input_asks_for(
+    asked: Fields, outputs: int
+) -> None:
+    params = StartAny(model="fal-ai/flux/dev", input={"prompt": "x", **asked})
+    cost = any_cost(params, Settings(prices={"fal-ai/flux/dev": 1.0}))
+    assert (cost.amount, cost.basis) == (outputs, "estimate")
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_that_would_disable_a_cap_is_refused(price: float) -> None:
+    with pytest.raises(ValidationError):
+        Settings(prices={"fal-ai/flux/dev": price})
+    with pytest.raises(ValidationError):
+        Settings(assumed_price=price)
 
 
 async def test_a_model_cannot_lead_to_another_path(

@@ -15,6 +15,7 @@ from darkroom_tools.emulators.replicate.emulator import (
     FAIL_TRIGGER,
     ReplicateEmulator,
 )
+from darkroom_tools.providers.replicate import MOST_OUTPUTS, Settings, Start, cost_of
 from tests.harness import Fields, Rig, call, refused, rig
 from tests.snapshots import EVERYTHING
 
@@ -174,3 +175,8 @@ async def test_without_credit_it_is_said(clock: Callable[[], float], tmp_path: P
     async with server.client() as client:
         text = await refused(client, "replicate_start", model=SCHNELL, input={"prompt": "a boat"})
     assert text.startswith("[insufficient_credits]")
+
+
+def test_more_outputs_than_are_expected_are_not_counted_as_one() -> None:
+    params = Start(model=SCHNELL, input={"prompt": "x", "num_outputs": 9999})
+    assert cost_of(params, Settings(prices={SCHNELL: 1.0})).amount == MOST_OUTPUTS

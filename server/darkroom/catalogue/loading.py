@@ -64,14 +64,15 @@ def completed(
     """Return the catalogue with those of its deferred providers that are used.
 
     One is used if one of its credentials is set, if a variable of the server's names it, or if
-    ``named`` (the text of the configuration) does. Without an ``environment`` all are.
+    ``named`` (the text of the configuration) does. Without an ``environment`` all are. One that
+    cannot be imported is logged and left out.
     """
     used = [d for d in catalogue.deferred if environment is None or _used(d, environment, named)]
     if not used:
         return catalogue
     return replace(
         catalogue,
-        providers=(*catalogue.providers, *map(_loaded, used)),
+        providers=(*catalogue.providers, *filter(None, map(_loaded, used))),
         deferred=tuple(d for d in catalogue.deferred if d not in used),
     )
 
@@ -85,9 +86,13 @@ def _used(deferred: DeferredProvider, environment: Mapping[str, str], named: str
     return any(map(word.search, (named, *ours)))
 
 
-def _loaded(deferred: DeferredProvider) -> Provider:
+def _loaded(deferred: DeferredProvider) -> Provider | None:
     module, _, name = deferred.module.partition(":")
-    provider: Provider = getattr(import_module(module), name)
+    try:
+        provider: Provider = getattr(import_module(module), name)
+    except Exception as error:  # noqa: BLE001 -- as in `load_catalogues`
+        log.warning("provider %s (%s) is left out: %r", deferred.name, deferred.module, error)
+        return None
     return provider
 
 

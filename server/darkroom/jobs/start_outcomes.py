@@ -10,7 +10,7 @@ import anyio
 from darkroom.core.errors import CallError, DarkroomError, failure
 from darkroom.jobs import slots
 from darkroom.jobs.account_queue import AccountQueue
-from darkroom.jobs.bounds import believed_cost
+from darkroom.jobs.bounds import NOT_BELIEVED, believed_cost
 from darkroom.jobs.evidence import look_for_evidence
 from darkroom.jobs.states import merged
 from darkroom.jobs.store import Query
@@ -117,7 +117,9 @@ class StartOutcomes:
         now = self._context.clock()
         client = self._context.clients[live.job.provider]
         addresses, refused = client.own(acceptance.addresses if acceptance is not None else {})
-        cost = acceptance.cost if acceptance is not None else None
+        said = acceptance.cost if acceptance is not None else None
+        cost = believed_cost(said)
+        doubted = (NOT_BELIEVED,) if said is not None and cost is None else ()
         details = acceptance.details if acceptance is not None else None
         attempts = live.answered(now, state, provider_id=provider_job_id) if state else ()
 
@@ -131,9 +133,9 @@ class StartOutcomes:
                 submitted_at=job.submitted_at or now,
                 provider_job_id=provider_job_id,
                 addresses=addresses or None,
-                cost=believed_cost(cost) or job.cost,
+                cost=cost or job.cost,
                 details=merged(job, details),
-                warnings=(*job.warnings, *refused),
+                warnings=(*job.warnings, *refused, *doubted),
                 error=None,
                 evidence=None,
                 queued_for=None,

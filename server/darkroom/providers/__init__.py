@@ -63,7 +63,7 @@ from darkroom.providers.provider import (
     Rate,
     Suspension,
 )
-from darkroom.providers.settings import ProviderSettings, Section, Table
+from darkroom.providers.settings import Price, ProviderSettings, Section, Table
 from darkroom.providers.values import Cost, LocalFile, Output, Progress, ShownStatus, Status, Unit
 
 __all__ = [
@@ -100,6 +100,7 @@ __all__ = [
     "Params",
     "Policy",
     "PolicyVerdict",
+    "Price",
     "Progress",
     "Provider",
     "ProviderSettings",

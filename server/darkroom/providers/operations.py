@@ -261,7 +261,7 @@ Way: TypeAlias = Literal["address", "bytes"]
 ``address``: the provider fetches it from where the person's uploader (``[inputs] upload``) puts it;
 ``prepare`` gets the address, as if the caller had given it.
 ``bytes``: the request holds it; ``prepare`` gets a `LocalFile` in the place of the text, and puts
-it into the request (multipart, or base64 in JSON). An address that the caller gave arrives as plain
+it into the request (base64 in JSON). An address that the caller gave arrives as plain
 text in both cases, unless the argument's `Takes` refuses addresses.
 """
 

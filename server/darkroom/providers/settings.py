@@ -28,6 +28,10 @@ working directory.
 """
 
 
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""What one of something costs: one below zero, or none that can be compared, would disable caps."""
+
+
 class ProviderSettings(Section):
     """Settings that every provider has; a provider's module adds its own."""
 

@@ -26,6 +26,7 @@ from darkroom.providers import (
     MissingError,
     Output,
     Params,
+    Price,
     Progress,
     Provider,
     ProviderSettings,
@@ -78,8 +79,8 @@ TRYON_PROMPT = "TRY-ON: The person of image 1 wearing the garments of image 2."
 class Settings(ProviderSettings):
     """What differs between customers."""
 
-    tryon_credits: float = Field(
-        default=5.0, ge=0, description="Credits that a try-on counts before it says what it costs."
+    tryon_credits: Price = Field(
+        default=5.0, description="Credits that a try-on counts before it says what it costs."
     )
 
 
@@ -181,7 +182,7 @@ def accepted(response: Response) -> Acceptance | None:
     task = reading.text(fields, "id")
     if task is None:
         return None
-    address, cost = reading.address(fields, "polling_url"), reading.number(fields, "cost")
+    address, cost = reading.address(fields, "polling_url"), reading.amount(fields, "cost")
     return Acceptance(
         id=task,
         cost=Cost(cost, "credits", "exact") if cost is not None else None,
@@ -231,7 +232,7 @@ def ready(response: Response, said: str) -> State:
     if address is None:
         ended = State(status="completed", provider_status=said)
         raise reading.UnreadableError("Ready without a sample", ended=ended)
-    cost = reading.number(response.object, "cost")
+    cost = reading.amount(response.object, "cost")
     return State(
         status="completed",
         provider_status=said,

@@ -26,6 +26,7 @@ from darkroom.providers import (
     Lookback,
     Output,
     Params,
+    Price,
     Progress,
     Provider,
     ProviderSettings,
@@ -73,13 +74,12 @@ PRICES = {
 class Settings(ProviderSettings):
     """What differs between customers of Replicate."""
 
-    prices: dict[str, float] = Field(
+    prices: dict[str, Price] = Field(
         default_factory=dict,
         description="What one output of a model costs, in US dollars, by owner/name.",
     )
-    assumed_price: float = Field(
+    assumed_price: Price = Field(
         default=0.05,
-        ge=0,
         description="What a prediction counts, in US dollars, of a model whose price is not known.",
     )
 
@@ -126,7 +126,7 @@ def cost_of(params: Start, settings: Settings) -> Cost:
     name = params.model.partition(":")[0]
     known = settings.prices.get(name, PRICES.get(name))
     outputs = params.input.get("num_outputs", 1)
-    count = outputs if isinstance(outputs, int) and 1 <= outputs <= MOST_OUTPUTS else 1
+    count = min(max(1, outputs), MOST_OUTPUTS) if isinstance(outputs, int) else 1
     if known is None:
         return Cost(settings.assumed_price, "usd", "unknown")
     return Cost(known * count, "usd", "estimate")

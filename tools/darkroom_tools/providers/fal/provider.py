@@ -20,6 +20,7 @@ from darkroom.providers import (
     Credential,
     JobOperation,
     Limits,
+    Price,
     Provider,
     ProviderSettings,
     Rate,
@@ -85,6 +86,8 @@ PRICES = {IMAGE_MODEL: 0.025, TRYON_MODEL: 0.075, KLING: 0.35}
 LONGER_KLING_USD = 0.35
 """What the 5 s more of a long video cost."""
 
+COUNTS, MOST_OUTPUTS = ("num_images", "num_samples"), 50
+
 
 class Settings(ProviderSettings):
     """What differs between customers of fal."""
@@ -92,13 +95,12 @@ class Settings(ProviderSettings):
     private: bool = Field(
         default=False, description="Let fal keep neither the input nor the result of a job."
     )
-    prices: dict[str, float] = Field(
+    prices: dict[str, Price] = Field(
         default_factory=dict,
         description="What one output of a model costs, in US dollars, by the model's path.",
     )
-    assumed_price: float = Field(
+    assumed_price: Price = Field(
         default=0.10,
-        ge=0,
         description="What one output counts, in US dollars, of a model whose price is not known.",
     )
 
@@ -119,6 +121,13 @@ def image_cost(params: StartImage, settings: Settings) -> Cost:
         pixels = int(reading.number(size, "width") or 0) * int(reading.number(size, "height") or 0)
         megapixels = max(1, -(-pixels // 1_000_000))
     return cost_of(params.model or IMAGE_MODEL, (params.num_images or 1) * megapixels, settings)
+
+
+def any_cost(params: StartAny, settings: Settings) -> Cost:
+    """Return the cost of as many outputs as the input asks for, by the names that models use."""
+    asked = (reading.count(params.input, name) for name in COUNTS)
+    outputs = min(max(1, *(count or 1 for count in asked)), MOST_OUTPUTS)
+    return cost_of(params.model, outputs, settings)
 
 
 def video_cost(params: StartVideo, settings: Settings) -> Cost:
@@ -254,7 +263,7 @@ START = starts(
     prepare=any_request,
     check=model_mistakes,
     typical_seconds=EDIT_SECONDS,
-    cost=lambda params, settings: cost_of(params.model, 1, settings),
+    cost=any_cost,
     texts=("input.prompt",),
 )
 
