@@ -177,6 +177,25 @@ async def test_what_is_on_its_way_is_cancelled_once_the_provider_has_answered(
     assert charged(server, "zupertry") == 0
 
 
+async def test_what_was_cancelled_while_it_waited_stays_so_though_the_month_is_used_up_since(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    month = {"DARKROOM_ZSKY__IMAGES_PER_MONTH": "1"}
+    server = rig(clock, tmp_path, environment=month)
+    with anyio.fail_after(HOUR):
+        async with server.client() as client:
+            prompts = {"prompt": [f"Harbour {n}" for n in range(40)]}
+            batch = await call(
+                client, "start_batch", tool="zsky_start_image", arguments={}, for_each=prompts
+            )
+            await call(client, "cancel_batch", batch_id=batch["batch_id"])
+            before = await call(client, "check_batch", batch_id=batch["batch_id"])
+            await anyio.sleep(HOUR / 2)
+            after = await call(client, "check_batch", batch_id=batch["batch_id"])
+    assert before["counts"]["cancelled"] > 0
+    assert after["counts"]["cancelled"] == before["counts"]["cancelled"]
+
+
 @pytest.mark.parametrize("fault", ["drop_before", "hang_before", "refuse"])
 async def test_a_cancellation_that_does_not_get_through_is_sent_again(
     clock: Callable[[], float], tmp_path: Path, fault: str

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
+from darkroom_tools.emulators.kit import Fault
 from tests.conftest import EPOCH
 from tests.engine.batches.support import prompts
 from tests.engine.money import Asked
@@ -131,6 +132,27 @@ async def test_what_waits_until_the_next_month_is_not_said_to_be_charged_for(
     assert "(2026-12-01T00:00:00Z)" in person.questions[2]
     assert "charges" not in person.questions[2]
     assert "warnings" not in job
+
+
+async def test_counters_of_last_month_decide_nothing_while_they_cannot_be_read_anew(
+    tmp_path: Path,
+) -> None:
+    offset = datetime(2026, 11, 30, 23, 50, tzinfo=UTC).timestamp()
+    began = anyio.current_time()
+
+    def clock() -> float:
+        return offset + anyio.current_time() - began
+
+    used = {"zsky": {"used_elsewhere": {"image": 999}, "overage": True, "soft_cap": False}}
+    server = rig(clock, tmp_path, switches=used)
+    emulator = server.sandbox.emulators["zsky"]
+    async with server.client() as client:
+        with anyio.fail_after(DAY):
+            await start(client, 1)
+            await anyio.sleep(HOUR)  # the next month has begun
+            emulator.faults.add("usage", Fault(kind="status", status=403), times=None)
+            job = await call(client, IMAGE, prompt="In the next month")
+    assert job["status"] == "running"
 
 
 async def test_a_yes_to_what_the_month_covers_is_no_yes_to_what_is_charged_for(

@@ -189,9 +189,8 @@ def _counters(
 ) -> tuple[float, int] | None:
     """Return when the provider's counters were read in this month, and what they leave."""
     account, allowance = context.clients[provider.name].account(fingerprint), provider.allowance
-    at, response = account.counters_at, account.counters
-    quota = quota_of(context, provider.name, operation)
-    if at is None or response is None or at < beginning("month", now) or quota.overage:
+    response, quota = account.counters, quota_of(context, provider.name, operation)
+    if response is None or response.received_at < beginning("month", now) or quota.overage:
         return None
     if allowance is None or allowance.left is None or quota.monthly is None:
         return None

@@ -183,13 +183,17 @@ class StartOutcomes:
         ]
         await self._context.record(
             live,
-            lambda job: job.next(
-                status=status,
-                updated_at=now,
-                ended_at=now,
-                error=error,
-                queued_for=None,
-                starts_at=None,
+            lambda job: (
+                job.next(
+                    status=status,
+                    updated_at=now,
+                    ended_at=now,
+                    error=error,
+                    queued_for=None,
+                    starts_at=None,
+                )
+                if job.status != "cancelled"  # while it was looked whether it may be sent
+                else None
             ),
             [*live.answered(now, "refused", evidence={"code": error.code}), *items],
         )

@@ -177,6 +177,8 @@ class Submitter:
         with self._context.under_way():
             if self._context.closing:
                 self._leave(live, permit)
+            elif live.job.status != "queued":  # cancelled while it waited for its permit
+                self._withdrawn(live, permit)
             else:
                 await self._submit_now(live, permit)
 
@@ -185,6 +187,12 @@ class Submitter:
         permit.give_back()
         slots.release(self._context, live.job)
         self._show(live, "pacing", None)
+
+    def _withdrawn(self, live: LiveJob, permit: Permit) -> None:
+        permit.give_back()
+        self._outcomes.forget(live.job)
+        if live.job.ended:  # otherwise it was sent all the same, and needs its slot
+            slots.release(self._context, live.job)
 
     async def _submit_now(self, live: LiveJob, permit: Permit) -> None:
         operation = self._context.operations[live.job.operation]
@@ -217,10 +225,7 @@ class Submitter:
         except CallError as error:
             outcome = Refused(error.failure)
         except WithdrawnError:
-            permit.give_back()
-            self._outcomes.forget(live.job)
-            if live.job.ended:  # otherwise it was sent all the same, and needs its slot
-                slots.release(self._context, live.job)
+            self._withdrawn(live, permit)
             return
         finally:
             permit.done()
