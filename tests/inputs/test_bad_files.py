@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 from typing import TYPE_CHECKING, Literal
 
 import anyio
+import anyio.to_thread
 import pytest
 from PIL import Image
 
+from darkroom.core.errors import CallError
+from darkroom.providers.params import Takes
+from darkroom.results.intake import Intake
 from tests.harness import call, refused, rig
 from tests.inputs.support import bucket_rig, picture
 
@@ -180,6 +185,7 @@ async def test_a_bucket_that_takes_nothing_ends_the_job_and_nothing_is_left_in_i
     [
         (["none/*.jpg"], "nothing matches"),
         (["../*.jpg"], "outside the folders"),
+        (["many*/../../*.jpg"], ".. is not taken in a pattern"),
         (["**/*.jpg"], "give a pattern for each folder"),
         (["many/*.jpg"], "201 files; at most 200"),
     ],
@@ -201,3 +207,65 @@ async def test_a_pattern_that_cannot_be_used_is_refused(
         )
         assert said in text
     assert rig.sandbox.bucket.requests == []
+
+
+async def test_what_may_have_arrived_is_deleted_though_the_bucket_then_refused(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    rig = bucket_rig(clock, tmp_path)
+    (tmp_path / "photos" / "shirt.jpg").write_bytes(picture())
+    answers: list[int | Literal["lost"]] = ["lost", 403]
+
+    def fault(method: str, key: str) -> int | Literal["lost"] | None:
+        del key
+        return answers.pop(0) if method == "PUT" else None
+
+    rig.sandbox.bucket.fault = fault
+    with anyio.fail_after(600):
+        async with rig.client() as client:
+            text = await refused(
+                client,
+                "zupertry_start_tryon",
+                model_image_url=MODEL,
+                garment_image_url="shirt.jpg",
+            )
+            assert "refused the file (status 403)" in text
+            await anyio.sleep(100)
+    assert answers == []
+    assert rig.sandbox.bucket.objects == {}
+
+
+async def test_a_copy_that_has_changed_is_kept_anew_when_the_file_is_given_again(
+    tmp_path: Path,
+) -> None:
+    shirt, folder = tmp_path / "shirt.jpg", tmp_path / "inputs"
+    shirt.write_bytes(picture())
+    intake = Intake((tmp_path,), folder, anyio.to_thread.run_sync, fit=False, keep_metadata=False)
+    reference = (await intake.take({"shirt.jpg": Takes()}))["shirt.jpg"]
+    (copy,) = folder.iterdir()
+    copy.write_bytes(b"damaged")
+    with pytest.raises(CallError) as refusal:
+        await intake.file(reference)
+    assert "has changed" in refusal.value.failure.message
+    assert await intake.take({"shirt.jpg": Takes()}) == {"shirt.jpg": reference}
+    assert (await intake.file(reference)).path == copy
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_in_a_folder_is_left_out_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "shirt.jpg").write_bytes(picture())
+    os.mkfifo(tmp_path / "pipe.jpg")
+    both_ends = os.open(tmp_path / "pipe.jpg", os.O_RDWR)  # so that opening it does not wait
+    try:
+        os.write(both_ends, picture())
+        intake = Intake(
+            (tmp_path.resolve(),),
+            tmp_path / "inputs",
+            anyio.to_thread.run_sync,
+            fit=False,
+            keep_metadata=False,
+        )
+        found = intake.expand(str(tmp_path))
+    finally:
+        os.close(both_ends)
+    assert found == ([str(tmp_path / "shirt.jpg")], ["pipe.jpg"])

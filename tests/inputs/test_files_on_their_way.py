@@ -217,3 +217,27 @@ async def test_killed_at_every_step_nothing_is_paid_twice_and_nothing_is_left_in
         return
     assert job["status"] == "completed", job
     assert whole.sandbox.bucket.objects == {}
+
+
+async def test_a_file_that_another_process_has_deleted_goes_up_again(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    one = bucket_rig(clock, tmp_path, store="sqlite")
+    other = bucket_rig(clock, tmp_path, store="sqlite", sandbox=one.sandbox)
+    (tmp_path / "photos" / "shirt.jpg").write_bytes(picture())
+    bucket = one.sandbox.bucket
+    with anyio.fail_after(HOUR):
+        async with one.client() as here, other.client() as there:
+            first = await start(here)
+            second = await start(there, model=MODEL.replace("1", "2"))
+            assert len(bucket.objects) == 1
+            await finish(here, first)
+            await anyio.sleep(5)
+            await finish(there, second)
+            await anyio.sleep(5)
+            assert bucket.objects == {}
+            third = await start(here, model=MODEL.replace("1", "3"))
+            assert len(bucket.objects) == 1  # not the address of what is gone
+            await finish(here, third)
+            await anyio.sleep(5)
+    assert bucket.objects == {}

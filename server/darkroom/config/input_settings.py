@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from darkroom.core.urls import is_loopback_ip
+from darkroom.core.urls import is_loopback_host
 from darkroom.providers.setting_values import PathValue  # noqa: TC001 -- pydantic reads it
 from darkroom.providers.settings import Section
 
@@ -41,8 +41,7 @@ class S3Section(Section):
             return None
         parts = urlsplit(value)
         host = parts.hostname or ""
-        local = host == "localhost" or is_loopback_ip(host)
-        if not host or parts.scheme not in {"https", *(["http"] if local else [])}:
+        if not host or parts.scheme not in {"https", *(["http"] if is_loopback_host(host) else [])}:
             raise PydanticCustomError("endpoint", "expected an https address; http is for loopback")
         return value.rstrip("/")
 

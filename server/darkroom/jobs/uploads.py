@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,6 @@ class Uploads:
         self._bucket = bucket
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._permits = anyio.Semaphore(AT_ONCE)
-        self._there: dict[str, Attempt] = {}
-        """Receipts of objects that lie in the bucket, by their row's id."""
-
         self._ended: set[tuple[str, str]] = set()
         """Owner and hash of what jobs used that have ended."""
 
@@ -150,18 +148,15 @@ class Uploads:
     ) -> Attempt:
         sha256 = sha_of(reference)
         row = row_id(owner, "s3", sha256)
-        if (known := self._there.get(row)) is not None:
-            return known
-        async with self._locks[row], self._permits:
-            if (known := self._there.get(row)) is not None:
-                return known
+        async with self._locks[row]:
+            # Read each time: another process of this computer may have put or deleted it.
             found = await self._context.registry.store.attempt(owner, row)
             if found is not None and found.state == "sent" and _is_there(found):
-                self._there[row] = found  # another process of this computer has put it there
                 return found
-            file = await self._files.file(reference)
-            receipt = await self._begin(found, row, owner, sha256, bucket, file)
-            return await self._put(receipt, bucket, file, live)
+            async with self._permits:
+                file = await self._files.file(reference)
+                receipt = await self._begin(found, row, owner, sha256, bucket, file)
+                return await self._put(receipt, bucket, file, live)
 
     async def _begin(
         self,
@@ -216,23 +211,29 @@ class Uploads:
         try:
             await bucket.put(_key(receipt), file.path, file.media_type, file.bytes, tell)
         except CallError as error:
-            if error.failure.retryable:  # it may have arrived
+            if error.failure.retryable or len([*_left(receipt)]) > 1:  # something may lie there
                 self._ended.add((receipt.owner, receipt.request_hash))
                 self._release_later(0.0)
             else:
                 await self._close(receipt, "refused")
             raise
         there = receipt.next(evidence={**(receipt.evidence or {}), "there": True})
-        self._there[receipt.attempt_id] = there
-        await self._context.record_attempt(there)
+        await self._record(there)
         return there
+
+    async def _record(self, receipt: Attempt) -> None:
+        """Write what became of an object, unless another process goes on with its row.
+
+        That process has taken the key over (`_left`), and deletes no object that a living job uses.
+        """
+        with suppress(Stale):
+            await self._context.record_attempt(receipt)
 
     async def _close(self, receipt: Attempt, state: str) -> None:
         now = self._context.clock()
         evidence: dict[str, JsonValue] = {"there": False}
         closed = receipt.next(state=state, answered_at=now, evidence=evidence)
-        self._there.pop(receipt.attempt_id, None)
-        await self._context.record_attempt(closed)
+        await self._record(closed)
 
     # --- after a job has ended ---
 
@@ -275,8 +276,8 @@ class Uploads:
             async with self._locks[row]:
                 receipt = await store.attempt(owner, row)
                 if receipt is None or receipt.state != "sent":
-                    self._there.pop(row, None)
-                elif not await self._delete(receipt):
+                    continue
+                if not await self._delete(receipt):
                     left.add((owner, sha256))
         return left
 
@@ -296,10 +297,9 @@ class Uploads:
             await store.write(None, [dropped])
         except Stale:
             return True  # somebody else uses or deletes it
-        self._there.pop(receipt.attempt_id, None)
         if receipt.request_hash in await self.used(receipt.owner):
             was = dropped.next(evidence=receipt.evidence)
-            await self._context.record_attempt(was)
+            await self._record(was)
             return True
         try:
             for key in keys:

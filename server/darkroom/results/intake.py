@@ -259,6 +259,8 @@ class Intake:
             raise RefusedFileError("** is not taken: give a pattern for each folder")
         fixed = Path(*takewhile(lambda part: not glob.has_magic(part), whole.parts))
         self._resolved(fixed)
+        if ".." in whole.parts[len(fixed.parts) :]:  # it would tell what lies outside the folders
+            raise RefusedFileError(".. is not taken in a pattern")
         names = glob.iglob(str(whole))  # noqa: PTH207 -- it leaves hidden files out
         found = sorted(islice(names, MOST_LOOKED_AT))
         files = [each for each in found if not Path(each).is_dir()]
@@ -318,6 +320,7 @@ class Intake:
             while block := file.read(1 << 20):
                 hashed.update(block)
         if hashed.hexdigest() != sha256:
+            path.unlink(missing_ok=True)  # given again, the file is kept anew
             raise RefusedFileError("its copy in the state folder has changed")
         return LocalFile.of(
             reference,
@@ -390,6 +393,8 @@ def _path_of(text: str) -> Path:
 
 
 def _is_picture(path: Path) -> bool:
+    if not path.is_file():  # to open a pipe would wait for somebody who writes
+        return False
     try:
         with path.open("rb") as file:
             media_type = sniff_media_type(file.read(HEAD_BYTES))

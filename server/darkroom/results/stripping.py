@@ -1,8 +1,8 @@
 """Removes what a file says about where, when and by whom it was made, without decoding it.
 
 The pixels stay byte for byte the same. What follows the picture (a phone appends a second one, with
-its own EXIF) goes too. Formats that are not known here are not changed: `has_metadata` tells
-whether they hold anything.
+its own EXIF) goes too. A format that is not known here is left to whoever
+asks: `stripped` says None.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Bucket:
             else:
                 if response.is_success:
                     return
-                error = _refused(response.status_code)
+                error = _refused(response.status_code, may_be_there=tried > 1)
                 if response.status_code not in _PASSING:
                     raise error
             if tried == TRIES:
@@ -221,7 +221,7 @@ def _away(what: str) -> CallError:
     )
 
 
-def _refused(status: int) -> CallError:
+def _refused(status: int, *, may_be_there: bool = False) -> CallError:
     if status in _PASSING:
         return _away(f"answered {status}")
     if status in _FULL:
@@ -233,4 +233,5 @@ def _refused(status: int) -> CallError:
         then = f"ask the person to check {ACCESS_KEY}, {SECRET_KEY} and the bucket's policy"
     else:
         said, then = f"refused the file (status {status})", SETTINGS_WRONG
-    return call_error("input_failed", f"the bucket {said}; nothing was sent to the provider", then)
+    said = f"the bucket {said}; nothing was sent to the provider"
+    return call_error("input_failed", said, then, retryable=may_be_there)
