@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
 
+from darkroom.core.errors import JournalError
+from darkroom.engine.calls import Caller
+from darkroom.engine.cancellation import wish
 from darkroom_tools.emulators.kit import Fault
 from tests.engine.servers import asked_of, image, servers, wait_until
 from tests.engine.support import HOUR, IMAGE, SAMPLES, TRYON, asked, charged, ended
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from darkroom.core.json_types import JsonObject
+    from darkroom.jobs.registry import LiveJob
+    from darkroom.mcp.server import DarkroomServer
     from mcp import Client
 
 pytestmark = pytest.mark.anyio
@@ -251,3 +257,34 @@ async def test_images_of_a_job_that_were_not_sent_are_withdrawn(
         paid = sum(charge.amount for charge in sandbox.emulators["zyng"].charges)
     assert any("cancelled before they were sent" in each for each in done["warnings"])
     assert done["cost"]["amount"] == paid
+
+
+async def test_nothing_leaves_after_the_wish_though_the_journal_fails_in_between(
+    clock: Callable[[], float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish is written, the withdrawal is not: its turn to be sent comes first."""
+    server = rig(clock, tmp_path)
+    late = Fault(kind="status", status=429, retry_after="60")
+    server.sandbox.emulators["zupertry"].faults.add("submit", late)
+    failing = [JournalError("the disk is full")] * 8
+    kept = Caller.withdraw
+
+    async def withdraw(self: Caller, live: LiveJob) -> JsonObject:
+        if failing:
+            raise failing.pop()
+        return await kept(self, live)
+
+    with anyio.fail_after(HOUR):
+        async with server.client() as client:
+            job = await tryon(client)
+            assert job["status"] == "queued"
+            monkeypatch.setattr(Caller, "withdraw", withdraw)
+            engine = cast("DarkroomServer", server.server).engine
+            assert engine is not None
+            live = await engine.job(job["job_id"])
+            assert live is not None
+            await wish(await engine.runtime(), live)
+            assert (await ended(client, TRYON.check, job["job_id"]))["status"] == "cancelled"
+    assert failing == []
+    assert charged(server, "zupertry") == 0
+    assert submits(server) == 1  # the one that was answered 429

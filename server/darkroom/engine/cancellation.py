@@ -127,8 +127,12 @@ async def _carry_out(runtime: Runtime, live: LiveJob) -> None:
             )
             continue
         if live.job.status == "queued":
-            if await _withdrawn(runtime, live):
-                return
+            try:
+                if await _withdrawn(runtime, live):
+                    return
+            except JournalError:  # it is not sent, whatever comes: `Submitter` looks at the wish
+                tried += 1
+                await anyio.sleep(AGAIN.wait(tried))
             continue
         call = _call(runtime, live.job)
         if live.job.status != "running" or call is None:

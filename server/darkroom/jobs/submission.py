@@ -191,7 +191,7 @@ class Submitter:
     def _withdrawn(self, live: LiveJob, permit: Permit) -> None:
         permit.give_back()
         self._outcomes.forget(live.job)
-        if live.job.ended:  # otherwise it was sent all the same, and needs its slot
+        if live.job.ended or live.job.status == "queued":  # otherwise it was sent, and needs it
             slots.release(self._context, live.job)
 
     async def _submit_now(self, live: LiveJob, permit: Permit) -> None:
@@ -323,7 +323,7 @@ class Submitter:
         attempt = live.attempt.next(state="sent", sent_at=now)
 
         def change(job: Job) -> Job:
-            if job.status != "queued":
+            if job.status != "queued" or job.cancel_wanted:
                 raise WithdrawnError
             return job.next(
                 status="submitting",
