@@ -183,8 +183,8 @@ def _video(
         raise NoPictureError(_DAMAGED) from None
     if plain is None:
         raise NoPictureError(
-            f"the place in a {_name(media_type)} cannot be removed here: convert it to MP4, or let "
-            "the person set [inputs] keep_metadata"
+            "what it says of its place cannot be removed here: save it as an MP4 with only picture "
+            "and sound, or let the person set [inputs] keep_metadata"
         )
     return _facts(media_type, None, None), plain
 

@@ -12,13 +12,25 @@ import struct
 _JPEG_KEPT = frozenset({0xE0, 0xEE})
 """JFIF and Adobe's colour transform; of the other APPn only a colour profile is kept."""
 
-_PNG_DROPPED = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME"})
-_WEBP_DROPPED = frozenset({b"EXIF", b"XMP "})
+_PNG_KEPT = frozenset(
+    {
+        *(b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"bKGD", b"pHYs", b"sBIT", b"hIST"),
+        *(b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI"),
+        *(b"acTL", b"fcTL", b"fdAT"),
+    }
+)
+"""What the pixels and their colours need; programs put anything else into chunks of their own."""
+
+_WEBP_KEPT = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"})
 _WEBP_FLAGS = 0x08 | 0x04
 """Of VP8X: there is EXIF, there is XMP."""
 
 _MOVIE_DROPPED = frozenset({b"udta", b"meta", b"uuid"})
-_MOVIE_PARENTS = frozenset({b"moov", b"trak"})
+_MOVIE_PARENTS = frozenset({b"moov", b"trak", b"mdia"})
+_MOVIE_TIMES = frozenset({b"mvhd", b"tkhd", b"mdhd"})
+_MOVIE_SEEN_AND_HEARD = frozenset({b"vide", b"soun"})
+"""Kinds of tracks. Cameras write the place, second by second, into tracks of other kinds."""
+
 _BOX = 8
 _LARGE_BOX = 16
 _START_OF_SCAN, _END = 0xDA, 0xD9
@@ -92,7 +104,7 @@ def _png(data: bytes) -> bytes:
         name, end = data[at + 4 : at + 8], at + 12 + length
         if end > len(data):
             raise ValueError("cut off")
-        if name not in _PNG_DROPPED:
+        if name in _PNG_KEPT:
             kept.append(data[at:end])
         if name == b"IEND":
             return b"".join(kept)
@@ -112,15 +124,18 @@ def _webp(data: bytes) -> bytes:
         chunk = data[at:end]
         if name == b"VP8X":
             chunk = chunk[:8] + bytes([chunk[8] & ~_WEBP_FLAGS]) + chunk[9:]
-        if name not in _WEBP_DROPPED:
+        if name in _WEBP_KEPT:
             kept.append(chunk)
         at = end
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _movie(data: bytes) -> bytes:
-    """Turn the boxes that name a place into free space; nothing moves, so that offsets hold."""
+def _movie(data: bytes) -> bytes | None:
+    """Turn the boxes that name a place into free space; nothing moves, so that offsets hold.
+
+    None: it has a track that is neither picture nor sound, whose content cannot be told apart here.
+    """
     changed = bytearray(data)
     parents = [(0, len(data))]
     while parents:
@@ -137,6 +152,13 @@ def _movie(data: bytes) -> bytes:
             if name in _MOVIE_DROPPED:
                 changed[at + 4 : at + 8] = b"free"
                 changed[at + head : at + size] = bytes(size - head)
+            elif name in _MOVIE_TIMES:
+                times = 16 if data[at + head] == 1 else 8  # by the version of the box
+                changed[at + head + 4 : at + head + 4 + times] = bytes(times)
+            elif name == b"hdlr" and data[at + head + 8 : at + head + 12] not in (
+                _MOVIE_SEEN_AND_HEARD
+            ):
+                return None
             elif name in _MOVIE_PARENTS:
                 parents.append((at + head, at + size))
             at += size
