@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from darkroom.catalogue.declarations import Catalogue
+    from darkroom.mcp.server import DarkroomServer
     from darkroom.providers.messages import Response, State
     from darkroom.providers.operations import Operation
     from tests.harness import Rig
@@ -155,6 +156,31 @@ async def test_a_retry_asks_anew_for_outputs_beyond_what_was_approved(
     )
     assert len(asked(dependencies, "claid", "submit")) == (3 if answer == "accept" else 1)
     assert report["counts"] == {"completed": 4 if answer == "accept" else 2}
+
+
+async def test_a_job_that_changes_again_is_not_followed_again(
+    clock: Callable[[], float], tmp_path: Path
+) -> None:
+    """What its outputs became is known: no new warning, and no policy is asked again."""
+    dependencies, person = (
+        rigged(clock, tmp_path, {"claid_credits": 1}, catalogue=tripled()),
+        Asked(),
+    )
+    async with dependencies.client(elicitation=person) as client:
+        started = await call(client, "start_batch", items=[PICTURE], then=EDIT)
+        await until_done(client, started["batch_id"])
+        await call(client, "retry_batch", batch_id=started["batch_id"])
+        await until_done(client, started["batch_id"])
+        engine = cast("DarkroomServer", dependencies.server).engine
+        assert engine is not None
+        first = (await call(client, "list_jobs", provider="zsky"))["jobs"]
+        live = await engine.job(first[0]["job_id"])
+        assert live is not None
+        registry = (await engine.runtime()).context.registry
+        await registry.update(live, lambda job: job.next(warnings=("seen",)))
+        await anyio.sleep(60)
+        report = await call(client, "check_batch", batch_id=started["batch_id"])
+    assert not any("second stage" in said for said in report["warnings"])
 
 
 async def test_a_yes_to_a_batch_is_none_to_what_it_did_not_say(

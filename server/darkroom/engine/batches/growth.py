@@ -63,9 +63,12 @@ class Growth:
         stage = batch.arguments.get("then")
         if not isinstance(stage, dict):
             return
+        # A job changes again after it was followed: what was started then is not looked at anew.
+        known = {each.item for each in (await self._reports.of(batch.job_id)).jobs}
+        left = [each.index for each in job.outputs if f"{job.item}>{each.index}" not in known]
         planned = outputs_of(self._runtime, job)
-        within = [(job, each.index) for each in job.outputs if 0 < each.index < planned]
-        beyond = [(job, each.index) for each in job.outputs if each.index >= planned]
+        within = [(job, index) for index in left if 0 < index < planned]
+        beyond = [(job, index) for index in left if index >= planned]
         if not await self.start(batch, within, asked=batch.asked) or not beyond:
             return
         tool = str(stage["tool"])
