@@ -223,6 +223,12 @@ class Retrier:
             return False
         attempts = self._starter.attempts_again(old, operation)
 
+        anew = replace(old, cost=self._cost(old, operation), asked=asked)
+        caps = [
+            *context.tariff.caps_for(anew, now),
+            *context.tariff.unasked_caps_for(anew, RETRY, now),
+        ]
+
         def change(job: Job) -> Job | None:
             if job.version != old.version:
                 raise _FasterError
@@ -241,14 +247,10 @@ class Retrier:
                 cancel_wanted=False,
                 runs=job.runs + 1,
                 run_at=now,
-                cost=self._cost(job, operation),
-                asked=asked,
+                cost=anew.cost,
+                asked=anew.asked,
             )
 
-        caps = [*context.tariff.caps_for(old, now)]
-        if not asked:
-            anew = replace(old, asked=False)
-            caps += context.tariff.unasked_caps_for(anew, RETRY, now)
         try:
             job = await context.registry.update(live, change, attempts, caps=caps)
         except _FasterError:
